@@ -1,0 +1,161 @@
+import type { Node, NodeAPI, NodeDef, NodeMessage } from 'node-red';
+import { endpointOf } from './amqp-endpoint';
+import { AmqpError, type PeerError } from './lib/errors';
+import { type Format, type Incoming, type OutputOption, payloadOf, stylesOf, toMsg } from './lib/message';
+import { type DeliveryInfo, type Outcome, Receiver, type Settle } from './lib/receiver';
+
+interface ReceiverDef extends NodeDef {
+  endpoint: string;
+  address?: string;
+  dynamic?: boolean;
+  /** Missing in flows of node-red-contrib-rhea, and so are output, settle, onerror and settletimeout. */
+  format?: Format;
+  output?: OutputOption;
+  settle?: Settle;
+  onerror?: Outcome['settle'];
+  creditwindow?: number | string;
+  settletimeout?: number | string;
+  autoaccept?: boolean;
+  sndsettlemode?: number | string;
+  durable?: number | string;
+  expirypolicy?: string;
+}
+
+/** What the input of a receiver understands. */
+type Input = NodeMessage & {
+  delivery?: { id?: unknown };
+  settle?: unknown;
+  error?: PeerError & { message?: string };
+  annotations?: Record<string, unknown>;
+  undeliverable_here?: boolean;
+  credit?: unknown;
+  action?: unknown;
+};
+
+type Received = NodeMessage & { topic?: string; amqp?: unknown; delivery: DeliveryInfo & { id?: string } };
+
+/** The msg for a message that was received. A body that is not what it says stays as it is, and gives an error. */
+export function received(
+  incoming: Incoming,
+  delivery: DeliveryInfo & { id?: string },
+  { format, output }: { format: Format; output: OutputOption },
+): { msg: Received; error?: AmqpError } {
+  const topic = (incoming.fields.to as string | undefined) ?? delivery.address;
+  try {
+    return { msg: { topic, ...toMsg(incoming, payloadOf(incoming, output), format), delivery } };
+  } catch (error) {
+    const raw = incoming.body?.content;
+    return { msg: { topic, ...toMsg(incoming, raw, format), delivery }, error: error as AmqpError };
+  }
+}
+
+export default function init(RED: NodeAPI): void {
+  function ReceiverNode(this: Node, config: ReceiverDef): void {
+    RED.nodes.createNode(this, config);
+    const endpoint = endpointOf(RED, this, config.endpoint);
+    if (!endpoint) return;
+
+    const { format = 'message', output = 'auto', onerror = 'release', address, dynamic = false } = config;
+    const legacySettle = config.autoaccept === false ? 'flow' : 'arrival';
+    const settle = config.settle ?? (Number(config.sndsettlemode) === 1 ? 'pre-settled' : legacySettle);
+    const receiver = new Receiver(
+      endpoint.connection,
+      {
+        name: this.id,
+        address: address || undefined,
+        dynamic,
+        source: {
+          ...(Number(config.durable) > 0 && { durable: Number(config.durable) }),
+          ...(config.expirypolicy && { expiry_policy: config.expirypolicy }),
+        },
+        settle,
+        creditWindow: Number(config.creditwindow ?? 100),
+        settleTimeout: 1000 * Number(config.settletimeout ?? 300),
+        styles: stylesOf(format, output),
+      },
+      {
+        message: (incoming, delivery, id) => {
+          const { msg, error } = received(incoming, delivery, { format, output });
+          if (!error) return this.send(settle === 'flow' ? { ...msg, delivery: { id, ...delivery } } : msg);
+          if (settle === 'flow') receiver.settle(id, outcomeOf(onerror, { error }));
+          this.error(error, msg);
+        },
+        undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
+      },
+    );
+
+    this.on('input', (msg, _send, done) => {
+      take(msg as Input).then(() => done(), done);
+    });
+
+    const take = async (msg: Input): Promise<void> => {
+      const { delivery, credit, action } = msg;
+      if (typeof delivery?.id === 'string') {
+        receiver.settle(delivery.id, outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg));
+      }
+      if (credit !== undefined) receiver.grant(creditOf(credit));
+      // A msg that was received may well have an action of its own, for other nodes.
+      if (action !== undefined && !delivery) return act(action, msg.topic);
+      if (!delivery && credit === undefined) {
+        throw new AmqpError('AMQP_BAD_INPUT', 'the msg has nothing for a receiver: no delivery, credit or action');
+      }
+    };
+
+    const act = async (action: unknown, topic: unknown): Promise<void> => {
+      switch (action) {
+        case 'pause':
+          return receiver.pause();
+        case 'resume':
+          return receiver.resume();
+        case 'drain':
+          return receiver.drain();
+        case 'unsubscribe':
+          return receiver.close();
+        case 'subscribe':
+          await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined);
+          return endpoint.connection.open();
+        default:
+          throw new AmqpError(
+            'AMQP_BAD_INPUT',
+            `msg.action is not one of pause, resume, drain, subscribe, unsubscribe: ${String(action)}`,
+          );
+      }
+    };
+
+    endpoint.register(this, receiver);
+    this.on('close', (done: () => void) => {
+      void endpoint.deregister(this, receiver.close()).finally(done);
+    });
+  }
+
+  RED.nodes.registerType('amqp-receiver', ReceiverNode);
+}
+
+function creditOf(credit: unknown): number {
+  const number = typeof credit === 'string' && credit !== '' ? Number(credit) : credit;
+  if (typeof number === 'number' && Number.isInteger(number) && number > 0) return number;
+  throw new AmqpError('AMQP_BAD_INPUT', `msg.credit is not a whole number above 0: ${String(credit)}`);
+}
+
+function outcomeOf(
+  settle: unknown,
+  { error, annotations, undeliverable_here: undeliverableHere }: Partial<Input>,
+): Outcome {
+  switch (settle) {
+    case 'accept':
+    case 'release':
+      return { settle };
+    case 'modify':
+      return { settle, undeliverableHere, annotations };
+    case 'reject': {
+      if (!error) return { settle };
+      const { condition = 'amqp:internal-error', description = error.message, info } = error;
+      return { settle, error: { condition, description, info } };
+    }
+    default:
+      throw new AmqpError(
+        'AMQP_BAD_INPUT',
+        `msg.settle is not one of accept, reject, release, modify: ${String(settle)}`,
+      );
+  }
+}

@@ -1,0 +1,273 @@
+import { EventEmitter } from 'node:events';
+import rhea, { type Connection as RheaConnection, type EventContext } from 'rhea';
+import { type Backoff, pauseAfter } from './backoff';
+import { AmqpError, type PeerError } from './errors';
+import { type Login, mechanismsOf } from './sasl';
+import { isSame, type State } from './status';
+import { openSocket, type TransportOptions } from './transport';
+
+export interface ConnectionOptions extends TransportOptions, Login {
+  /** Sent in open.container-id: who we are to the peer, also after a restart. */
+  containerId: string;
+  /** Sent in open.hostname: the virtual host. Default: the host. */
+  hostname?: string;
+  /** Milliseconds from dialling to the peer's open. */
+  connectTimeout: number;
+  /** Milliseconds without a frame from the peer after which the connection counts as lost. 0: never. */
+  idleTimeout: number;
+  backoff: Backoff;
+  /** Why these options cannot be used: no attempt is made then. */
+  fault?: AmqpError;
+  /** Pauses after a refused login, which no retry repairs until a person acts. */
+  loginBackoff: Backoff;
+}
+
+/** What a connection tells of itself to each of its links. */
+export interface ConnectionUser {
+  /** Sessions that it takes. */
+  readonly sessions: number;
+  /** The peer has opened: attach to this. */
+  connected(connection: RheaConnection): void;
+  /** There is no connection. What was attached to the last one is gone. */
+  disconnected(state: State): void;
+}
+
+/** A connection that was open for so long has worked: the next loss starts with the shortest pause again. */
+const STABLE_AFTER = 5000;
+/** Bounds the wait for the peer's answer to our close. */
+const CLOSE_TIMEOUT = 2000;
+
+/**
+ * The connection that all nodes of an endpoint share. It is wanted from the first link that opens it to the last that
+ * leaves; as long as it is wanted, it is dialled again whatever ends it. Emits 'state' after each change.
+ *
+ * Each attempt is a new rhea connection with rhea's own reconnecting switched off (R2, R13-R17): recovery is the
+ * set-up run again.
+ */
+export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] }> {
+  readonly options: ConnectionOptions;
+  state: State = { name: 'idle' };
+  #users = new Set<ConnectionUser>();
+  /** Carries the links for which this one has no session left (RabbitMQ 4 has 64). The links do not know. */
+  #overflow: Connection | undefined;
+  #rhea: RheaConnection | undefined;
+  #isWanted = false;
+  #running: Promise<void> | undefined;
+  /** Ends the pause or the attempt that the loop is in. */
+  #interrupt: () => void = () => {};
+
+  constructor(options: ConnectionOptions) {
+    super();
+    this.setMaxListeners(0);
+    this.options = options;
+  }
+
+  /** True while the peer offers the capability in its open. */
+  offers(capability: string): boolean {
+    const offered = this.#rhea?.offered_capabilities as string | string[] | undefined;
+    return offered !== undefined && [offered].flat().includes(capability);
+  }
+
+  /** Adds a link. It is told the present state at once, and each later one. */
+  add(user: ConnectionUser): void {
+    this.#users.add(user);
+    this.#tell(user);
+  }
+
+  /** Takes a link away; the connection is closed with the last. Resolves in bounded time. */
+  async remove(user: ConnectionUser): Promise<void> {
+    this.#users.delete(user);
+    await this.#overflow?.remove(user);
+    if (this.#isUnused) await this.close();
+  }
+
+  get #isUnused(): boolean {
+    return this.#users.size === 0 && (!this.#overflow || this.#overflow.#isUnused);
+  }
+
+  /** Connects, and stays connected until `close`. */
+  open(): void {
+    if (this.#isWanted) return;
+    this.#isWanted = true;
+    // A loop that is just closing goes on as soon as that is done.
+    this.#running = (this.#running ?? Promise.resolve()).then(() => this.#run());
+  }
+
+  /** Closes, and cancels a pending attempt (R15). Resolves in bounded time. */
+  async close(): Promise<void> {
+    this.#isWanted = false;
+    this.#interrupt();
+    await Promise.all([this.#running, this.#overflow?.close()]);
+  }
+
+  async #run(): Promise<void> {
+    const { backoff, loginBackoff, fault } = this.options;
+    let failures = 0;
+    while (this.#isWanted) {
+      if (!('error' in this.state)) this.#change({ name: 'connecting' });
+      const { error, openFor } = fault ? { error: fault, openFor: 0 } : await this.#attempt();
+      if (error.code === 'AMQP_SHUTDOWN') continue;
+      failures = openFor > STABLE_AFTER ? 0 : failures + 1;
+      const isRefused = error.code === 'AMQP_AUTH';
+      this.#change(isRefused ? { name: 'auth', error } : { name: 'disconnected', error });
+      await this.#pause(fault ? Infinity : pauseAfter(failures - 1, isRefused ? loginBackoff : backoff));
+    }
+    this.#change({ name: 'idle' });
+  }
+
+  #change(state: State, connection?: RheaConnection): void {
+    // An outage is told once, however many attempts fail in the same way.
+    if (isSame(state, this.state)) return;
+    this.state = state;
+    this.#rhea = connection;
+    // A copy: a link may add another one when it is told.
+    Array.from(this.#users).forEach((user) => this.#tell(user));
+    this.emit('state', state);
+  }
+
+  #tell(user: ConnectionUser): void {
+    if (!this.#rhea) return user.disconnected(this.state);
+    let sessions = (this.#rhea.channel_max ?? 0xffff) + 1;
+    for (const other of this.#users) {
+      sessions -= other.sessions;
+      if (other === user && sessions >= 0) return user.connected(this.#rhea);
+    }
+    this.#users.delete(user);
+    const { containerId } = this.options;
+    this.#overflow ??= new Connection({ ...this.options, containerId: `${containerId}+` });
+    this.#overflow.add(user);
+    this.#overflow.open();
+  }
+
+  #pause(delay: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = delay === Infinity ? undefined : setTimeout(resolve, delay);
+      this.#interrupt = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** One connection from dialling to its end. Resolves with why it ended, however it did (R13, and the table of R18). */
+  #attempt(): Promise<{ error: AmqpError; openFor: number }> {
+    return new Promise((resolve) => {
+      const { connectTimeout, containerId, hostname, host, port, idleTimeout } = this.options;
+      let openedAt: number | undefined;
+      let connection: RheaConnection | undefined;
+      let timer: NodeJS.Timeout | undefined;
+
+      // R13-R19: several events may tell of one end, so the first one counts.
+      let isOver = false;
+      const over = (error: AmqpError): void => {
+        if (isOver) return;
+        isOver = true;
+        clearTimeout(timer);
+        if (connection) discard(connection);
+        resolve({ error, openFor: openedAt === undefined ? 0 : performance.now() - openedAt });
+      };
+      const lost = (text: string, peer?: PeerError | null, cause?: unknown): void =>
+        over(
+          openedAt === undefined
+            ? new AmqpError('AMQP_CONNECT', `cannot connect to ${host}:${port}: ${text}`, peer, cause)
+            : new AmqpError('AMQP_DISCONNECTED', `connection lost: ${text}`, peer, cause),
+        );
+
+      this.#interrupt = () => {
+        const closed = new AmqpError('AMQP_SHUTDOWN', 'closed by the endpoint');
+        if (openedAt === undefined || !connection) return over(closed);
+        container.on('connection_close', () => over(closed));
+        connection.close();
+        clearTimeout(timer);
+        timer = setTimeout(() => over(closed), CLOSE_TIMEOUT);
+      };
+
+      const container = rhea.create_container();
+      container.on('connection_open', (context: EventContext) => {
+        openedAt = performance.now();
+        clearTimeout(timer);
+        connection = context.connection;
+        this.#change({ name: 'connected' }, connection);
+      });
+      container.on('connection_error', ({ error }: EventContext) => {
+        const peer = peerErrorOf(error);
+        if (openedAt === undefined && peer.condition === 'amqp:unauthorized-access') {
+          over(new AmqpError('AMQP_AUTH', `${host}:${port} refused the login`, peer));
+        } else lost('closed by the peer', peer);
+      });
+      container.on('connection_close', () => lost('closed by the peer'));
+      container.on('disconnected', ({ error }: EventContext) => {
+        lost(error ? textOf(error) : 'the peer is gone or silent', null, error);
+      });
+      // R10, R19: these two get the error itself. The socket may stay half open after them.
+      container.on('protocol_error', (error: unknown) =>
+        lost(`the peer does not speak AMQP 1.0: ${textOf(error)}`, null, error),
+      );
+      container.on('error', (error: unknown) => lost(textOf(error), null, error));
+      // R10: without a listener anywhere these would be thrown. Links and sessions have their own, this is the last resort.
+      for (const event of [
+        'session_error',
+        'session_close',
+        'sender_error',
+        'sender_close',
+        'receiver_error',
+        'receiver_close',
+      ]) {
+        container.on(event, () => {});
+      }
+
+      timer = setTimeout(() => lost(`no answer within ${connectTimeout / 1000} s`), connectTimeout);
+      try {
+        connection = container.connect({
+          reconnect: false,
+          container_id: containerId,
+          hostname: hostname || host,
+          host,
+          port,
+          // R18: rhea gives up after twice the value.
+          ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
+          sasl_mechanisms: mechanismsOf(this.options),
+          tcp_no_delay: true,
+          max_frame_size: 65536,
+          connection_details: () => ({
+            host,
+            port,
+            connect: (_port: number, _host: string, _options: unknown, connected: () => void) =>
+              openSocket(this.options, connected),
+          }),
+        } as unknown as Parameters<typeof container.connect>[0]);
+        connection.setMaxListeners(0);
+      } catch (error) {
+        // A port or TLS option that Node refuses is thrown by the dial itself.
+        lost(textOf(error), null, error);
+      }
+    });
+  }
+}
+
+function textOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  // The error of a host with several addresses has a code only.
+  return error.message || ((error as { code?: string }).code ?? error.name);
+}
+
+/** The peer's own words in what rhea gives as an error. */
+export function peerErrorOf(error: unknown): PeerError {
+  const { condition, description, info } = (error ?? {}) as PeerError;
+  return { condition, description, info };
+}
+
+/** Lets go of a rhea connection at once, in whatever state: no timer, listener or socket of it stays (R15, R18, R19). */
+function discard(connection: RheaConnection): void {
+  const internals = connection as unknown as {
+    socket?: { on(event: string, listener: () => void): void };
+    socket_ready: boolean;
+    abort_socket(socket: unknown): void;
+  };
+  const { socket } = internals;
+  if (!socket) return;
+  internals.abort_socket(socket);
+  // What rhea still has to say goes nowhere, or it would start its idle timer again.
+  internals.socket_ready = false;
+  socket.on('error', () => {});
+}

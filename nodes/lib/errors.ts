@@ -1,0 +1,52 @@
+/** What went wrong, as a closed list: the README documents each for users. */
+export type AmqpErrorCode =
+  | 'AMQP_AUTH'
+  | 'AMQP_BAD_INPUT'
+  | 'AMQP_BAD_MESSAGE'
+  | 'AMQP_BUFFER_FULL'
+  | 'AMQP_CONFIG'
+  | 'AMQP_CONNECT'
+  | 'AMQP_DECODE'
+  | 'AMQP_DELIVERY_LOST'
+  | 'AMQP_DELIVERY_SETTLED'
+  | 'AMQP_DELIVERY_UNKNOWN'
+  | 'AMQP_DISCONNECTED'
+  | 'AMQP_IN_DOUBT'
+  | 'AMQP_LINK_DETACHED'
+  | 'AMQP_LINK_REFUSED'
+  | 'AMQP_MODIFIED'
+  | 'AMQP_NO_ADDRESS'
+  | 'AMQP_NO_ENDPOINT'
+  | 'AMQP_NO_REPLY_TO'
+  | 'AMQP_NO_REQUEST'
+  | 'AMQP_REJECTED'
+  | 'AMQP_RELEASED'
+  | 'AMQP_REPLY_TIMEOUT'
+  | 'AMQP_SHUTDOWN'
+  | 'AMQP_TIMEOUT'
+  | 'AMQP_TOO_LARGE';
+
+/** The error a peer gives in a close, end, detach or rejected outcome (AMQP 1.0, 2.8.14). */
+export interface PeerError {
+  condition?: string;
+  description?: string;
+  info?: unknown;
+}
+
+/** The one error class of the package. `condition`, `description` and `info` are the peer's own words, when it gave any. */
+export class AmqpError extends Error {
+  readonly code: AmqpErrorCode;
+  readonly condition?: string;
+  readonly description?: string;
+  readonly info?: unknown;
+
+  constructor(code: AmqpErrorCode, message: string, peer?: PeerError | null, cause?: unknown) {
+    const words = [peer?.condition, peer?.description].filter(Boolean).join(': ');
+    super(words ? `${message} (${words})` : message, cause === undefined ? undefined : { cause });
+    this.name = 'AmqpError';
+    this.code = code;
+    if (peer?.condition) this.condition = peer.condition;
+    if (peer?.description) this.description = peer.description;
+    if (peer?.info) this.info = peer.info;
+  }
+}

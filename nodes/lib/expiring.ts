@@ -1,0 +1,64 @@
+/**
+ * A Map whose entries expire, all after the same time, so that one timer on the oldest serves any number of them.
+ * An expired entry is removed, then given to `expired`.
+ */
+export class Expiring<K, V> {
+  #entries = new Map<K, { value: V; deadline: number }>();
+  #timer: NodeJS.Timeout | undefined;
+  readonly #timeout: number;
+  readonly #expired: (key: K, value: V) => void;
+
+  /** `timeout` in milliseconds; 0: entries never expire. */
+  constructor(timeout: number, expired: (key: K, value: V) => void) {
+    this.#timeout = timeout;
+    this.#expired = expired;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get(key: K): V | undefined {
+    return this.#entries.get(key)?.value;
+  }
+
+  *values(): IterableIterator<V> {
+    for (const { value } of this.#entries.values()) yield value;
+  }
+
+  set(key: K, value: V): void {
+    this.#entries.set(key, { value, deadline: performance.now() + this.#timeout });
+    if (this.#timeout > 0) this.#timer ??= this.#wait(this.#timeout);
+  }
+
+  /** Removes the entry and gives its value. */
+  take(key: K): V | undefined {
+    const entry = this.#entries.get(key);
+    this.#entries.delete(key);
+    return entry?.value;
+  }
+
+  /** Removes all entries, in the order in which they came, and gives their values. */
+  clear(): V[] {
+    const values = [...this.values()];
+    this.#entries.clear();
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    return values;
+  }
+
+  #wait(delay: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#timer = undefined;
+      const now = performance.now();
+      for (const [key, { value, deadline }] of this.#entries) {
+        if (deadline > now) {
+          this.#timer ??= this.#wait(deadline - now);
+          return;
+        }
+        this.#entries.delete(key);
+        this.#expired(key, value);
+      }
+    }, Math.ceil(delay));
+  }
+}

@@ -1,0 +1,324 @@
+import { EventEmitter } from 'node:events';
+import type {
+  Connection as RheaConnection,
+  Delivery,
+  EventContext,
+  Receiver as RheaReceiver,
+  Sender as RheaSender,
+  Session,
+} from 'rhea';
+import { pauseAfter } from './backoff';
+import { type Connection, type ConnectionUser, peerErrorOf } from './connection';
+import { AmqpError, type PeerError } from './errors';
+import { isSame, type State } from './status';
+
+/** A link that was attached for so long works: the next loss starts with the shortest pause again. */
+const STABLE_AFTER = 5000;
+/** Bounds the wait for the peer's answer to a detach. */
+const CLOSE_TIMEOUT = 2000;
+
+/** One attach, from its begin to the loss of the link. */
+interface Attach {
+  session: Session;
+  /** Runs until the peer has answered. */
+  timer: NodeJS.Timeout;
+  since: number;
+}
+
+/**
+ * A link that stays attached: whenever the connection is open, on a session of its own (R9, R17), with the same name.
+ * Detached or refused by the peer, it attaches again after a pause; the connection and other links go on.
+ * Emits 'state' after each change.
+ */
+export abstract class Link<R extends RheaSender | RheaReceiver>
+  extends EventEmitter<{ state: [State] }>
+  implements ConnectionUser
+{
+  readonly sessions = 1;
+  state: State = { name: 'detached' };
+  readonly name: string;
+  protected readonly connection: Connection;
+  /** The rhea link while it is attached. */
+  protected rhea: R | undefined;
+  #current: Attach | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #failures = 0;
+  #isOpen = false;
+  #closing: Promise<void> | undefined;
+
+  constructor(connection: Connection, name: string) {
+    super();
+    this.connection = connection;
+    this.name = name;
+  }
+
+  /** Creates the rhea link on the session given, and listens to it by `listen`. */
+  protected abstract attach(session: Session): R;
+  /** Whether the peer's attach grants what was asked. When it does not, a detach is to follow (2.6.3). */
+  protected abstract isGranted(link: R): boolean;
+  /** Called once attached. */
+  protected abstract attached(link: R): void;
+  /** Called when no longer attached, whatever the reason. Deliveries of the rhea link are in doubt from now on. */
+  protected abstract lost(error: AmqpError): void;
+
+  /** From now on the link attaches whenever the connection is open. */
+  open(): void {
+    if (this.#isOpen) return;
+    this.#isOpen = true;
+    this.#failures = 0;
+    if (!this.#closing) return this.connection.add(this);
+    void this.#closing.then(() => this.#isOpen && this.connection.add(this));
+  }
+
+  /** Detaches for good, or until the next `open`. Resolves in bounded time. */
+  close(): Promise<void> {
+    if (!this.#isOpen) return this.#closing ?? Promise.resolve();
+    this.#isOpen = false;
+    this.#closing = this.#close().finally(() => (this.#closing = undefined));
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#retry);
+    const { rhea } = this;
+    const session = this.#current?.session;
+    this.#lose(new AmqpError('AMQP_SHUTDOWN', 'the link was closed'));
+    rhea?.close();
+    if (session) await this.#end(session);
+    await this.connection.remove(this);
+    this.change({ name: 'detached' });
+  }
+
+  /** For the connection. */
+  connected(connection: RheaConnection): void {
+    clearTimeout(this.#retry);
+    this.#lose(new AmqpError('AMQP_DISCONNECTED', 'connection lost'));
+    this.#failures = 0;
+    if (this.#isOpen) this.#attach(connection);
+  }
+
+  /** For the connection. */
+  disconnected(state: State): void {
+    clearTimeout(this.#retry);
+    this.#lose('error' in state ? state.error : new AmqpError('AMQP_DISCONNECTED', 'not connected'));
+    this.change(state);
+  }
+
+  protected change(state: State): void {
+    if (isSame(state, this.state)) return;
+    this.state = state;
+    this.emit('state', state);
+  }
+
+  /**
+   * Listens to a rhea emitter for as long as this attach lasts. What is thrown in there would end the connection or,
+   * from an outcome, the process (R11).
+   */
+  protected listen(emitter: EventEmitter, event: string, listener: (context: EventContext) => void): void {
+    const attach = this.#current;
+    emitter.on(event, (context: EventContext) => {
+      if (this.#current !== attach) return;
+      try {
+        listener(context);
+      } catch (error) {
+        this.connection.emit('fault', error);
+      }
+    });
+  }
+
+  #attach(connection: RheaConnection): void {
+    // While it is refused, that is what users see until it is attached.
+    if (this.state.name !== 'refused') this.change({ name: 'connecting' });
+    const refused = (text: string, peer?: PeerError): void => this.#refused(connection, text, peer);
+    // R23: rhea takes a channel beyond the peer's channel-max, which costs the connection.
+    if (channelsOf(connection) > (connection.channel_max ?? 0xffff)) return refused('the peer allows no more sessions');
+
+    const session = ownSession(connection);
+    const timer = setTimeout(() => refused('no answer to the attach'), this.connection.options.connectTimeout);
+    const current = (this.#current = { session, timer, since: Infinity });
+    // R17: when the peer ends a session its links get no event.
+    this.listen(session, 'session_error', () => {});
+    this.listen(session, 'session_close', () => refused('the peer ended the session', peerErrorOf(session.error)));
+    session.begin();
+
+    let link: R;
+    try {
+      link = this.attach(session);
+    } catch (error) {
+      return refused((error as Error).message);
+    }
+    const role = link.is_receiver() ? 'receiver' : 'sender';
+    this.listen(link, `${role}_error`, () => {});
+    this.listen(link, `${role}_close`, () => {
+      // R22: by itself rhea answers with closed=true, which deletes a durable subscription. Later is a leak.
+      const { detach } = (link as unknown as { remote: { detach?: { closed?: boolean } } }).remote;
+      if (detach?.closed) link.close();
+      else link.detach();
+      refused('the peer detached the link', peerErrorOf(link.error));
+    });
+    this.listen(link, `${role}_open`, () => {
+      // R21: a refused attach is answered by an attach too, and then detached.
+      setImmediate(() => {
+        if (this.#current !== current || !this.isGranted(link)) return;
+        clearTimeout(timer);
+        current.since = performance.now();
+        this.rhea = link;
+        this.change({ name: 'connected' });
+        this.attached(link);
+      });
+    });
+  }
+
+  #refused(connection: RheaConnection, text: string, peer?: PeerError): void {
+    flush(connection);
+    const error = new AmqpError(this.rhea ? 'AMQP_LINK_DETACHED' : 'AMQP_LINK_REFUSED', text, peer);
+    const session = this.#current?.session;
+    this.#lose(error);
+    session?.close();
+    const pause = pauseAfter(this.#failures++, this.connection.options.backoff);
+    this.#retry = setTimeout(() => this.#attach(connection), pause);
+    this.change({ name: 'refused', error });
+  }
+
+  #lose(error: AmqpError): void {
+    if (!this.#current) return;
+    const { timer, since } = this.#current;
+    this.#current = undefined;
+    clearTimeout(timer);
+    if (!this.rhea) return;
+    this.rhea = undefined;
+    if (performance.now() - since > STABLE_AFTER) this.#failures = 0;
+    this.lost(error);
+  }
+
+  /** Ends the session: only that makes some peers give back what is unsettled (RabbitMQ 3). */
+  #end(session: Session): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.connection.off('state', done);
+        resolve();
+      };
+      const timer = setTimeout(done, CLOSE_TIMEOUT);
+      this.connection.on('state', done);
+      session.on('session_close', done);
+      session.close();
+    });
+  }
+}
+
+/**
+ * Writes what is queued, and tells of the outcomes that have arrived: rhea would do both only in its next turn, which
+ * is too late for outcomes when the link goes, and mixes up different outcomes that are settled in one turn (R1).
+ */
+export function flush(connection: RheaConnection): void {
+  (connection as unknown as { _process(): void })._process();
+}
+
+function channelsOf(connection: RheaConnection): number {
+  return Object.keys((connection as unknown as { local_channel_map: object }).local_channel_map).length;
+}
+
+interface Frame {
+  performative: { message_format?: number; aborted?: boolean; role: boolean; first: number; last?: number };
+}
+
+interface Deliveries {
+  available(): number;
+}
+
+/** What is used here of rhea's session beyond its typings. */
+export interface SessionInternals {
+  incoming: { deliveries: Unsettled; next_delivery_id: number; next_transfer_id: number };
+  outgoing: { deliveries: Unsettled; next_delivery_id: number; next_pending_delivery: number };
+  on_transfer(frame: Frame): void;
+  on_disposition(frame: Frame): void;
+  _get_link(frame: Frame): RheaReceiver & { credit: number; delivery_count: number; _incomplete?: Delivery };
+}
+
+/**
+ * The deliveries of a session that are not settled yet, in place of rhea's ring buffer, which frees only its oldest
+ * entry: there one delivery held back stalls the link after 2047 later ones (R9).
+ */
+class Unsettled implements Deliveries {
+  #deliveries = new Map<number, Delivery>();
+
+  get size(): number {
+    return this.#deliveries.size;
+  }
+
+  /** The session's window in frames. What bounds the deliveries is credit. */
+  available(): number {
+    return 2048;
+  }
+
+  push(delivery: Delivery): void {
+    this.#deliveries.set(delivery.id, delivery);
+  }
+
+  by_id(id: number): Delivery | undefined {
+    return this.#deliveries.get(id);
+  }
+
+  delete(id: number): void {
+    this.#deliveries.delete(id);
+  }
+
+  get first(): number {
+    return this.#deliveries.keys().next().value ?? 0;
+  }
+
+  pop_if(isDone: (delivery: Delivery) => boolean): void {
+    for (const delivery of this.#deliveries.values()) {
+      if (!isDone(delivery)) return;
+      this.#deliveries.delete(delivery.id);
+    }
+  }
+}
+
+/** A new session on which rhea leaves the message to us, and takes what it otherwise loses the connection over. */
+function ownSession(connection: RheaConnection): Session {
+  const session = connection.create_session();
+  const internals = session as unknown as SessionInternals;
+  const { incoming, outgoing } = internals;
+  incoming.deliveries = new Unsettled();
+  outgoing.deliveries = new Unsettled();
+
+  const onTransfer = internals.on_transfer.bind(session);
+  internals.on_transfer = (frame) => {
+    const { performative } = frame;
+    const receiver = internals._get_link(frame);
+    // R12: one bad frame would end the connection, with all links on it.
+    if (performative.aborted) {
+      incoming.next_transfer_id++;
+      if (receiver._incomplete) incoming.deliveries.delete(receiver._incomplete.id);
+      receiver._incomplete = undefined;
+      return;
+    }
+    // R8, R12: only an undefined message-format keeps rhea from decoding the message.
+    if (performative.message_format === 0) performative.message_format = undefined;
+    // R6: some peers send more than their credit; rhea complains of that on the console.
+    if (receiver.credit === 0) receiver.credit = 1;
+    onTransfer(frame);
+  };
+
+  const onDisposition = internals.on_disposition.bind(session);
+  internals.on_disposition = (frame) => {
+    const { performative } = frame;
+    const { deliveries, next_delivery_id: next } = performative.role ? outgoing : incoming;
+    // rhea visits each id of the range, which may be all 2^32.
+    const first = Math.max(performative.first, deliveries.first);
+    const last = Math.min(performative.last ?? performative.first, next - 1);
+    if (first > last) return;
+    performative.first = first;
+    performative.last = last;
+    onDisposition(frame);
+  };
+  return session;
+}
+
+/** Forgets a delivery that is settled, in whatever order they are settled (R9). */
+export function forget(link: RheaSender | RheaReceiver, delivery: Delivery): void {
+  const { incoming, outgoing } = link.session as unknown as SessionInternals;
+  (link.is_receiver() ? incoming : outgoing).deliveries.delete(delivery.id);
+}

@@ -1,0 +1,314 @@
+import { randomBytes } from 'node:crypto';
+import rhea, { type Delivery, type EventContext, type Receiver as RheaReceiver, type Session } from 'rhea';
+import type { Connection } from './connection';
+import { AmqpError, type PeerError } from './errors';
+import { Expiring } from './expiring';
+import { flush, forget, Link } from './link';
+import { decode, type Incoming } from './message';
+import type { Style } from './codec';
+
+/**
+ * When the peer may forget a message: once the flow has it, when the flow says so, or before it is even sent.
+ */
+export type Settle = 'arrival' | 'flow' | 'pre-settled';
+
+export interface ReceiverOptions {
+  /** Link name; the same after each restart. */
+  name: string;
+  address?: string;
+  /** The peer makes the address; it is another one after each reconnect. */
+  dynamic?: boolean;
+  /** Asked of a dynamic source. */
+  capabilities?: string[];
+  /** Further fields of the source (3.5.3). */
+  source?: { durable?: number; expiry_policy?: string };
+  settle: Settle;
+  /** Most messages that are unsettled or on their way. 0: only what `grant` asks for. */
+  creditWindow: number;
+  /** Milliseconds after which a message that the flow has not settled is released. 0: never. */
+  settleTimeout: number;
+  styles: { fields: Style; body: Style };
+}
+
+/** An outcome (3.4), in the words of `msg.settle`. */
+export type Outcome =
+  | { settle: 'accept' | 'release' }
+  | { settle: 'reject'; error?: PeerError }
+  | { settle: 'modify'; undeliverableHere?: boolean; annotations?: Record<string, unknown> };
+
+/** How a message came: `msg.delivery` but for the token. Plain data. */
+export type DeliveryInfo = {
+  /** Delivery tag in hexadecimal. */
+  tag: string;
+  address?: string;
+  redelivered: boolean;
+  /** The message's own `to`, by which a flow that sets another one is told from one that forwards. */
+  to?: string;
+};
+
+/** What a receiver tells its node. */
+export interface ReceiverUser {
+  /** `id` is the token for settling it. */
+  message(incoming: Incoming, delivery: DeliveryInfo, id: string): void;
+  /** A message that cannot be decoded: it has been rejected. */
+  undecodable(error: AmqpError, delivery: DeliveryInfo): void;
+}
+
+/** Bounds the wait for the peer's answer to a drain, which some peers never give (R23). */
+const DRAIN_TIMEOUT = 5000;
+const MAX_CREDIT = 0x7fffffff;
+/** rhea's constructors of outcomes, which its typings leave out. */
+const outcomes = rhea.message as unknown as Record<
+  'accepted' | 'rejected' | 'released' | 'modified',
+  (fields?: object) => { described(): unknown }
+>;
+const ACCEPTED = outcomes.accepted().described();
+const RELEASED = outcomes.released().described();
+
+/**
+ * Takes messages from an address. Credit follows what is settled, not what has arrived (R5), so that a slow flow slows
+ * the peer: unsettled messages never exceed the window.
+ */
+export class Receiver extends Link<RheaReceiver> {
+  readonly #options: ReceiverOptions;
+  readonly #user: ReceiverUser;
+  /** Deliveries that are to be settled, by their token. */
+  readonly #held: Expiring<string, Delivery>;
+  /** Tokens are `<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
+  readonly #prefix = randomBytes(6).toString('hex');
+  #attaches = 0;
+  #deliveries = 0;
+  /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
+  #granted = 0;
+  #isPaused = false;
+  #lastState: unknown;
+  #address: string | undefined;
+
+  constructor(connection: Connection, options: ReceiverOptions, user: ReceiverUser) {
+    super(connection, options.name);
+    this.#options = options;
+    this.#user = user;
+    this.#address = options.address;
+    this.#held = new Expiring(options.settleTimeout, (_id, delivery) => this.#settle(delivery, { settle: 'release' }));
+  }
+
+  /** The address read from: what was asked for, or what the peer has made. */
+  get address(): string | undefined {
+    return this.#options.dynamic ? this.rhea?.source?.address : this.#address;
+  }
+
+  /** Messages that are to be settled. */
+  get unsettled(): number {
+    return this.#held.size;
+  }
+
+  /** Attaches to another address. */
+  async subscribe(address?: string): Promise<void> {
+    if (address !== undefined && address !== this.#address) {
+      await this.close();
+      this.#address = address;
+    }
+    if (!this.#address && !this.#options.dynamic) {
+      throw new AmqpError('AMQP_NO_ADDRESS', 'there is no address to subscribe to: set it in the node or in msg.topic');
+    }
+    this.open();
+  }
+
+  /** Settles a message that was received. Throws when the token is unknown, was used, or is from before a reconnect. */
+  settle(id: string, outcome: Outcome): void {
+    const delivery = this.#held.take(id);
+    if (!delivery) throw this.notHeld(id);
+    this.#settle(delivery, outcome);
+  }
+
+  /** True while the message can be settled. */
+  holds(id: string): boolean {
+    return this.#held.get(id) !== undefined;
+  }
+
+  /** Why a token does not name a message that can be settled. */
+  notHeld(id: string): AmqpError {
+    const [prefix, attach, number] = id.split('.');
+    if (prefix !== this.#prefix || !(Number(attach) <= this.#attaches && Number(number) <= this.#deliveries)) {
+      return new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery.id is not of a message that this node has received');
+    }
+    if (Number(attach) < this.#attaches || !this.rhea) {
+      return new AmqpError(
+        'AMQP_DELIVERY_LOST',
+        'the message was received before the link was lost: the peer delivers it again',
+      );
+    }
+    return new AmqpError(
+      'AMQP_DELIVERY_SETTLED',
+      'the message has been settled already, by the flow or by the time-out',
+    );
+  }
+
+  /** Grants credit beyond the window. */
+  grant(credit: number): void {
+    this.#granted = Math.min(MAX_CREDIT, this.#granted + credit);
+    if (this.rhea && !this.#isPaused) this.rhea.add_credit(Math.min(credit, MAX_CREDIT - creditOf(this.rhea)));
+  }
+
+  /** Takes no more messages until `resume`, but for those on their way. */
+  pause(): void {
+    this.#isPaused = true;
+    if (!this.rhea) return;
+    setCredit(this.rhea, 0);
+    this.change({ name: 'paused' });
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    if (this.rhea) this.attached(this.rhea);
+  }
+
+  /** Has the peer send at once what it has, up to the credit, and use up the rest of it. Resolves when that is done. */
+  drain(): Promise<void> {
+    const { rhea: link } = this;
+    if (!link) return Promise.reject(new AmqpError('AMQP_DISCONNECTED', 'cannot drain: the link is not attached'));
+    return new Promise((resolve, reject) => {
+      const done = (error?: AmqpError): void => {
+        clearTimeout(timer);
+        // R23: drain stays on for good otherwise.
+        link.drain = false;
+        this.off('state', lost);
+        link.off('receiver_drained', drained);
+        if (error) reject(error);
+        else resolve();
+        if (this.rhea !== link) return;
+        this.#granted = 0;
+        this.#replenish();
+      };
+      const drained = (): void => done();
+      const lost = (): void => {
+        if (this.rhea !== link) done(new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained'));
+      };
+      const timer = setTimeout(
+        () => done(new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain')),
+        DRAIN_TIMEOUT,
+      );
+      this.on('state', lost);
+      link.once('receiver_drained', drained);
+      link.drain_credit();
+    });
+  }
+
+  /** Releases what the flow has not settled yet, and detaches. */
+  override async close(): Promise<void> {
+    for (const delivery of this.#held.clear()) this.#settle(delivery, { settle: 'release' });
+    await super.close();
+  }
+
+  protected override attach(session: Session): RheaReceiver {
+    const { dynamic, capabilities, source, settle } = this.#options;
+    const link = session.attach_receiver({
+      name: this.name,
+      source: { ...source, ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
+      snd_settle_mode: settle === 'pre-settled' ? 1 : 0,
+      rcv_settle_mode: 0,
+      // R3, R5, R21: credit and settling are ours.
+      autoaccept: false,
+      credit_window: 0,
+    } as Parameters<Session['attach_receiver']>[0]);
+    this.listen(link, 'message', (context) => this.#message(context));
+    return link;
+  }
+
+  protected override isGranted(link: RheaReceiver): boolean {
+    return Boolean(link.source?.address);
+  }
+
+  protected override attached(link: RheaReceiver): void {
+    if (this.#isPaused) return this.change({ name: 'paused' });
+    this.change({ name: 'connected', address: this.#options.dynamic ? link.source.address : undefined });
+    if (this.#granted > 0) link.add_credit(this.#granted - creditOf(link));
+    this.#replenish();
+  }
+
+  protected override lost(): void {
+    this.#attaches++;
+    this.#held.clear();
+    this.#lastState = undefined;
+  }
+
+  #message({ message, delivery }: EventContext): void {
+    if (!delivery || !this.rhea) return;
+    if (this.#granted > 0) this.#granted--;
+    const id = `${this.#prefix}.${this.#attaches}.${++this.#deliveries}`;
+    const { format, tag } = delivery as unknown as { format: number | null; tag: Buffer };
+    const info: DeliveryInfo = { tag: Buffer.from(tag).toString('hex'), address: this.address, redelivered: false };
+    let incoming: Incoming;
+    try {
+      if (format) throw new AmqpError('AMQP_DECODE', `the message has the unknown format 0x${format.toString(16)}`);
+      // A transfer without payload leaves it undefined.
+      incoming = decode((message as unknown as Buffer | undefined) ?? Buffer.alloc(0), this.#options.styles);
+    } catch (error) {
+      const { message: description } = error as AmqpError;
+      this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
+      return this.#user.undecodable(error as AmqpError, info);
+    }
+    const { delivery_count: count, first_acquirer: isFirst, to } = incoming.fields;
+    info.redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
+    if (typeof to === 'string') info.to = to;
+    if (this.#options.settle === 'flow') {
+      this.#held.set(id, delivery);
+      this.#user.message(incoming, info, id);
+      return;
+    }
+    // Accepted only once the flow has it (R3).
+    this.#user.message(incoming, info, id);
+    this.#settle(delivery, { settle: 'accept' });
+  }
+
+  #settle(delivery: Delivery, outcome: Outcome): void {
+    const { rhea: link } = this;
+    if (!link) return;
+    const state = stateOf(outcome);
+    // R1: rhea writes the first outcome for both of two deliveries that are settled in one turn.
+    if (state !== this.#lastState) flush(link.connection);
+    this.#lastState = state;
+    delivery.update(true, state);
+    forget(link, delivery);
+    this.#replenish();
+  }
+
+  /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */
+  #replenish(): void {
+    const { creditWindow: window } = this.#options;
+    if (!this.rhea || this.#isPaused || this.rhea.drain || window === 0) return;
+    const credit = creditOf(this.rhea);
+    const missing = window - this.#held.size - credit;
+    if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);
+  }
+}
+
+function stateOf(outcome: Outcome): unknown {
+  switch (outcome.settle) {
+    case 'accept':
+      return ACCEPTED;
+    case 'release':
+      return RELEASED;
+    case 'reject':
+      return outcomes.rejected({ error: outcome.error }).described();
+    default:
+      return outcomes
+        .modified({
+          delivery_failed: true,
+          undeliverable_here: outcome.undeliverableHere ?? false,
+          message_annotations: outcome.annotations,
+        })
+        .described();
+  }
+}
+
+function creditOf(link: RheaReceiver): number {
+  return (link as unknown as { credit: number }).credit;
+}
+
+function setCredit(link: RheaReceiver, credit: number): void {
+  const internals = link as unknown as { credit: number; issue_flow: boolean; connection: { _register(): void } };
+  internals.credit = credit;
+  internals.issue_flow = true;
+  internals.connection._register();
+}

@@ -1,0 +1,237 @@
+import { EventEmitter } from 'node:events';
+import { randomUUID } from 'node:crypto';
+import { bytesOf, isNotation, type Style } from './codec';
+import type { Connection } from './connection';
+import { AmqpError } from './errors';
+import { Expiring } from './expiring';
+import { encode, type Incoming, type Outgoing } from './message';
+import { type DeliveryInfo, Receiver } from './receiver';
+import { type Entry, Sender, type Sent } from './sender';
+import { type State, worstOf } from './status';
+
+export interface RequesterOptions {
+  /** Begins the link names; the same after each restart. */
+  name: string;
+  /** Where all requests go. Without, each has its own address. */
+  address?: string;
+  /** Where replies come to: an address that the peer makes (with these capabilities), or a fixed one. */
+  replyTo: { capabilities?: string[] } | { address: string };
+  /** Milliseconds to wait for a reply. 0: for ever. */
+  timeout: number;
+  /** What becomes of requests in flight when the reply address is lost. */
+  reconnect: 'resend' | 'fail';
+  /** Most requests in flight. */
+  buffer: number;
+  styles: { fields: Style; body: Style };
+}
+
+/** What is told of one request: `sent` at most once, and either `reply` or `failed` once. */
+export interface RequestUser {
+  sent(sent: Sent): void;
+  reply(incoming: Incoming, delivery: DeliveryInfo): void;
+  failed(error: AmqpError): void;
+}
+
+interface Request extends RequestUser {
+  message: Outgoing;
+  entry: Entry;
+  keys: string[];
+  /** Where it is: with the sender, or delivered and waiting for its reply. */
+  stage: 'sending' | 'delivered';
+}
+
+/** Window of the link that replies come by: they are accepted on arrival. */
+const REPLY_CREDIT = 500;
+
+/**
+ * Sends requests and gives each the reply that carries its correlation id, with any number in flight. Nothing is sent
+ * before there is an address for replies. Emits 'state' after each change.
+ */
+export class Requester extends EventEmitter<{ state: [State] }> {
+  readonly #options: RequesterOptions;
+  readonly #sender: Sender;
+  readonly #replies: Receiver;
+  readonly #requests: Expiring<Request, Request>;
+  /** By correlation id and message id, since peers answer with either (facts differ by peer). */
+  #byKey = new Map<string, Request>();
+  #replyTo: string | undefined;
+  #isClosing = false;
+  #drained: (() => void) | undefined;
+  /** Replies that no request waits for: late, or never asked for. */
+  unmatched = 0;
+
+  constructor(connection: Connection, options: RequesterOptions) {
+    super();
+    this.#options = options;
+    const { name, address, replyTo, timeout, reconnect, buffer, styles } = options;
+    this.#requests = new Expiring(timeout, (request) => this.#expired(request));
+    this.#sender = new Sender(connection, {
+      name: `${name}:request`,
+      address,
+      guarantee: reconnect === 'resend' ? 'at-least-once' : 'at-most-once',
+      buffer,
+      full: 'refuse',
+      retries: 3,
+    });
+    this.#sender.hold();
+    this.#replies = new Receiver(
+      connection,
+      {
+        name: `${name}:reply`,
+        ...('address' in replyTo
+          ? { address: replyTo.address }
+          : { dynamic: true, capabilities: replyTo.capabilities }),
+        settle: 'arrival',
+        creditWindow: REPLY_CREDIT,
+        settleTimeout: 0,
+        styles,
+      },
+      {
+        message: (incoming, delivery) => this.#reply(incoming, delivery),
+        undecodable: () => this.unmatched++,
+      },
+    );
+    this.#replies.on('state', (state) => {
+      if (state.name === 'connected') this.#replyAddress();
+      else this.#noReplyAddress();
+      this.emit('state', this.state);
+    });
+    this.#sender.on('state', () => this.emit('state', this.state));
+  }
+
+  get state(): State {
+    const state = worstOf(this.#replies.state, this.#sender.state);
+    return state.name === 'connected' ? { name: 'connected' } : state;
+  }
+
+  open(): void {
+    this.#replies.open();
+    this.#sender.open();
+  }
+
+  /** Sends a request. Throws when it cannot be encoded, or its correlation id is that of another one in flight. */
+  request(message: Outgoing, address: string | undefined, user: RequestUser): void {
+    if (this.#isClosing) throw new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
+    if (this.#requests.size >= this.#options.buffer) {
+      throw new AmqpError('AMQP_BUFFER_FULL', `${this.#options.buffer} requests are in flight already`);
+    }
+    const { fields } = message;
+    fields.message_id ??= randomUUID();
+    fields.correlation_id ??= fields.message_id;
+    // Until there is an address this only finds out whether the message can be encoded.
+    fields.reply_to = this.#replyTo ?? '';
+    const bytes = encode(message);
+    const keys = [...new Set([keyOf(fields.message_id), keyOf(fields.correlation_id)])];
+    if (keys.some((key) => this.#byKey.has(key))) {
+      throw new AmqpError(
+        'AMQP_BAD_MESSAGE',
+        `${message.fieldsPath}.correlation_id or message_id is that of a request in flight`,
+      );
+    }
+    const request: Request = {
+      ...user,
+      message,
+      keys,
+      stage: 'sending',
+      entry: { bytes, address, done: (error, sent) => this.#sent(request, error, sent) },
+    };
+    this.#requests.set(request, request);
+    for (const key of keys) this.#byKey.set(key, request);
+    this.#sender.send(request.entry);
+  }
+
+  /** Waits `timeout` milliseconds for the replies that are missing, fails the rest, and detaches. */
+  async close(timeout: number): Promise<void> {
+    this.#isClosing = true;
+    if (this.#requests.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeout);
+        this.#drained = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    for (const request of this.#requests.clear())
+      this.#fail(request, new AmqpError('AMQP_SHUTDOWN', 'no reply before the node was closed'));
+    this.removeAllListeners();
+    await Promise.all([this.#sender.close(0), this.#replies.close()]);
+  }
+
+  #replyAddress(): void {
+    const { address } = this.#replies;
+    const isNew = address !== this.#replyTo;
+    this.#replyTo = address;
+    if (isNew) {
+      for (const request of this.#requests.values()) {
+        request.message.fields.reply_to = address;
+        request.entry.bytes = encode(request.message);
+      }
+    }
+    for (const request of this.#requests.values()) {
+      // Its reply went, or would go, to the address that is gone.
+      if (isNew && request.stage === 'delivered') this.#resend(request);
+    }
+    this.#sender.resume();
+  }
+
+  #noReplyAddress(): void {
+    this.#sender.hold();
+    // A fixed address goes on collecting replies meanwhile.
+    if ('address' in this.#options.replyTo || this.#options.reconnect === 'resend') return;
+    for (const request of this.#requests.values()) {
+      if (request.stage === 'delivered') {
+        this.#fail(request, new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came'));
+      }
+    }
+  }
+
+  #resend(request: Request): void {
+    request.stage = 'sending';
+    const { bytes, address } = request.entry;
+    request.entry = { bytes, address, done: (error, sent) => this.#sent(request, error, sent) };
+    this.#sender.send(request.entry);
+  }
+
+  #sent(request: Request, error: AmqpError | undefined, sent: Sent): void {
+    request.sent(sent);
+    if (!this.#requests.get(request)) return;
+    if (error) this.#fail(request, error);
+    else request.stage = 'delivered';
+  }
+
+  #reply(incoming: Incoming, delivery: DeliveryInfo): void {
+    const id = incoming.fields.correlation_id ?? incoming.fields.message_id;
+    const request = id === undefined ? undefined : this.#byKey.get(keyOf(id));
+    if (!request) {
+      this.unmatched++;
+      return;
+    }
+    this.#forget(request);
+    request.reply(incoming, delivery);
+  }
+
+  #expired(request: Request): void {
+    this.#sender.cancel(request.entry);
+    this.#fail(request, new AmqpError('AMQP_REPLY_TIMEOUT', `no reply within ${this.#options.timeout / 1000} s`));
+  }
+
+  #fail(request: Request, error: AmqpError): void {
+    this.#forget(request);
+    request.failed(error);
+  }
+
+  #forget(request: Request): void {
+    this.#requests.take(request);
+    for (const key of request.keys) this.#byKey.delete(key);
+    if (this.#isClosing && this.#requests.size === 0) this.#drained?.();
+  }
+}
+
+/** Two ids are the same only when value and type are: "7" is not 7. */
+function keyOf(id: unknown): string {
+  const bytes = bytesOf(id);
+  if (bytes) return `binary:${bytes.toString('hex')}`;
+  if (isNotation(id)) return `${id.$amqp}:${String(id.value).toLowerCase()}`;
+  return typeof id === 'string' ? `string:${id}` : `ulong:${String(id)}`;
+}

@@ -1,0 +1,137 @@
+import { EventEmitter } from 'node:events';
+import type { Style } from './codec';
+import type { Connection } from './connection';
+import { AmqpError } from './errors';
+import { Expiring } from './expiring';
+import { type AmqpFields, encode, type Incoming, type Outgoing } from './message';
+import { type DeliveryInfo, Receiver, type ReceiverUser } from './receiver';
+import { type Entry, Sender, type Sent } from './sender';
+import { type State, worstOf } from './status';
+
+export interface ResponderOptions {
+  /** Begins the link names; the same after each restart. */
+  name: string;
+  address: string;
+  /** When a request is accepted: once its reply has been, or once the flow has it. */
+  settle: 'reply' | 'arrival';
+  creditWindow: number;
+  /** Milliseconds after which a request without a reply is released, or (accepted on arrival) forgotten. 0: never. */
+  timeout: number;
+  styles: { fields: Style; body: Style };
+}
+
+interface Request {
+  replyTo: unknown;
+  correlationId: unknown;
+  /** The reply on its way. */
+  entry?: Entry;
+}
+
+/** What belongs to the request it came with, and would be wrong in a reply made of the same msg. */
+const OF_THE_REQUEST = ['message_id', 'reply_to', 'absolute_expiry_time', 'creation_time', 'reply_to_group_id'];
+/** Most replies that wait to be sent. */
+const BUFFER = 10_000;
+
+/**
+ * Takes requests, any number at a time, and sends each reply to the reply-to of its own request with its correlation
+ * id, in whatever order they come. Emits 'state' after each change.
+ */
+export class Responder extends EventEmitter<{ state: [State] }> {
+  readonly #options: ResponderOptions;
+  readonly #requests: Expiring<string, Request>;
+  readonly #receiver: Receiver;
+  readonly #replies: Sender;
+
+  constructor(connection: Connection, options: ResponderOptions, user: ReceiverUser) {
+    super();
+    this.#options = options;
+    const { name, address, creditWindow, timeout, styles } = options;
+    this.#requests = new Expiring(timeout, (id, request) => this.#expired(id, request));
+    this.#replies = new Sender(connection, {
+      name: `${name}:reply`,
+      guarantee: 'at-least-once',
+      buffer: BUFFER,
+      full: 'refuse',
+      retries: 3,
+    });
+    this.#receiver = new Receiver(
+      connection,
+      { name: `${name}:request`, address, settle: 'flow', creditWindow, settleTimeout: 0, styles },
+      {
+        message: (incoming, delivery, id) => this.#request(incoming, delivery, id, user),
+        undecodable: (error, delivery) => user.undecodable(error, delivery),
+      },
+    );
+    this.#receiver.on('state', () => this.emit('state', this.state));
+    this.#replies.on('state', () => this.emit('state', this.state));
+  }
+
+  get state(): State {
+    return worstOf(this.#receiver.state, this.#replies.state);
+  }
+
+  open(): void {
+    this.#receiver.open();
+    this.#replies.open();
+  }
+
+  /**
+   * Sends the reply to the request with the token `id`; `done` is called once, with the outcome. Throws when there is
+   * no such request any more, it wants no reply, or the reply cannot be encoded.
+   */
+  respond(id: string | undefined, message: Outgoing, done: Entry['done']): void {
+    if (id === undefined)
+      throw new AmqpError('AMQP_NO_REQUEST', 'msg.delivery.id is missing: reply with the msg that came in');
+    const request = this.#requests.get(id);
+    if (!request || request.entry) throw this.#receiver.notHeld(id);
+    if (typeof request.replyTo !== 'string') {
+      throw new AmqpError('AMQP_NO_REPLY_TO', 'the request has no reply_to, so its sender waits for no reply');
+    }
+    const fields: AmqpFields = { ...message.fields, to: request.replyTo, correlation_id: request.correlationId };
+    for (const name of OF_THE_REQUEST) delete fields[name];
+    const entry: Entry = {
+      bytes: encode({ ...message, fields }),
+      address: request.replyTo,
+      done: (error, sent) => this.#sent(id, request, error, sent, done),
+    };
+    request.entry = entry;
+    this.#replies.send(entry);
+  }
+
+  /** Gives replies on their way `timeout` milliseconds, releases all other requests, and detaches. */
+  async close(timeout: number): Promise<void> {
+    this.removeAllListeners();
+    await this.#replies.close(timeout);
+    this.#requests.clear();
+    await this.#receiver.close();
+  }
+
+  #request(incoming: Incoming, delivery: DeliveryInfo, id: string, user: ReceiverUser): void {
+    const { reply_to: replyTo, correlation_id: correlationId, message_id: messageId } = incoming.fields;
+    this.#requests.set(id, { replyTo, correlationId: correlationId ?? messageId });
+    user.message(incoming, delivery, id);
+    // Nobody waits for a reply to a request without reply_to, so nothing is to be waited for here either.
+    if (this.#options.settle === 'arrival' || typeof replyTo !== 'string') {
+      this.#receiver.settle(id, { settle: 'accept' });
+    }
+  }
+
+  #sent(id: string, request: Request, error: AmqpError | undefined, sent: Sent, done: Entry['done']): void {
+    request.entry = undefined;
+    if (!error) {
+      this.#requests.take(id);
+      // Not held: it was accepted on arrival, or lost since, and the peer delivers it again.
+      if (this.#receiver.holds(id)) this.#receiver.settle(id, { settle: 'accept' });
+    }
+    done(error, sent);
+  }
+
+  #expired(id: string, { entry, replyTo }: Request): void {
+    if (this.#receiver.holds(id)) this.#receiver.settle(id, { settle: 'release' });
+    if (!entry) return;
+    const { done } = entry;
+    this.#replies.cancel(entry);
+    const error = new AmqpError('AMQP_TIMEOUT', 'the reply could not be delivered in time');
+    done(error, { address: replyTo as string, state: 'failed', error: { code: error.code } });
+  }
+}

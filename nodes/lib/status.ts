@@ -1,0 +1,60 @@
+import type { AmqpError } from './errors';
+
+/** What a connection or link is doing, in the words that users see. */
+export type State =
+  | { name: 'idle' | 'connecting' | 'waiting' | 'detached' | 'paused' }
+  | { name: 'connected'; address?: string }
+  | { name: 'buffering'; count: number }
+  | { name: 'refused' | 'disconnected' | 'auth'; error: AmqpError };
+
+export interface Status {
+  fill: 'red' | 'green' | 'yellow' | 'blue' | 'grey';
+  shape: 'ring' | 'dot';
+  /** Key of the text in the catalogue of amqp-endpoint, below `amqp-endpoint.status`. */
+  key: string;
+  /** What the text is to be filled with. */
+  args?: Record<string, string | number>;
+  /** Shown as it is, in place of a translated text. */
+  text?: string;
+}
+
+/** The one table of states and their looks, worst first. */
+const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
+  auth: { fill: 'red', shape: 'ring' },
+  disconnected: { fill: 'red', shape: 'ring' },
+  refused: { fill: 'red', shape: 'ring' },
+  connecting: { fill: 'yellow', shape: 'ring' },
+  idle: { fill: 'grey', shape: 'ring' },
+  detached: { fill: 'grey', shape: 'ring' },
+  paused: { fill: 'yellow', shape: 'dot' },
+  buffering: { fill: 'yellow', shape: 'dot' },
+  waiting: { fill: 'yellow', shape: 'dot' },
+  connected: { fill: 'green', shape: 'dot' },
+};
+const ORDER = Object.keys(LOOKS);
+
+export function statusOf(state: State): Status {
+  const look = { ...LOOKS[state.name], key: state.name };
+  if ('error' in state) return { ...look, args: { reason: reasonOf(state.error) } };
+  if (state.name === 'buffering') return { ...look, args: { n: state.count } };
+  if (state.name === 'connected' && state.address) return { ...look, text: state.address };
+  return look;
+}
+
+/** The state to show for a node that has several links. */
+export function worstOf(...states: State[]): State {
+  return states.reduce((worst, state) => (ORDER.indexOf(state.name) < ORDER.indexOf(worst.name) ? state : worst));
+}
+
+/** True when there is nothing new to tell. */
+export function isSame(state: State, other: State): boolean {
+  if ('error' in state && 'error' in other)
+    return state.name === other.name && reasonOf(state.error) === reasonOf(other.error);
+  return state.name === other.name && JSON.stringify(state) === JSON.stringify(other);
+}
+
+/** The shortest name of what went wrong: the peer's condition, the system's code, or all that is known. */
+export function reasonOf(error: AmqpError): string {
+  const { code } = (error.cause ?? {}) as { code?: unknown };
+  return error.condition ?? (typeof code === 'string' ? code : error.message);
+}

@@ -1,0 +1,39 @@
+import * as net from 'node:net';
+import * as tls from 'node:tls';
+
+export interface TransportOptions {
+  host: string;
+  port: number;
+  /** Given: TLS, with these options of `tls.connect`. */
+  tls?: tls.ConnectionOptions;
+}
+
+/** Opens a socket; `connected` is called once it can be written to (with TLS: once the peer is verified). */
+export function openSocket({ host, port, tls: secure }: TransportOptions, connected: () => void): net.Socket {
+  const socket = secure
+    ? // SNI has no place for IP addresses (RFC 6066).
+      tls.connect({ host, port, ...(net.isIP(host) ? {} : { servername: host }), ...secure }, connected)
+    : net.connect({ host, port }, connected);
+  joinWrites(socket);
+  return socket;
+}
+
+/**
+ * Sends what is written within one turn of the event loop by one system call. rhea writes each frame on its own, and
+ * with Nagle off, as it must be, each would be a packet.
+ */
+function joinWrites(socket: net.Socket): void {
+  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+  let isJoining = false;
+  socket.write = (...args: unknown[]): boolean => {
+    if (!isJoining) {
+      isJoining = true;
+      socket.cork();
+      setImmediate(() => {
+        isJoining = false;
+        socket.uncork();
+      });
+    }
+    return write(...args);
+  };
+}

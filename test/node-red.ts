@@ -1,0 +1,35 @@
+// The test helper on the Node-RED under test: the project's own, or the one that NODE_RED_DIR holds.
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import type { Node, NodeInitializer } from 'node-red';
+
+export type NodeConfig = { id: string; type: string; [property: string]: unknown };
+
+type Helper = {
+  init(runtimePath: string): void;
+  settings(settings: object): void;
+  startServer(): Promise<void>;
+  stopServer(): Promise<void>;
+  load(nodes: NodeInitializer | NodeInitializer[], flow: NodeConfig[], credentials?: object): Promise<void>;
+  unload(): Promise<void>;
+  getNode(id: string): Node;
+  setFlows(flow: NodeConfig[], type?: 'full' | 'flows' | 'nodes', credentials?: object): Promise<void>;
+  url(): string;
+  log(): { args: [{ level: number; msg: unknown; type?: string; id?: string }][] };
+};
+
+/** The folder of the Node-RED under test. */
+export const nodeRedDir =
+  process.env['NODE_RED_DIR'] ?? join(createRequire(__filename).resolve('node-red/package.json'), '..');
+
+const fromNodeRed = createRequire(join(nodeRedDir, 'package.json'));
+
+/** A node of the core palette, for `helper.load`: `coreNode('common/20-inject')`. */
+export function coreNode(path: string): NodeInitializer {
+  return fromNodeRed(`@node-red/nodes/core/${path}.js`);
+}
+
+const helper: Helper = require('node-red-node-test-helper');
+helper.init(fromNodeRed.resolve(nodeRedDir));
+
+export default helper;

@@ -1,0 +1,788 @@
+/* oxlint-disable no-underscore-dangle -- rhea's inner methods are named so */
+import { randomUUID } from 'node:crypto';
+import { EventEmitter, once } from 'node:events';
+import net from 'node:net';
+import tls from 'node:tls';
+import rhea, { type AmqpError, type Connection, type Delivery, type EventContext, type Message } from 'rhea';
+import type { Receiver, Sender, Session, Typed } from 'rhea';
+
+export interface BrokerOptions {
+  host?: string;
+  /** 0 = any free one, the default */
+  port?: number;
+  /** accept a null target and route by `to` (default true) */
+  anonymousRelay?: boolean;
+  /** make a node when a peer asks for a dynamic one (default true) */
+  dynamic?: boolean;
+  /** SASL PLAIN accounts; without them PLAIN accepts anything */
+  users?: Record<string, string>;
+  /** accept SASL ANONYMOUS and connections without SASL (default true) */
+  anonymous?: boolean;
+  tls?: tls.TlsOptions;
+  /** credit kept at each sender (default 100) */
+  credit?: number;
+  /** failed deliveries after which a message moves to `DLQ` (default 5) */
+  maxDeliveries?: number;
+  channelMax?: number;
+  /** milliseconds */
+  idleTimeout?: number;
+  maxFrameSize?: number;
+  maxMessageSize?: number;
+  /** refuse queues that were not declared, instead of making them (default false) */
+  mustExist?: boolean;
+}
+
+export type Answer = 'accept' | 'reject' | 'release' | 'modify' | 'none';
+
+export interface PeerError {
+  condition?: string;
+  description?: string;
+}
+
+export interface LinkInfo {
+  name: string;
+  address: string;
+  /** as the client sees it */
+  role: 'sender' | 'receiver';
+  containerId: string;
+  sndSettleMode: number;
+  rcvSettleMode: number;
+  /** the termini as the client asked for them */
+  source: Fields | null;
+  target: Fields | null;
+}
+
+export interface Disposition {
+  address: string;
+  id?: unknown;
+  state: Outcome;
+  deliveryFailed?: boolean;
+  undeliverableHere?: boolean;
+  error?: AmqpError;
+}
+
+type Outcome = 'accepted' | 'rejected' | 'released' | 'modified';
+type Fields = Record<string, any>;
+type Frame = { performative: Fields; payload?: Buffer };
+
+/** What is used of rhea's objects beyond its typings. */
+type PeerSession = Session & {
+  remote: { channel: number };
+  outgoing: {
+    next_delivery_id: number;
+    next_pending_delivery: number;
+    available(): number;
+    transfer_window(): number;
+  };
+  on_transfer(frame: Frame): void;
+  on_flow(frame: Frame): void;
+};
+type Link = Sender &
+  Receiver & {
+    session: PeerSession;
+    credit: number;
+    delivery_count: number;
+    issue_flow: boolean;
+    _draining: boolean;
+    _drained: boolean;
+    _get_drain(): boolean;
+    local: { attach: Fields; detach: Fields };
+    remote: { attach: Fields; detach: Fields };
+  };
+
+interface Entry {
+  seq: number;
+  bytes: Buffer;
+  format: number;
+  id: unknown;
+  expires: number;
+  failures: number;
+  undeliverableAt: Set<Link>;
+}
+
+interface Attached {
+  info: LinkInfo;
+  link: Link;
+  /** the node was made for this link and goes with it */
+  dynamic: boolean;
+  /** what a client's receiver reads from, until it is cut off */
+  queue?: Queue;
+  unsettled: Map<Delivery, Entry>;
+}
+
+const { Reader, Writer } = rhea.types as unknown as {
+  Reader: new (bytes: Buffer) => {
+    position: number;
+    remaining(): number;
+    read_uint(width: number): number;
+    read(): Typed;
+  };
+  Writer: new () => { write(value: Typed): void; toBuffer(): Buffer };
+};
+
+const DEAD_LETTERS = 'DLQ';
+const SECTIONS = [
+  'amqp:header:list',
+  'amqp:delivery-annotations:map',
+  'amqp:message-annotations:map',
+  'amqp:properties:list',
+];
+
+const isTopic = (address: string) => address.startsWith('topic/') || address.startsWith('topic://');
+
+/** Reads the sections before the body as far as the broker needs them; the body is never touched. */
+function inspect(bytes: Buffer): { header: Typed[]; headerEnd: number; to?: string; id?: unknown } {
+  const seen: ReturnType<typeof inspect> = { header: [], headerEnd: 0 };
+  const reader = new Reader(bytes);
+  try {
+    while (reader.remaining() && reader.read_uint(1) === 0) {
+      const descriptor: unknown = reader.read().value;
+      const section = typeof descriptor === 'number' ? descriptor - 0x70 : SECTIONS.indexOf(String(descriptor));
+      if (section < 0 || section >= SECTIONS.length) break;
+      const fields = reader.read().value as Typed[];
+      if (section === 0) {
+        seen.header = fields;
+        seen.headerEnd = reader.position;
+      } else if (section === 3) {
+        seen.id = fields[0]?.value ?? undefined;
+        seen.to = fields[2]?.value ?? undefined;
+      }
+    }
+  } catch {
+    // not our business: whoever reads the message has to cope with its bytes
+  }
+  return seen;
+}
+
+/** The message with its failed deliveries added to the header's delivery-count; all other bytes as they came. */
+function recount({ bytes, failures }: Entry): Buffer {
+  if (failures === 0) return bytes;
+  const { header, headerEnd } = inspect(bytes);
+  const fields = [...header];
+  fields[4] = rhea.types.wrap_uint((header[4]?.value ?? 0) + failures);
+  const writer = new Writer();
+  writer.write(rhea.types.described(rhea.types.wrap_ulong(0x70), rhea.types.wrap_list(fields)));
+  return Buffer.concat([writer.toBuffer(), bytes.subarray(headerEnd)]);
+}
+
+function decode(bytes: Buffer): Message | undefined {
+  try {
+    return rhea.message.decode(bytes) as unknown as Message;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The terminus a client sent, or null; rhea hands over a null one as an object. */
+const terminus = (sent: Fields | null): Fields | null => (sent && 'address' in sent ? sent : null);
+
+/** A terminus ready to be sent back, with some fields changed. */
+function echo(sent: Fields | null, changes: Fields = {}): unknown {
+  if (!sent) return undefined;
+  const copy: Fields = Object.create(Object.getPrototypeOf(sent));
+  return Object.assign(copy, { value: [...sent.value] }, changes).described();
+}
+
+const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
+const plain = (sent: Fields | null): Fields | null => JSON.parse(JSON.stringify(sent));
+const errorOf = (error: PeerError) => (error.condition ? { ...error } : undefined);
+
+/** How many messages the session takes for this link now. rhea lowers credit only when it writes, hence the first test. */
+function room(link: Link): number {
+  const { outgoing } = link.session;
+  if (!link.is_open() || outgoing.next_pending_delivery !== outgoing.next_delivery_id) return 0;
+  // the window is NaN before the first flow
+  return Math.max(0, Math.min(link.credit, outgoing.transfer_window() || 0, outgoing.available()));
+}
+
+class Queue {
+  ready: Entry[] = [];
+  consumers: Attached[] = [];
+  private last = 0;
+  private turn = 0;
+
+  constructor(readonly name: string) {}
+
+  add(message: Pick<Entry, 'bytes' | 'format' | 'id'>, expires = Infinity): void {
+    const { bytes, format, id } = message;
+    this.ready.push({ seq: this.last++, bytes, format, id, expires, failures: 0, undeliverableAt: new Set() });
+  }
+
+  putBack(entry: Entry): void {
+    const at = this.ready.findIndex(({ seq }) => seq > entry.seq);
+    this.ready.splice(at < 0 ? this.ready.length : at, 0, entry);
+  }
+
+  unsettled(): number {
+    return this.consumers.reduce((sum, { unsettled }) => sum + unsettled.size, 0);
+  }
+
+  /** Hands out what is ready, in turn to the consumers that have room for it. */
+  deliver(): void {
+    const rooms = this.consumers.map(({ link }) => room(link));
+    let left = rooms.reduce((sum, n) => sum + n, 0);
+    let next = 0;
+    const kept: Entry[] = [];
+    for (; left > 0 && next < this.ready.length; next++) {
+      const entry = this.ready[next]!;
+      if (entry.expires <= Date.now()) continue;
+      const taker = this.taker(entry, rooms);
+      if (taker < 0) {
+        kept.push(entry);
+        continue;
+      }
+      rooms[taker]!--;
+      left--;
+      this.turn = taker + 1;
+      const { link, unsettled } = this.consumers[taker]!;
+      const delivery = link.send(recount(entry), undefined, entry.format);
+      if (!delivery.settled) unsettled.set(delivery, entry);
+    }
+    this.ready.splice(0, next, ...kept);
+  }
+
+  private taker(entry: Entry, rooms: number[]): number {
+    for (let i = 0; i < rooms.length; i++) {
+      const at = (this.turn + i) % rooms.length;
+      if (rooms[at]! > 0 && !entry.undeliverableAt.has(this.consumers[at]!.link)) return at;
+    }
+    return -1;
+  }
+}
+
+/**
+ * An AMQP 1.0 broker in memory, for tests and for trying things out: queues, topics (`topic/…`), dynamic nodes,
+ * an anonymous relay, redelivery, dead letters, SASL and TLS, and hooks to misbehave.
+ *
+ * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` as the client said it),
+ * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection).
+ */
+export class Broker extends EventEmitter {
+  port: number;
+  users: Record<string, string> | undefined;
+  /** transfers that arrived, by address */
+  readonly received: Record<string, number> = {};
+  /** what consumers answered, oldest first; the oldest go when there are very many */
+  readonly dispositions: Disposition[] = [];
+
+  private readonly container = rhea.create_container({ id: 'embedded-broker' });
+  private readonly sockets = new Map<net.Socket, Connection | undefined>();
+  private readonly open = new Set<Connection>();
+  private readonly attached = new Map<Link, Attached>();
+  private readonly queues = new Map<string, Queue>();
+  private readonly refusals = new Map<string, PeerError>();
+  private readonly answers = new Map<string, { answer: Answer; times: number }>();
+  private readonly held = new Set<string>();
+  private server?: net.Server;
+  private waiting = new Set<Queue>();
+
+  static async start(options: BrokerOptions = {}): Promise<Broker> {
+    const broker = new Broker(options);
+    await broker.resume();
+    return broker;
+  }
+
+  private constructor(readonly options: BrokerOptions) {
+    super();
+    this.setMaxListeners(0);
+    this.port = options.port ?? 0;
+    this.users = options.users;
+    this.offerSasl();
+    this.listenToPeers();
+  }
+
+  get url(): string {
+    return `${this.options.tls ? 'amqps' : 'amqp'}://${this.options.host ?? '127.0.0.1'}:${this.port}`;
+  }
+
+  /** Stops listening and drops every connection; queues stay. */
+  async stop(): Promise<void> {
+    if (!this.server?.listening) return;
+    const closed = once(this.server, 'close');
+    this.server.close();
+    this.dropSockets();
+    await closed;
+  }
+
+  /** Listens again, on the port it had. */
+  async resume(): Promise<void> {
+    const accept = (socket: net.Socket) => this.accept(socket);
+    const server = this.options.tls ? tls.createServer(this.options.tls, accept) : net.createServer(accept);
+    server.on('connection', (socket) => this.track(socket));
+    server.listen(this.port, this.options.host ?? '127.0.0.1');
+    await once(server, 'listening');
+    this.port = (server.address() as net.AddressInfo).port;
+    this.server = server;
+  }
+
+  // Queues
+
+  declare(name: string): void {
+    this.queue(name);
+  }
+
+  /** Messages ready and messages out with consumers. */
+  depth(name: string): number {
+    return this.ready(name) + this.unsettled(name);
+  }
+
+  ready(name: string): number {
+    return this.queues.get(name)?.ready.length ?? 0;
+  }
+
+  unsettled(name: string): number {
+    return this.queues.get(name)?.unsettled() ?? 0;
+  }
+
+  purge(name: string): void {
+    const queue = this.queues.get(name);
+    if (queue) queue.ready = [];
+  }
+
+  /** Puts in a message in rhea's notation, or ready encoded. */
+  put(name: string, message: Message | Buffer): void {
+    this.route(name, Buffer.isBuffer(message) ? message : rhea.message.encode(message), 0);
+  }
+
+  /** The messages that are ready, decoded; undefined stands for one that cannot be. */
+  messages(name: string): (Message | undefined)[] {
+    return (this.queues.get(name)?.ready ?? []).map(({ bytes }) => decode(bytes));
+  }
+
+  // What is connected
+
+  connections(): number {
+    return [...this.open].filter((connection) => connection.is_open()).length;
+  }
+
+  links(): LinkInfo[] {
+    return [...this.attached.values()].filter(({ link }) => link.is_open()).map(({ info }) => info);
+  }
+
+  // Misbehaving
+
+  /** Attaches to the address are refused from now on ('' = attaches that name none: anonymous, dynamic). */
+  refuse(address: string, error: PeerError = { condition: 'amqp:unauthorized-access' }): void {
+    this.refusals.set(address, error);
+  }
+
+  allow(address: string): void {
+    this.refusals.delete(address);
+  }
+
+  detach(address: string, { closed = true, ...error }: PeerError & { closed?: boolean } = {}): void {
+    for (const attached of this.at(address)) this.cut(attached, closed, error);
+  }
+
+  endSessions(address: string, error: PeerError = {}): void {
+    for (const session of new Set(this.at(address).map(({ link }) => link.session))) {
+      for (const attached of this.attached.values()) if (attached.link.session === session) this.halt(attached);
+      session.close(errorOf(error));
+    }
+  }
+
+  dropSockets(): void {
+    for (const [socket, connection] of this.sockets) {
+      socket.destroy();
+      connection?._disconnected();
+    }
+  }
+
+  closeConnections(error: PeerError = {}): void {
+    for (const connection of this.open) {
+      for (const attached of this.attached.values()) if (attached.link.connection === connection) this.halt(attached);
+      connection.close(errorOf(error));
+    }
+  }
+
+  /** The next `times` messages to the address get this answer, and only accepted ones are stored. */
+  answer(address: string, answer: Answer, times = Infinity): void {
+    this.answers.set(address, { answer, times });
+  }
+
+  /** Takes the credit of the senders to this address away, and gives none to later ones ('' = anonymous senders). */
+  holdCredit(address: string): void {
+    this.held.add(address);
+    for (const { link, info } of this.at(address)) {
+      if (info.role === 'receiver') continue;
+      link.credit = 0;
+      link.issue_flow = true;
+      link.connection._register();
+    }
+  }
+
+  /** Gives so much credit to the senders held; without a number the hold ends. */
+  giveCredit(address: string, credit?: number): void {
+    if (credit === undefined) this.held.delete(address);
+    for (const attached of this.at(address)) {
+      if (attached.info.role === 'receiver') continue;
+      if (credit === undefined) this.topUp(attached);
+      else attached.link.add_credit(credit);
+    }
+  }
+
+  // Connections
+
+  private offerSasl(): void {
+    const mechanisms = this.container.sasl_server_mechanisms;
+    mechanisms.enable_plain(
+      (user: string | null, password: string | null) =>
+        !this.users || (Object.hasOwn(this.users, user ?? '') && this.users[user ?? ''] === (password ?? '')),
+    );
+    if (this.options.anonymous !== false) mechanisms.enable_anonymous();
+  }
+
+  private listenToPeers(): void {
+    const on = (event: string, listener: (context: EventContext) => void) => this.container.on(event, listener);
+    on('connection_open', ({ connection }) => this.onOpen(connection));
+    on('connection_close', ({ connection }) => this.onGone(connection));
+    on('disconnected', ({ connection }) => this.onGone(connection));
+    on('session_open', ({ session }) => this.onBegin(session as PeerSession));
+    on('session_close', ({ session }) => this.onEnd(session as PeerSession));
+    for (const side of ['sender', 'receiver']) {
+      on(`${side}_open`, (context) => this.onAttach(linkOf(context)));
+      on(`${side}_close`, (context) => this.onDetach(linkOf(context)));
+    }
+    on('message', (context) =>
+      this.onTransfer(linkOf(context), context.delivery!, context.message as unknown as Buffer),
+    );
+    for (const outcome of ['accepted', 'rejected', 'released', 'modified'] as const) {
+      on(outcome, (context) => this.onOutcome(linkOf(context), context.delivery!, outcome));
+    }
+    // settled without an outcome; after an outcome the delivery is no longer known
+    on('settled', (context) => this.onOutcome(linkOf(context), context.delivery!, 'released'));
+    // R10: without a listener these throw
+    for (const event of ['error', 'protocol_error']) this.container.on(event, (error) => this.emit('fault', error));
+    for (const event of ['connection_error', 'session_error', 'sender_error', 'receiver_error']) on(event, () => {});
+  }
+
+  private track(socket: net.Socket, connection?: Connection): void {
+    this.sockets.set(socket, this.sockets.get(socket) ?? connection);
+    socket.once('close', () => {
+      this.sockets.delete(socket);
+      // rhea listens for 'end' and 'error' only, and would leave its timers behind
+      connection?._disconnected();
+    });
+  }
+
+  private accept(socket: net.Socket): void {
+    const { options } = this;
+    const connection = this.container.create_connection({
+      port: this.port,
+      reconnect: false,
+      tcp_no_delay: true,
+      autoaccept: false,
+      credit_window: 0,
+      treat_modified_as_released: false,
+      session_buffer_size: 65536,
+      channel_max: options.channelMax,
+      idle_time_out: options.idleTimeout,
+      max_frame_size: options.maxFrameSize,
+      enable_sasl_external: options.tls?.requestCert,
+      offered_capabilities: options.anonymousRelay === false ? undefined : ['ANONYMOUS-RELAY'],
+    } as Fields as rhea.ConnectionOptions);
+    this.track(socket, connection);
+    connection.accept(socket);
+  }
+
+  private onOpen(connection: Connection): void {
+    this.open.add(connection);
+    const { container_id: containerId, hostname } = connection;
+    this.emit('connection', { containerId, hostname });
+  }
+
+  private onGone(connection: Connection): void {
+    connection._process();
+    this.open.delete(connection);
+    this.forget(({ link }) => link.connection === connection);
+  }
+
+  private onBegin(session: PeerSession): void {
+    const { channelMax = 65535 } = this.options;
+    if (session.remote.channel > channelMax) {
+      session.connection.close({ condition: 'amqp:connection:framing-error', description: 'channel-max exceeded' });
+    }
+    const onTransfer = session.on_transfer.bind(session);
+    const onFlow = session.on_flow.bind(session);
+    // rhea decodes what has format 0, which loses types (R24); one above the true format everything arrives as bytes
+    session.on_transfer = (frame) => {
+      frame.performative.message_format = (frame.performative.message_format ?? 0) + 1;
+      frame.payload ??= Buffer.alloc(0);
+      onTransfer(frame);
+    };
+    // a client that sends begin, attach and flow in one go knows neither of our counts, which start at 0
+    session.on_flow = (frame) => {
+      frame.performative.next_incoming_id ??= 0;
+      frame.performative.delivery_count ??= 0;
+      onFlow(frame);
+      for (const { link, queue } of this.attached.values()) if (queue && link.session === session) this.wake(queue);
+    };
+  }
+
+  private onEnd(session: PeerSession): void {
+    session.connection._process();
+    this.forget(({ link }) => link.session === session);
+  }
+
+  // Links
+
+  private onAttach(link: Link): void {
+    const asked = link.remote.attach;
+    const reads = link.is_sender();
+    const source = terminus(asked.source);
+    const target = terminus(asked.target);
+    const node = reads ? source : target;
+    // a client that attaches again at once under the same name gets the old object from rhea
+    Object.assign(link, { credit: 0, delivery_count: reads ? 0 : (asked.initial_delivery_count ?? 0) });
+    Object.assign(link.local.detach, { closed: true, error: undefined });
+
+    const dynamic = Boolean(node?.dynamic);
+    const wanted: string = node?.address ?? '';
+    const refusal = this.refusals.get(wanted) ?? this.objection(reads, dynamic, wanted);
+    if (refusal) {
+      Object.assign(
+        link.local.attach,
+        reads ? { source: null, target: echo(target) } : { source: echo(source), target: null },
+      );
+      link.close(refusal);
+      return;
+    }
+    const address = dynamic ? `dynamic-${randomUUID()}` : wanted;
+    const named = address ? { address } : {};
+    link.local.attach.source = echo(source, reads ? { ...named, filter: undefined } : {});
+    link.local.attach.target = echo(target, reads ? {} : named);
+    link.local.attach.snd_settle_mode = asked.snd_settle_mode;
+    if (reads) link.local.attach.rcv_settle_mode = asked.rcv_settle_mode;
+    else link.local.attach.max_message_size = this.options.maxMessageSize;
+
+    const info: LinkInfo = {
+      name: link.name,
+      address,
+      role: reads ? 'receiver' : 'sender',
+      containerId: link.connection.container_id,
+      sndSettleMode: asked.snd_settle_mode ?? 2,
+      rcvSettleMode: asked.rcv_settle_mode ?? 0,
+      source: plain(source),
+      target: plain(target),
+    };
+    const attached: Attached = { info, link, dynamic, unsettled: new Map() };
+    this.attached.set(link, attached);
+    if (dynamic) this.queue(address);
+    if (reads) {
+      attached.queue = isTopic(address) ? new Queue(address) : this.queue(address);
+      attached.queue.consumers.push(attached);
+      this.answerDrains(link);
+    } else {
+      this.topUp(attached);
+    }
+    this.emit('attach', info);
+  }
+
+  private objection(reads: boolean, dynamic: boolean, address: string): PeerError | undefined {
+    if (dynamic) {
+      if (this.options.dynamic === false) return { condition: 'amqp:not-implemented', description: 'no dynamic nodes' };
+    } else if (address === '') {
+      if (reads) return { condition: 'amqp:invalid-field', description: 'no source address' };
+      if (this.options.anonymousRelay === false) {
+        return { condition: 'amqp:not-implemented', description: 'no anonymous relay' };
+      }
+    } else if (!this.exists(address)) {
+      return { condition: 'amqp:not-found', description: `no node ${address}` };
+    }
+    return undefined;
+  }
+
+  /** rhea answers a drain only while there is credit; a client with none left waits for the answer as well. */
+  private answerDrains(link: Link): void {
+    link._get_drain = () => {
+      if (!link._draining || !link._drained) return false;
+      link.delivery_count += link.credit;
+      link.credit = 0;
+      link._draining = false;
+      return true;
+    };
+  }
+
+  private onDetach(link: Link): void {
+    // outcomes that came along with the detach first
+    link.connection._process();
+    const { closed } = link.remote.detach;
+    this.forget((attached) => attached.link === link, Boolean(closed));
+    if (closed) link.close();
+    else link.detach();
+    link.connection._process();
+  }
+
+  private cut(attached: Attached, closed: boolean, error: PeerError): void {
+    this.halt(attached);
+    attached.link.local.detach.error = errorOf(error);
+    if (closed) attached.link.close();
+    else attached.link.detach();
+  }
+
+  /** Ends what a link does: nothing more goes out on it, and what was out comes back. */
+  private halt(attached: Attached): void {
+    const { queue, unsettled, info, dynamic } = attached;
+    attached.queue = undefined;
+    if (dynamic) this.queues.delete(info.address);
+    if (!queue) return;
+    queue.consumers = queue.consumers.filter((other) => other !== attached);
+    if (this.queues.get(queue.name) !== queue) return;
+    for (const entry of [...unsettled.values()].toReversed()) this.retry(queue, entry);
+    this.wake(queue);
+  }
+
+  private forget(which: (attached: Attached) => boolean, closed?: boolean): void {
+    for (const attached of [...this.attached.values()].filter(which)) {
+      this.halt(attached);
+      this.attached.delete(attached.link);
+      this.emit('detach', { ...attached.info, closed });
+    }
+  }
+
+  private at(address: string): Attached[] {
+    return [...this.attached.values()].filter(({ info, link }) => info.address === address && link.is_open());
+  }
+
+  private topUp({ link, info }: Attached): void {
+    const { credit = 100 } = this.options;
+    if (!this.held.has(info.address) && link.credit <= credit / 2) link.add_credit(credit - link.credit);
+  }
+
+  // Messages
+
+  private onTransfer(link: Link, delivery: Delivery, bytes: Buffer): void {
+    const attached = this.attached.get(link);
+    const { maxMessageSize = Infinity } = this.options;
+    if (!attached || !link.is_open() || bytes.length > maxMessageSize) {
+      if (attached && link.is_open()) this.cut(attached, true, { condition: 'amqp:link:message-size-exceeded' });
+      Object.assign(delivery, { settled: true }); // frees it in rhea without a word to the peer
+      return;
+    }
+    const address = attached.info.address || inspect(bytes).to || '';
+    this.received[address] = (this.received[address] ?? 0) + 1;
+    this.topUp(attached);
+    const planned = this.plannedAnswer(address);
+    if (planned === 'none') return;
+    this.settle(delivery, planned === 'accept' ? this.route(address, bytes, delivery.format - 1) : planned);
+  }
+
+  private plannedAnswer(address: string): Answer {
+    const plan = this.answers.get(address);
+    if (!plan) return 'accept';
+    if (--plan.times <= 0) this.answers.delete(address);
+    return plan.answer;
+  }
+
+  private settle(delivery: Delivery, answer: Answer | PeerError): void {
+    if (delivery.remote_settled) return delivery.update(true);
+    if (answer === 'accept') return delivery.accept();
+    // R1: in one batch with others this outcome would become theirs, or theirs this one
+    const { connection } = delivery.link;
+    connection._process();
+    if (answer === 'release') delivery.release();
+    else if (answer === 'modify') delivery.modified({ delivery_failed: true });
+    else
+      delivery.reject(typeof answer === 'object' ? answer : { condition: 'amqp:not-allowed', description: 'rejected' });
+    connection._process();
+  }
+
+  private exists(address: string): boolean {
+    if (isTopic(address) || this.queues.has(address)) return true;
+    return !this.options.mustExist && !address.startsWith('dynamic-');
+  }
+
+  private queue(name: string): Queue {
+    const queue = this.queues.get(name) ?? new Queue(name);
+    this.queues.set(name, queue);
+    return queue;
+  }
+
+  private subscriptions(topic: string): Queue[] {
+    return [...this.attached.values()].flatMap(({ info, queue }) => (info.address === topic && queue) || []);
+  }
+
+  private route(address: string, bytes: Buffer, format: number): Answer | PeerError {
+    if (!address) return { condition: 'amqp:precondition-failed', description: 'the message says no address' };
+    if (!this.exists(address)) {
+      return address.startsWith('dynamic-') ? 'release' : { condition: 'amqp:not-found', description: address };
+    }
+    const { header, id } = inspect(bytes);
+    const ttl: unknown = header[2]?.value;
+    const expires = typeof ttl === 'number' ? Date.now() + ttl : Infinity;
+    for (const queue of isTopic(address) ? this.subscriptions(address) : [this.queue(address)]) {
+      queue.add({ bytes, format, id }, expires);
+      this.wake(queue);
+    }
+    if (this.listenerCount('message')) this.emit('message', address, decode(bytes));
+    return 'accept';
+  }
+
+  /** Deliveries go out on the next turn: rhea would write them before the attach they belong to. */
+  private wake(queue: Queue): void {
+    if (this.waiting.size === 0) setImmediate(() => this.deliver());
+    this.waiting.add(queue);
+  }
+
+  private deliver(): void {
+    const queues = this.waiting;
+    this.waiting = new Set();
+    const connections = new Set<Connection>();
+    for (const queue of queues) {
+      queue.deliver();
+      for (const { link } of queue.consumers) {
+        link.set_drained(true);
+        connections.add(link.connection);
+      }
+    }
+    for (const connection of connections) connection._process();
+  }
+
+  private onOutcome(link: Link, delivery: Delivery, state: Outcome): void {
+    const attached = this.attached.get(link);
+    const entry = attached?.unsettled.get(delivery);
+    if (!attached || !entry) return;
+    attached.unsettled.delete(delivery);
+    const outcome: Fields = delivery.remote_state ?? {};
+    if (!delivery.remote_settled) {
+      // apart from others, for R1, and not from within the _process that brought us here
+      setImmediate(() => {
+        delivery.update(true, outcome.described());
+        link.connection._process();
+      });
+    }
+    const { queue } = attached;
+    if (queue) {
+      if (state === 'rejected') this.bury(queue, entry);
+      if (state === 'released') queue.putBack(entry);
+      if (state === 'modified') {
+        if (outcome.undeliverable_here) entry.undeliverableAt.add(link);
+        if (outcome.delivery_failed) this.retry(queue, entry);
+        else queue.putBack(entry);
+      }
+      this.wake(queue);
+    }
+    const disposition: Disposition = { address: attached.info.address, id: entry.id, state };
+    if (state === 'modified') {
+      disposition.deliveryFailed = Boolean(outcome.delivery_failed);
+      disposition.undeliverableHere = Boolean(outcome.undeliverable_here);
+    }
+    if (outcome.error) disposition.error = outcome.error;
+    if (this.dispositions.length === 20000) this.dispositions.splice(0, 10000);
+    this.dispositions.push(disposition);
+    this.emit('settled', disposition);
+  }
+
+  private retry(queue: Queue, entry: Entry): void {
+    entry.failures++;
+    if (entry.failures < (this.options.maxDeliveries ?? 5)) queue.putBack(entry);
+    else this.bury(queue, entry);
+  }
+
+  private bury(queue: Queue, entry: Entry): void {
+    if (queue.name === DEAD_LETTERS) return;
+    const letters = this.queue(DEAD_LETTERS);
+    letters.add({ ...entry, bytes: recount(entry) });
+    this.wake(letters);
+  }
+}
