@@ -1,4 +1,5 @@
 // Loads flows of the AMQP nodes into the Node-RED under test, with an embedded broker beside it.
+import type { EventEmitter } from 'node:events';
 import type { Node, NodeMessage } from 'node-red';
 import endpoint from '../nodes/amqp-endpoint';
 import receiver from '../nodes/amqp-receiver';
@@ -83,7 +84,7 @@ export async function message(id: string): Promise<Msg> {
 /** All messages that reach a node from now on. */
 export function collect(id: string): Msg[] {
   const received: Msg[] = [];
-  helper.getNode(id).on('input', (msg) => void received.push(msg as Msg));
+  helper.getNode(id).on('input', (msg) => void received.push(msg));
   return received;
 }
 
@@ -92,16 +93,17 @@ type Status = { fill: string; shape: string; text: string };
 /** Resolves once the node has, or gets, a status whose text ends so. */
 export function status(id: string, text: string): Promise<Status> {
   const target = helper.getNode(id);
+  const calls = target as unknown as EventEmitter;
   // The helper's spy on the prototype of all nodes.
-  const spy = target.status as unknown as { args: [Status][]; thisValues: Node[] };
+  const { status: spy } = target as unknown as { status: { args: [Status][]; thisValues: Node[] } };
   return new Promise((resolve) => {
     const check = (): void => {
       const current = spy.args[spy.thisValues.lastIndexOf(target)]?.[0];
       if (!current?.text?.endsWith(text)) return;
-      target.off('call:status', check);
+      calls.off('call:status', check);
       resolve(current);
     };
-    target.on('call:status', check);
+    calls.on('call:status', check);
     check();
   });
 }
