@@ -162,6 +162,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
       const over = (error: AmqpError): void => {
         if (isOver) return;
         isOver = true;
+        if (connection && openedAt !== undefined) flush(connection);
         clearTimeout(timer);
         if (connection) discard(connection);
         resolve({ error, openFor: openedAt === undefined ? 0 : performance.now() - openedAt });
@@ -255,6 +256,14 @@ function textOf(error: unknown): string {
 export function peerErrorOf(error: unknown): PeerError {
   const { condition, description, info } = (error ?? {}) as PeerError;
   return { condition, description, info };
+}
+
+/**
+ * Writes what is queued, and tells of the outcomes that have arrived: rhea would do both only in its next turn, which
+ * is too late for outcomes when the link goes, and mixes up different outcomes that are settled in one turn (R1).
+ */
+export function flush(connection: RheaConnection): void {
+  (connection as unknown as { _process(): void })._process();
 }
 
 /** Lets go of a rhea connection at once, in whatever state: no timer, listener or socket of it stays (R15, R18, R19). */

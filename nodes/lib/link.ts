@@ -8,12 +8,14 @@ import type {
   Session,
 } from 'rhea';
 import { pauseAfter } from './backoff';
-import { type Connection, type ConnectionUser, peerErrorOf } from './connection';
+import { type Connection, type ConnectionUser, flush, peerErrorOf } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { isSame, type State } from './status';
 
 /** A link that was attached for so long works: the next loss starts with the shortest pause again. */
 const STABLE_AFTER = 5000;
+/** An attach answered without an address counts when no detach has followed it by then: some peers never name one. */
+const DETACH_GRACE = 500;
 /** Bounds the wait for the peer's answer to a detach. */
 const CLOSE_TIMEOUT = 2000;
 
@@ -54,8 +56,10 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
 
   /** Creates the rhea link on the session given, and listens to it by `listen`. */
   protected abstract attach(session: Session): R;
-  /** Whether the peer's attach grants what was asked. When it does not, a detach is to follow (2.6.3). */
-  protected abstract isGranted(link: R): boolean;
+  /** The address that the peer's attach names, of the end that is the peer's. */
+  protected abstract addressOf(link: R): string | undefined;
+  /** Whether there is no link without such an address, or null is an answer too. */
+  protected abstract readonly needsAddress: 'always' | 'usually' | 'never';
   /** Called once attached. */
   protected abstract attached(link: R): void;
   /** Called when no longer attached, whatever the reason. Deliveries of the rhea link are in doubt from now on. */
@@ -156,15 +160,21 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
       else link.detach();
       refused('the peer detached the link', peerErrorOf(link.error));
     });
+    const attached = (): void => {
+      if (this.#current !== current) return;
+      clearTimeout(current.timer);
+      current.since = performance.now();
+      this.rhea = link;
+      this.change({ name: 'connected' });
+      this.attached(link);
+    };
     this.listen(link, `${role}_open`, () => {
-      // R21: a refused attach is answered by an attach too, and then detached.
+      // R21: a refused attach is answered too, but with no address, and then detached.
       setImmediate(() => {
-        if (this.#current !== current || !this.isGranted(link)) return;
-        clearTimeout(timer);
-        current.since = performance.now();
-        this.rhea = link;
-        this.change({ name: 'connected' });
-        this.attached(link);
+        if (this.needsAddress === 'never' || this.addressOf(link)) return attached();
+        if (this.needsAddress === 'always' || this.#current !== current) return;
+        clearTimeout(current.timer);
+        current.timer = setTimeout(attached, DETACH_GRACE);
       });
     });
   }
@@ -205,14 +215,6 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
       session.close();
     });
   }
-}
-
-/**
- * Writes what is queued, and tells of the outcomes that have arrived: rhea would do both only in its next turn, which
- * is too late for outcomes when the link goes, and mixes up different outcomes that are settled in one turn (R1).
- */
-export function flush(connection: RheaConnection): void {
-  (connection as unknown as { _process(): void })._process();
 }
 
 function channelsOf(connection: RheaConnection): number {

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import rhea, { type Delivery, type EventContext, type Receiver as RheaReceiver, type Session } from 'rhea';
-import type { Connection } from './connection';
+import { type Connection, flush } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { Expiring } from './expiring';
-import { flush, forget, Link } from './link';
+import { forget, Link } from './link';
 import { decode, type Incoming } from './message';
 import type { Style } from './codec';
 
@@ -215,8 +215,12 @@ export class Receiver extends Link<RheaReceiver> {
     return link;
   }
 
-  protected override isGranted(link: RheaReceiver): boolean {
-    return Boolean(link.source?.address);
+  protected override addressOf(link: RheaReceiver): string | undefined {
+    return link.source?.address;
+  }
+
+  protected override get needsAddress(): 'always' | 'usually' {
+    return this.#options.dynamic ? 'always' : 'usually';
   }
 
   protected override attached(link: RheaReceiver): void {

@@ -443,9 +443,13 @@ class SenderLink extends Link<RheaSender> {
     return link;
   }
 
-  protected override isGranted(link: RheaSender): boolean {
-    // An anonymous target may be answered with null (2.6.3 knows no other way to ask for one).
-    return (!this.#options.address && !this.#options.dynamic) || Boolean(link.target?.address);
+  protected override addressOf(link: RheaSender): string | undefined {
+    return link.target?.address;
+  }
+
+  protected override get needsAddress(): 'always' | 'usually' | 'never' {
+    if (this.#options.dynamic) return 'always';
+    return this.#options.address ? 'usually' : 'never';
   }
 
   protected override attached(link: RheaSender): void {
