@@ -1,5 +1,6 @@
 import type { Node, NodeAPI, NodeDef, NodeMessage } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
+import { fromCloudEvent } from './lib/cloudevents';
 import { AmqpError, type PeerError } from './lib/errors';
 import { type Format, type Incoming, type OutputOption, payloadOf, stylesOf, toMsg } from './lib/message';
 import { type DeliveryInfo, type Outcome, Receiver, type Settle } from './lib/receiver';
@@ -42,7 +43,8 @@ export function received(
 ): { msg: Received; error?: AmqpError } {
   const topic = (incoming.fields.to as string | undefined) ?? delivery.address;
   try {
-    return { msg: { topic, ...toMsg(incoming, payloadOf(incoming, output), format), delivery } };
+    const message = output === 'cloudevent' ? fromCloudEvent(incoming) : incoming;
+    return { msg: { topic, ...toMsg(message, payloadOf(message, output), format), delivery } };
   } catch (error) {
     const raw = incoming.body?.content;
     return { msg: { topic, ...toMsg(incoming, raw, format), delivery }, error: error as AmqpError };

@@ -4,14 +4,15 @@
  */
 import { randomUUID } from 'node:crypto';
 import { bytesOf, Decoder, Encoder, isNotation, isPlainObject, objectOf, type Style, type TypeName } from './codec';
+import { type CloudEventMode, toCloudEvent } from './cloudevents';
 import { AmqpError } from './errors';
 
 /** How `msg` maps to a message: body in `msg.payload`, or (dialect of node-red-contrib-rhea) all of it in there. */
 export type Format = 'body' | 'message';
 /** How a payload becomes a body. */
-export type BodyOption = 'auto' | 'value' | 'json' | 'string' | 'binary';
+export type BodyOption = 'auto' | 'value' | 'json' | 'string' | 'binary' | CloudEventMode;
 /** How a body becomes a payload. */
-export type OutputOption = 'auto' | 'buffer' | 'string' | 'json' | 'typed';
+export type OutputOption = 'auto' | 'buffer' | 'string' | 'json' | 'typed' | 'cloudevent';
 
 type Field = readonly [name: string, type: TypeName | 'id'];
 
@@ -40,6 +41,17 @@ const PROPERTIES: readonly Field[] = [
 const MAPS = ['delivery_annotations', 'message_annotations', 'application_properties', 'footer'] as const;
 const BODY_TYPES = ['value', 'data', 'sequence'] as const;
 const KNOWN = new Set([...HEADER, ...PROPERTIES].map(([name]) => name).concat(MAPS, 'body_type'));
+
+/**
+ * Annotations with a type that their readers insist on (JMS mapping), so that a plain number does for them. Both ways:
+ * they are received as plain numbers too.
+ */
+const ANNOTATION_TYPES: Record<string, TypeName> = {
+  'x-opt-jms-msg-type': 'byte',
+  'x-opt-jms-dest': 'byte',
+  'x-opt-jms-reply-to': 'byte',
+  'x-opt-delivery-time': 'long',
+};
 
 /** Descriptors of the sections (3.2). */
 const SECTION = {
@@ -121,23 +133,17 @@ export function withMessageId(message: Outgoing): Outgoing {
 }
 
 /** The bytes of the message: all sections in the order of the specification, absent ones left out. */
-export function encode(message: Outgoing): Buffer {
+export function encode(given: Outgoing): Buffer {
+  const message =
+    given.body === 'cloudevent' || given.body === 'cloudevent-json' ? toCloudEvent(given, given.body) : given;
   const { fields, fieldsPath } = message;
   const encoder = new Encoder(fieldsPath);
   const body = bodyOf(message);
   const properties = body.contentType === undefined ? fields : { ...fields, content_type: body.contentType };
 
   fieldsSection(encoder, SECTION.header, HEADER, fields);
-  annotationsSection(
-    encoder.at(`${fieldsPath}.delivery_annotations`),
-    SECTION.deliveryAnnotations,
-    fields.delivery_annotations,
-  );
-  annotationsSection(
-    encoder.at(`${fieldsPath}.message_annotations`),
-    SECTION.messageAnnotations,
-    fields.message_annotations,
-  );
+  annotationsSection(encoder, SECTION.deliveryAnnotations, message, 'delivery_annotations');
+  annotationsSection(encoder, SECTION.messageAnnotations, message, 'message_annotations');
   fieldsSection(encoder.at(fieldsPath), SECTION.properties, PROPERTIES, properties);
   encoder.at(`${fieldsPath}.application_properties`);
   if (isPresent(fields.application_properties)) {
@@ -150,7 +156,7 @@ export function encode(message: Outgoing): Buffer {
   if (body.type === 'data') encoder.typed('binary', body.content);
   else if (body.type === 'sequence') encoder.typed('list', body.content);
   else encoder.value(body.content);
-  annotationsSection(encoder.at(`${fieldsPath}.footer`), SECTION.footer, fields.footer);
+  annotationsSection(encoder, SECTION.footer, message, 'footer');
   return encoder.finish();
 }
 
@@ -168,14 +174,22 @@ function fieldsSection(encoder: Encoder, descriptor: number, definition: readonl
   if (values.length) encoder.composite(descriptor, values);
 }
 
-function annotationsSection(encoder: Encoder, descriptor: number, annotations: unknown): void {
+function annotationsSection(
+  encoder: Encoder,
+  descriptor: number,
+  { fields, fieldsPath }: Outgoing,
+  name: string,
+): void {
+  const annotations = fields[name];
   if (!isPresent(annotations)) return;
-  const pairs = [...encoder.pairs(mapOf(annotations))];
-  for (const [key] of pairs) {
+  const path = `${fieldsPath}.${name}`;
+  const pairs = Array.from(encoder.at(path).pairs(mapOf(annotations)), ([key, value]): [unknown, unknown] => {
     // All others are reserved (3.2.10), and brokers end the link or session over them.
     if (typeof key === 'string' && !key.startsWith('x-'))
-      encoder.fail(`has a reserved key "${key}": annotations begin with "x-"`);
-  }
+      throw badMessage(`${path}["${key}"] is reserved: annotations begin with "x-"`);
+    const type = ANNOTATION_TYPES[key as string];
+    return [key, type && typeof value === 'number' ? { $amqp: type, value } : value];
+  });
   encoder.describe(descriptor);
   encoder.map(pairs, 'symbol');
 }
@@ -254,6 +268,18 @@ function badMessage(text: string, cause?: unknown): AmqpError {
   return new AmqpError('AMQP_BAD_MESSAGE', text, null, cause);
 }
 
+/** Message-format of a batch: each data section is an encoded message of its own (Azure Event Hubs and Service Bus). */
+const BATCH_FORMAT = 0x80013700;
+
+/** The encoded messages in a delivery. Throws AMQP_DECODE for a message-format that is not known. */
+export function messagesIn(bytes: Buffer, format: number): Buffer[] {
+  if (format === 0) return [bytes];
+  if (format !== BATCH_FORMAT) {
+    throw new AmqpError('AMQP_DECODE', `the message has the unknown message-format 0x${format.toString(16)}`);
+  }
+  return sections(bytes, { fields: 'exact', body: 'exact' }).data;
+}
+
 /** What was received, decoded: the fields as for `msg.amqp`, and the body as it was sent. */
 export interface Incoming {
   fields: AmqpFields;
@@ -266,11 +292,22 @@ export interface Incoming {
  * `fields` and `body` are the styles in which maps and values are given.
  */
 export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): Incoming {
+  const { fields, kinds, data, sequence, value } = sections(bytes, styles);
+  // Some peers send a null as no body at all; it is the other sections that show this to be a message.
+  const [type] = kinds;
+  if (!type) return { fields, body: undefined };
+  fields.body_type = type;
+  // Copied: a slice would keep the whole chunk read from the socket alive.
+  if (type === 'data') return { fields, body: { type, content: Buffer.concat(data) } };
+  return { fields, body: { type, content: type === 'value' ? value : sequence } };
+}
+
+function sections(bytes: Buffer, styles: { fields: Style; body: Style }) {
   if (bytes.length === 0) throw new AmqpError('AMQP_DECODE', 'the message is empty');
   const decoder = new Decoder(bytes, styles.fields);
   const fields: AmqpFields = {};
   const data: Buffer[] = [];
-  let sequence: unknown[] = [];
+  const sequence: unknown[] = [];
   let value: unknown;
   const seen = new Set<number>();
   while (!decoder.done) {
@@ -302,7 +339,7 @@ export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): I
         data.push(decoder.binary());
         break;
       case SECTION.sequence:
-        sequence = sequence.concat(inStyle(decoder, styles.body, () => decoder.list()));
+        for (const element of inStyle(decoder, styles.body, () => decoder.list())) sequence.push(element);
         break;
       case SECTION.value:
         value = inStyle(decoder, styles.body, () => decoder.value());
@@ -313,13 +350,7 @@ export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): I
   }
   const kinds = BODY_TYPES.filter((type) => seen.has(SECTION[type]));
   if (kinds.length > 1) decoder.fail(`the message has bodies of different kinds: ${kinds.join(' and ')}`);
-  // Some peers send a null as no body at all; it is the other sections that show this to be a message.
-  const type = kinds[0];
-  if (!type) return { fields, body: undefined };
-  fields.body_type = type;
-  // Copied: a slice would keep the whole chunk read from the socket alive.
-  if (type === 'data') return { fields, body: { type, content: Buffer.concat(data) } };
-  return { fields, body: { type, content: type === 'value' ? value : sequence } };
+  return { fields, kinds, data, sequence, value };
 }
 
 function readFields(decoder: Decoder, definition: readonly Field[], fields: AmqpFields): void {
@@ -333,7 +364,10 @@ function readFields(decoder: Decoder, definition: readonly Field[], fields: Amqp
 }
 
 function readMap(decoder: Decoder): unknown {
-  const pairs = decoder.pairs();
+  const pairs = decoder.pairs().map(([key, value]): [unknown, unknown] => {
+    const isPlain = isNotation(value) && value.$amqp === ANNOTATION_TYPES[key as string];
+    return [key, isPlain && typeof value.value === 'number' ? value.value : value];
+  });
   return objectOf(pairs) ?? { $amqp: 'map', value: pairs };
 }
 
@@ -361,7 +395,7 @@ export function payloadOf({ body, fields }: Incoming, output: OutputOption): unk
     const { content } = body;
     if (output === 'string') return content.toString();
     if (output === 'json') return fromJson(content.toString());
-    if (output !== 'auto' || isPresent(encoding)) return content;
+    if ((output !== 'auto' && output !== 'cloudevent') || isPresent(encoding)) return content;
     if (isJson(type)) return fromJson(content.toString());
     return isText(type) ? asUtf8(content) : content;
   }

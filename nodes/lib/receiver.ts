@@ -4,7 +4,7 @@ import { type Connection, flush } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { Expiring } from './expiring';
 import { forget, Link } from './link';
-import { decode, type Incoming } from './message';
+import { decode, type Incoming, messagesIn } from './message';
 import type { Style } from './codec';
 
 /**
@@ -54,6 +54,14 @@ export interface ReceiverUser {
   undecodable(error: AmqpError, delivery: DeliveryInfo): void;
 }
 
+/** A delivery that is to be settled. */
+interface Held {
+  delivery: Delivery;
+  /** How many of its messages are not settled yet: more than one in a batch. */
+  messages: number;
+  outcome: Outcome;
+}
+
 /** Bounds the wait for the peer's answer to a drain, which some peers never give (R23). */
 const DRAIN_TIMEOUT = 5000;
 const MAX_CREDIT = 0x7fffffff;
@@ -72,8 +80,8 @@ const RELEASED = outcomes.released().described();
 export class Receiver extends Link<RheaReceiver> {
   readonly #options: ReceiverOptions;
   readonly #user: ReceiverUser;
-  /** Deliveries that are to be settled, by their token. */
-  readonly #held: Expiring<string, Delivery>;
+  /** What is to be settled, by the token of each message. */
+  readonly #held: Expiring<string, Held>;
   /** Tokens are `<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
   readonly #prefix = randomBytes(6).toString('hex');
   #attaches = 0;
@@ -89,7 +97,7 @@ export class Receiver extends Link<RheaReceiver> {
     this.#options = options;
     this.#user = user;
     this.#address = options.address;
-    this.#held = new Expiring(options.settleTimeout, (_id, delivery) => this.#settle(delivery, { settle: 'release' }));
+    this.#held = new Expiring(options.settleTimeout, (_id, held) => this.#settlePart(held, { settle: 'release' }));
   }
 
   /** The address read from: what was asked for, or what the peer has made. */
@@ -116,9 +124,9 @@ export class Receiver extends Link<RheaReceiver> {
 
   /** Settles a message that was received. Throws when the token is unknown, was used, or is from before a reconnect. */
   settle(id: string, outcome: Outcome): void {
-    const delivery = this.#held.take(id);
-    if (!delivery) throw this.notHeld(id);
-    this.#settle(delivery, outcome);
+    const held = this.#held.take(id);
+    if (!held) throw this.notHeld(id);
+    this.#settlePart(held, outcome);
   }
 
   /** True while the message can be settled. */
@@ -196,7 +204,7 @@ export class Receiver extends Link<RheaReceiver> {
 
   /** Releases what the flow has not settled yet, and detaches. */
   override async close(): Promise<void> {
-    for (const delivery of this.#held.clear()) this.#settle(delivery, { settle: 'release' });
+    for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
     await super.close();
   }
 
@@ -239,30 +247,32 @@ export class Receiver extends Link<RheaReceiver> {
   #message({ message, delivery }: EventContext): void {
     if (!delivery || !this.rhea) return;
     if (this.#granted > 0) this.#granted--;
-    const id = `${this.#prefix}.${this.#attaches}.${++this.#deliveries}`;
     const { format, tag } = delivery as unknown as { format: number | null; tag: Buffer };
-    const info: DeliveryInfo = { tag: Buffer.from(tag).toString('hex'), address: this.address, redelivered: false };
-    let incoming: Incoming;
+    const info = { tag: Buffer.from(tag).toString('hex'), address: this.address, redelivered: false };
+    let messages: Incoming[];
     try {
-      if (format) throw new AmqpError('AMQP_DECODE', `the message has the unknown format 0x${format.toString(16)}`);
       // A transfer without payload leaves it undefined.
-      incoming = decode((message as unknown as Buffer | undefined) ?? Buffer.alloc(0), this.#options.styles);
+      const bytes = (message as unknown as Buffer | undefined) ?? Buffer.alloc(0);
+      messages = messagesIn(bytes, format ?? 0).map((one) => decode(one, this.#options.styles));
     } catch (error) {
       const { message: description } = error as AmqpError;
       this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
       return this.#user.undecodable(error as AmqpError, info);
     }
-    const { delivery_count: count, first_acquirer: isFirst, to } = incoming.fields;
-    info.redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
-    if (typeof to === 'string') info.to = to;
-    if (this.#options.settle === 'flow') {
-      this.#held.set(id, delivery);
-      this.#user.message(incoming, info, id);
-      return;
+    const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' } };
+    for (const incoming of messages) {
+      const id = `${this.#prefix}.${this.#attaches}.${++this.#deliveries}`;
+      if (this.#options.settle === 'flow') this.#held.set(id, held);
+      this.#user.message(incoming, { ...info, ...markersOf(incoming) }, id);
     }
-    // Accepted only once the flow has it (R3).
-    this.#user.message(incoming, info, id);
-    this.#settle(delivery, { settle: 'accept' });
+    // Accepted only once the flow has it (R3); a batch of none at once.
+    if (this.#options.settle !== 'flow' || messages.length === 0) this.#settle(delivery, { settle: 'accept' });
+  }
+
+  /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
+  #settlePart(held: Held, outcome: Outcome): void {
+    if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
+    if (--held.messages === 0) this.#settle(held.delivery, held.outcome);
   }
 
   #settle(delivery: Delivery, outcome: Outcome): void {
@@ -285,6 +295,13 @@ export class Receiver extends Link<RheaReceiver> {
     const missing = window - this.#held.size - credit;
     if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);
   }
+}
+
+/** What the message itself tells of its delivery. RabbitMQ 3 marks a redelivery by first-acquirer only. */
+function markersOf({ fields }: Incoming): { redelivered: boolean; to?: string } {
+  const { delivery_count: count, first_acquirer: isFirst, to } = fields;
+  const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
+  return typeof to === 'string' ? { redelivered, to } : { redelivered };
 }
 
 function stateOf(outcome: Outcome): unknown {
