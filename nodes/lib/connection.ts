@@ -162,25 +162,29 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
       const over = (error: AmqpError): void => {
         if (isOver) return;
         isOver = true;
-        if (connection && openedAt !== undefined) flush(connection);
+        try {
+          if (connection && openedAt !== undefined) flush(connection);
+        } catch {
+          // What can be told of outcomes has been: the connection is lost anyway.
+        }
         clearTimeout(timer);
         if (connection) discard(connection);
         resolve({ error, openFor: openedAt === undefined ? 0 : performance.now() - openedAt });
       };
-      const lost = (text: string, peer?: PeerError | null, cause?: unknown): void =>
-        over(
-          openedAt === undefined
-            ? new AmqpError('AMQP_CONNECT', `cannot connect to ${host}:${port}: ${text}`, peer, cause)
-            : new AmqpError('AMQP_DISCONNECTED', `connection lost: ${text}`, peer, cause),
-        );
+      const lost = (text: string, peer?: PeerError | null, cause?: unknown): void => {
+        if (isClosing) over(new AmqpError('AMQP_SHUTDOWN', 'closed by the endpoint'));
+        else if (openedAt !== undefined)
+          over(new AmqpError('AMQP_DISCONNECTED', `connection lost: ${text}`, peer, cause));
+        else over(new AmqpError('AMQP_CONNECT', `cannot connect to ${host}:${port}: ${text}`, peer, cause));
+      };
 
+      let isClosing = false;
       this.#interrupt = () => {
-        const closed = new AmqpError('AMQP_SHUTDOWN', 'closed by the endpoint');
-        if (openedAt === undefined || !connection) return over(closed);
-        container.on('connection_close', () => over(closed));
-        connection.close();
+        isClosing = true;
         clearTimeout(timer);
-        timer = setTimeout(() => over(closed), CLOSE_TIMEOUT);
+        if (openedAt === undefined || !connection) return lost('not open yet');
+        connection.close();
+        timer = setTimeout(() => lost('no answer to our close'), CLOSE_TIMEOUT);
       };
 
       const container = rhea.create_container();

@@ -25,7 +25,7 @@ export interface RequesterOptions {
   styles: { fields: Style; body: Style };
 }
 
-/** What is told of one request: `sent` at most once, and either `reply` or `failed` once. */
+/** What is told of one request: `sent` each time it was sent, and either `reply` or `failed`, once. */
 export interface RequestUser {
   sent(sent: Sent): void;
   reply(incoming: Incoming, delivery: DeliveryInfo): void;
@@ -38,6 +38,8 @@ interface Request extends RequestUser {
   keys: string[];
   /** Where it is: with the sender, or delivered and waiting for its reply. */
   stage: 'sending' | 'delivered';
+  /** It was on its way, with the reply address before, when that changed. */
+  isStale?: boolean;
 }
 
 /** Window of the link that replies come by: they are accepted on arrival. */
@@ -160,17 +162,15 @@ export class Requester extends EventEmitter<{ state: [State] }> {
 
   #replyAddress(): void {
     const { address } = this.#replies;
-    const isNew = address !== this.#replyTo;
-    this.#replyTo = address;
-    if (isNew) {
+    if (address !== this.#replyTo) {
+      this.#replyTo = address;
+      const { waiting } = this.#sender;
       for (const request of this.#requests.values()) {
         request.message.fields.reply_to = address;
         request.entry.bytes = encode(request.message);
+        request.isStale = request.stage === 'sending' && !waiting.has(request.entry);
+        if (request.stage === 'delivered') this.#resend(request);
       }
-    }
-    for (const request of this.#requests.values()) {
-      // Its reply went, or would go, to the address that is gone.
-      if (isNew && request.stage === 'delivered') this.#resend(request);
     }
     this.#sender.resume();
   }
@@ -180,14 +180,14 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     // A fixed address goes on collecting replies meanwhile.
     if ('address' in this.#options.replyTo || this.#options.reconnect === 'resend') return;
     for (const request of this.#requests.values()) {
-      if (request.stage === 'delivered') {
-        this.#fail(request, new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came'));
-      }
+      if (request.stage === 'delivered') this.#fail(request, replyAddressLost());
     }
   }
 
   #resend(request: Request): void {
+    if (this.#options.reconnect === 'fail') return this.#fail(request, replyAddressLost());
     request.stage = 'sending';
+    request.isStale = false;
     const { bytes, address } = request.entry;
     request.entry = { bytes, address, done: (error, sent) => this.#sent(request, error, sent) };
     this.#sender.send(request.entry);
@@ -196,8 +196,9 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   #sent(request: Request, error: AmqpError | undefined, sent: Sent): void {
     request.sent(sent);
     if (!this.#requests.get(request)) return;
-    if (error) this.#fail(request, error);
-    else request.stage = 'delivered';
+    if (error) return this.#fail(request, error);
+    request.stage = 'delivered';
+    if (request.isStale) this.#resend(request);
   }
 
   #reply(incoming: Incoming, delivery: DeliveryInfo): void {
@@ -226,6 +227,10 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     for (const key of request.keys) this.#byKey.delete(key);
     if (this.#isClosing && this.#requests.size === 0) this.#drained?.();
   }
+}
+
+function replyAddressLost(): AmqpError {
+  return new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came');
 }
 
 /** Two ids are the same only when value and type are: "7" is not 7. */

@@ -91,6 +91,11 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
     return size;
   }
 
+  /** Messages that are not on their way yet, or not any more. */
+  get waiting(): Set<Entry> {
+    return new Set<Entry>([...this.#waiting, ...this.#retrying]);
+  }
+
   get state(): State {
     const states = [...this.#links.values()].map((link) => link.state);
     const state = worstOf(this.#connectionState, ...states);
