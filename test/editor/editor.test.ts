@@ -1,0 +1,569 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser } from 'playwright-core';
+import should from 'should';
+import { Editor, launch, type Theme, type Values } from './editor';
+import { Installation, nodeRedVersion, type Flow } from './installation';
+
+// oxlint-disable-next-line no-explicit-any -- the editor's global, in the browser
+declare const RED: any;
+
+const MODULE = '@amqp10/node-red-amqp10';
+const NODES = ['amqp-sender', 'amqp-receiver', 'amqp-requester', 'amqp-responder'];
+const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+const THEMES: Theme[] = nodeRedVersion.startsWith('4.') ? ['light'] : ['light', 'dark'];
+
+const TAB = { id: 'tab', type: 'tab', label: 'Test' };
+const ENDPOINT = { id: 'endpoint', type: 'amqp-endpoint', name: '', host: 'localhost', port: 5672, autoconnect: false };
+
+function node(type: string, properties: object = {}): Flow {
+  return {
+    id: type,
+    type,
+    z: 'tab',
+    x: 300,
+    y: 60 + 80 * NODES.indexOf(type),
+    wires: type === 'amqp-requester' ? [[], []] : [[]],
+    format: 'body',
+    ...properties,
+  };
+}
+
+/** A node as node-red-contrib-rhea saved it. */
+function rhea(type: string, properties: object): Flow {
+  const { format: _format, ...saved } = node(type, { endpoint: 'endpoint', address: 'queue', name: '', ...properties });
+  return saved;
+}
+
+/** A flow with one node of each kind, all valid. */
+const FLOW = [TAB, ENDPOINT, ...NODES.map((type) => node(type, { endpoint: 'endpoint', address: 'queue' }))];
+
+/** The examples, as their menu entries are called. */
+function examplesIn(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => file.replace('.json', ''));
+}
+
+describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
+  this.timeout(60_000);
+  const installation = new Installation();
+  let browser: Browser;
+  let editor: Editor;
+
+  before(async function () {
+    if (!existsSync(CHROMIUM)) {
+      if (process.env['CI']) throw new Error(`No Chromium at ${CHROMIUM}: set CHROMIUM`);
+      console.warn(`\n*** EDITOR NOT TESTED: no Chromium at ${CHROMIUM} (set CHROMIUM) ***\n`);
+      this.skip();
+    }
+    this.timeout(300_000);
+    await installation.start();
+    browser = await launch(CHROMIUM);
+  });
+
+  after(async () => {
+    await browser?.close();
+    await installation.stop();
+  });
+
+  async function open(flows: Flow[], theme?: Theme): Promise<void> {
+    await installation.deploy(flows);
+    editor = await Editor.open(browser, installation.url, theme);
+  }
+
+  afterEach(async () => {
+    await editor?.close();
+    editor?.complaints.should.eql([]);
+  });
+
+  async function deployed(id: string): Promise<Flow> {
+    return (await installation.flows()).find((flow) => flow.id === id)!;
+  }
+
+  for (const theme of THEMES) {
+    it(`shows the four nodes in the palette, with icon and tooltip, in the ${theme} theme`, async () => {
+      await open([TAB], theme);
+      for (const type of NODES) {
+        const entry = editor.palette(type);
+        (await entry.innerText()).trim().should.match(new RegExp(`^${type.replace('-', '\\s')}$`));
+        (await entry.locator('.red-ui-palette-icon').getAttribute('style'))!.should.containEql(`${MODULE}/amqp.svg`);
+        await entry.hover();
+        await editor.page.locator('.red-ui-popover', { hasText: /AMQP 1.0 server/ }).waitFor();
+      }
+      await editor.screenshot('palette');
+    });
+
+    for (const type of ['amqp-endpoint', ...NODES]) {
+      it(`opens the form of ${type} complete and translated, in the ${theme} theme`, async () => {
+        await open(FLOW, theme);
+        const form = await editor.edit(type === 'amqp-endpoint' ? 'endpoint' : type);
+        const tabs = await form.tabs.allInnerTexts();
+        tabs.length.should.be.greaterThan(1);
+        for (const tab of tabs) {
+          await form.choose(form.tabs.filter({ hasText: tab }));
+          await editor.screenshot(`${type}-${tab.trim().toLowerCase()}`);
+          for (const label of await form.element.locator('label:visible').all()) {
+            const { height, overflow } = await label.evaluate((element) => ({
+              height: (element as HTMLElement).offsetHeight,
+              overflow: element.scrollWidth - element.clientWidth,
+            }));
+            should(height < 30 && overflow < 1).be.true(`"${await label.innerText()}" is cut or wrapped`);
+          }
+        }
+        for (const element of await form.element.locator('[data-i18n]').all()) {
+          const key = (await element.getAttribute('data-i18n'))!;
+          const text = key.startsWith('[placeholder]')
+            ? await element.getAttribute('placeholder')
+            : await element.textContent();
+          should(Boolean(text) && !/^\S+[.:]\S+\.\S+$/.test(text!)).be.true(`${key} is shown as "${text}"`);
+        }
+        for (const text of tabs) text.should.not.match(/[.:]/);
+        await form.cancel();
+      });
+    }
+  }
+
+  it('names nodes by name, else by address, else by what they are', async () => {
+    await open([
+      ...FLOW,
+      { ...node('amqp-sender', { y: 400 }), id: 'blank' },
+      { ...ENDPOINT, id: 'named', name: 'Broker' },
+    ]);
+    (await editor.label('amqp-receiver')).should.equal('queue');
+    (await editor.label('blank')).should.equal('amqp sender');
+    (await editor.label('endpoint')).should.equal('localhost:5672');
+    (await editor.label('named')).should.equal('Broker');
+  });
+
+  it('shows what the connection of a node is doing, in words', async () => {
+    await open(FLOW);
+    const status = editor.page.locator('.red-ui-flow-node-status-label');
+    for (const index of NODES.keys())
+      await status
+        .nth(index)
+        .filter({ hasText: /^not connected$/ })
+        .waitFor();
+  });
+
+  it('labels the ports of the nodes', async () => {
+    await open(FLOW);
+    const tooltip = editor.page.locator(
+      '.red-ui-popover-content, .red-ui-flow-port-tooltip, .red-ui-flow-port-tooltip-label',
+    );
+    const port = editor.page.locator('[id="amqp-requester"] .red-ui-flow-port-output .red-ui-flow-port');
+    for (const [index, text] of ['delivery outcome', 'reply'].entries()) {
+      await port.nth(index).hover();
+      await tooltip.filter({ hasText: text }).first().waitFor();
+    }
+  });
+
+  describe('a form', () => {
+    const offers: [type: string, given: Values, rows: Record<string, boolean>][] = [
+      ['amqp-endpoint', { usetls: false }, { tls: false, rejectUnauthorized: false }],
+      ['amqp-endpoint', { usetls: true }, { tls: true, rejectUnauthorized: true }],
+      ['amqp-sender', { guarantee: 'at-least-once' }, { retries: true }],
+      ['amqp-sender', { guarantee: 'pre-settled' }, { retries: false }],
+      ['amqp-receiver', { settle: 'arrival' }, { onerror: false, settletimeout: false }],
+      ['amqp-receiver', { settle: 'flow' }, { onerror: true, settletimeout: true }],
+      ['amqp-receiver', { settle: 'pre-settled' }, { onerror: false, settletimeout: false }],
+      ['amqp-receiver', { dynamic: true }, { address: false }],
+      ['amqp-requester', { replyto: 'dynamic' }, { replycapability: false, replyaddress: false }],
+      ['amqp-requester', { replyto: 'capability' }, { replycapability: true, replyaddress: false }],
+      ['amqp-requester', { replyto: 'fixed' }, { replycapability: false, replyaddress: true }],
+    ];
+
+    it('offers only what matters for the choices made', async () => {
+      await open(FLOW);
+      for (const [type, given, rows] of offers) {
+        const form = await editor.edit(type === 'amqp-endpoint' ? 'endpoint' : type);
+        await form.enter(given);
+        await editor.screenshot(`${type}-${Object.entries(given).join('-').replace(',', '-')}`);
+        for (const [name, offered] of Object.entries(rows)) {
+          should(await form.offers(name)).equal(offered, `${name} of ${type} with ${JSON.stringify(given)}`);
+        }
+        await form.cancel();
+      }
+    });
+
+    it('moves the default port along with a click on TLS', async () => {
+      await open(FLOW);
+      const form = await editor.edit('endpoint');
+      await form.enter({ usetls: true });
+      (await form.value('port')).should.equal('5671');
+      await form.enter({ usetls: false });
+      (await form.value('port')).should.equal('5672');
+      await form.enter({ port: '1234', usetls: true });
+      (await form.value('port')).should.equal('1234');
+      await form.cancel();
+    });
+
+    it('marks a wrong value while it is typed', async () => {
+      await open(FLOW);
+      const form = await editor.edit('amqp-sender');
+      for (const [value, wrong] of Object.entries({
+        '0': true,
+        '1': false,
+        '': true,
+        '2.5': true,
+        '${BUFFER}': false,
+      })) {
+        await form.enter({ buffer: value });
+        should(await form.invalid('buffer')).equal(wrong, `"${value}"`);
+      }
+      await form.cancel();
+    });
+  });
+
+  describe('a node', () => {
+    const whole = 'must be a whole number';
+    const wrong: [id: string, properties: object, reason: RegExp][] = [
+      ['endpoint', { host: '' }, /^Server: property value missing$/],
+      ['endpoint', { port: 0 }, new RegExp(`^Port: ${whole} from 1 to 65535$`)],
+      ['endpoint', { port: '65536' }, /^Port: /],
+      ['endpoint', { port: 'amqp' }, /^Port: /],
+      ['endpoint', { connecttimeout: 0 }, /^Connect within: /],
+      ['endpoint', { idletimeout: '' }, /^Lost after: must be a number of seconds, 0 or more$/],
+      ['amqp-sender', { endpoint: '' }, /^Server: property value missing$/],
+      ['amqp-sender', { endpoint: 'gone' }, /^Server: missing configuration node$/],
+      ['amqp-sender', { address: 'a b', addressType: 'msg' }, /^Address: Invalid property/],
+      ['amqp-sender', { address: '(', addressType: 'jsonata' }, /^Address: Invalid JSONata expression/],
+      ['amqp-sender', { buffer: 0 }, new RegExp(`^Keep waiting at most: ${whole}, 1 or more$`)],
+      ['amqp-sender', { retries: '1.5' }, new RegExp(`^Retries: ${whole}, 0 or more$`)],
+      ['amqp-receiver', { endpoint: '' }, /^Server: /],
+      ['amqp-receiver', { creditwindow: 65536 }, new RegExp(`^Messages in progress: ${whole} from 0 to 65535$`)],
+      ['amqp-receiver', { settletimeout: 'x' }, /^Give back after: /],
+      ['amqp-requester', { endpoint: '' }, /^Server: /],
+      ['amqp-requester', { replyto: 'fixed', replyaddress: '' }, /^Reply address: property value missing$/],
+      ['amqp-requester', { timeout: -1 }, /^Wait for the reply: /],
+      ['amqp-requester', { buffer: 0 }, /^In progress at most: /],
+      ['amqp-responder', { endpoint: '' }, /^Server: /],
+      ['amqp-responder', { address: '' }, /^Address: property value missing$/],
+      ['amqp-responder', { creditwindow: -1 }, /^In progress at most: /],
+      ['amqp-responder', { settletimeout: -1 }, /^Give back after: /],
+    ];
+    const right: [id: string, properties: object][] = [
+      ['endpoint', { port: '${PORT}', connecttimeout: '5', idletimeout: '0.5' }],
+      ['amqp-sender', { address: '', buffer: '${BUFFER}', retries: 0 }],
+      ['amqp-sender', { address: 'amqp.to', addressType: 'msg' }],
+      ['amqp-receiver', { address: '', creditwindow: 0, settletimeout: '0' }],
+      ['amqp-requester', { address: '', replyto: 'dynamic', replyaddress: '', timeout: '0.25' }],
+      ['amqp-requester', { replyto: 'fixed', replyaddress: 'replies' }],
+    ];
+
+    it('says what is wrong with it', async () => {
+      await open(FLOW);
+      for (const [id, properties, reason] of wrong) {
+        const errors = await editor.errors(id, properties);
+        should(errors.length).equal(1, `${id} ${JSON.stringify(properties)}: ${errors.join()}`);
+        errors[0]!.should.match(reason);
+      }
+    });
+
+    it('is valid with the values it may have', async () => {
+      await open(FLOW);
+      for (const [id, properties] of right) {
+        should(await editor.errors(id, properties)).eql([], `${id} ${JSON.stringify(properties)}`);
+      }
+    });
+  });
+
+  it('saves a flow as a person builds it', async () => {
+    await open([TAB]);
+    const sender = await editor.drag('amqp-sender', 300, 100);
+    let form = await editor.edit(sender);
+    await editor.page.locator('#node-input-btn-endpoint-add').click();
+    const endpointForm = await editor.form('node-config-input');
+    await endpointForm.enter({
+      name: 'Broker',
+      host: 'broker.example',
+      autoconnect: false,
+      user: 'me',
+      pass: 'top secret',
+      usetls: true,
+      rejectUnauthorized: false,
+      hostname: 'virtual',
+      container_id: 'client',
+      connecttimeout: '5',
+      idletimeout: '60',
+    });
+    await endpointForm.done();
+    await form.ready();
+    const endpoint = await form.value('endpoint');
+    const senderValues = {
+      name: 'Send',
+      format: 'message',
+      body: 'json',
+      guarantee: 'at-most-once',
+      retries: '5',
+      outcomes: 'all',
+      buffer: '50',
+      full: 'drop',
+    };
+    await form.enter({ ...senderValues, address: 'msg:to.where' });
+    await form.done();
+
+    const others: Record<string, Values> = {
+      'amqp-receiver': {
+        name: 'Receive',
+        address: 'orders',
+        format: 'message',
+        output: 'typed',
+        settle: 'flow',
+        onerror: 'reject',
+        settletimeout: '20',
+        creditwindow: '7',
+      },
+      'amqp-requester': {
+        name: 'Request',
+        format: 'message',
+        body: 'string',
+        output: 'json',
+        replyto: 'fixed',
+        replyaddress: 'replies',
+        timeout: '2.5',
+        reconnect: 'fail',
+        buffer: '9',
+      },
+      'amqp-responder': {
+        name: 'Respond',
+        address: 'requests',
+        format: 'message',
+        output: 'buffer',
+        body: 'binary',
+        settle: 'arrival',
+        settletimeout: '0',
+        creditwindow: '3',
+      },
+    };
+    const ids: Record<string, string> = {};
+    for (const [type, values] of Object.entries(others)) {
+      ids[type] = await editor.drag(type, 300, 100 + 80 * NODES.indexOf(type));
+      form = await editor.edit(ids[type]);
+      await form.enter({ endpoint, ...values });
+      await form.done();
+    }
+    await editor.screenshot('flow');
+    await editor.deploy();
+
+    (await deployed(endpoint)).should.eql({
+      id: endpoint,
+      type: 'amqp-endpoint',
+      name: 'Broker',
+      host: 'broker.example',
+      port: '5671',
+      hostname: 'virtual',
+      container_id: 'client',
+      usetls: true,
+      tls: '',
+      rejectUnauthorized: false,
+      autoconnect: false,
+      connecttimeout: '5',
+      idletimeout: '60',
+    });
+    const place = { z: 'tab', endpoint };
+    (await deployed(sender)).should.containEql({ ...place, ...senderValues, address: 'to.where', addressType: 'msg' });
+    for (const [type, values] of Object.entries(others)) {
+      (await deployed(ids[type]!)).should.containEql({ ...place, ...values });
+    }
+    const reply = await deployed(ids['amqp-requester']!);
+    reply.should.containEql({ address: '', addressType: 'str', replycapability: 'temporary-queue' });
+    (await deployed(ids['amqp-receiver']!)).should.containEql({ dynamic: false });
+
+    JSON.stringify(await installation.flows()).should.not.containEql('secret');
+    (await installation.get(`/credentials/amqp-endpoint/${endpoint}`))!.should.eql({ user: 'me', has_pass: true });
+  });
+
+  it('gives a new node the defaults, as numbers, and no property of the predecessor', async () => {
+    await open(FLOW);
+    const expected: Record<string, object> = {
+      'amqp-sender': {
+        addressType: 'str',
+        body: 'auto',
+        guarantee: 'at-least-once',
+        buffer: 10000,
+        full: 'refuse',
+        retries: 3,
+        outcomes: 'accepted',
+      },
+      'amqp-receiver': {
+        dynamic: false,
+        output: 'auto',
+        settle: 'arrival',
+        onerror: 'release',
+        creditwindow: 100,
+        settletimeout: 300,
+      },
+      'amqp-requester': {
+        addressType: 'str',
+        body: 'auto',
+        output: 'auto',
+        replyto: 'dynamic',
+        replycapability: 'temporary-queue',
+        replyaddress: '',
+        timeout: 30,
+        reconnect: 'resend',
+        buffer: 10000,
+      },
+      'amqp-responder': { body: 'auto', output: 'auto', settle: 'reply', creditwindow: 100, settletimeout: 300 },
+    };
+    const ids: Record<string, string> = {};
+    for (const type of NODES) {
+      ids[type] = await editor.drag(type, 600, 60 + 80 * NODES.indexOf(type));
+      const form = await editor.edit(ids[type]);
+      await form.enter({ endpoint: 'endpoint' });
+      if (type === 'amqp-responder') await form.enter({ address: 'requests' });
+      await form.done();
+    }
+    await editor.deploy();
+    for (const type of NODES) {
+      const { x: _x, y: _y, ...saved } = await deployed(ids[type]!);
+      saved.should.eql({
+        id: ids[type],
+        type,
+        z: 'tab',
+        name: '',
+        endpoint: 'endpoint',
+        address: type === 'amqp-responder' ? 'requests' : '',
+        format: 'body',
+        wires: type === 'amqp-requester' ? [[], []] : [[]],
+        ...expected[type],
+      });
+    }
+  });
+
+  it('keeps an environment variable in a number field', async () => {
+    await open([TAB, { ...ENDPOINT, port: '${PORT}' }]);
+    const form = await editor.edit('endpoint');
+    (await form.value('port')).should.equal('${PORT}');
+    await form.enter({ name: 'Broker' });
+    await form.done();
+    await editor.deploy();
+    (await deployed('endpoint')).should.containEql({ name: 'Broker', port: '${PORT}' });
+  });
+
+  it('forgets the TLS configuration once TLS is off', async () => {
+    await open([TAB, { id: 'tls', type: 'tls-config', name: '' }, { ...ENDPOINT, usetls: true, tls: 'tls' }]);
+    const form = await editor.edit('endpoint');
+    (await form.offers('rejectUnauthorized')).should.be.false();
+    await form.enter({ usetls: false });
+    await form.done();
+    await editor.deploy();
+    (await deployed('endpoint')).should.containEql({ usetls: false, tls: '' });
+  });
+
+  describe('a flow of node-red-contrib-rhea', () => {
+    const links = { sndsettlemode: '1', rcvsettlemode: 0, durable: 2, expirypolicy: 'never' };
+    const LEGACY = [
+      TAB,
+      {
+        id: 'endpoint',
+        type: 'amqp-endpoint',
+        name: '',
+        host: 'localhost',
+        port: '5673',
+        username: 'old',
+        password: 'clear text',
+        container_id: 'here',
+        usetls: false,
+        tls: '',
+        rejectUnauthorized: true,
+      },
+      rhea('amqp-sender', { address: 'queue', autosettle: true, dynamic: false, ...links }),
+      rhea('amqp-receiver', {
+        address: 'queue',
+        autoaccept: false,
+        dynamic: false,
+        creditwindow: 0,
+        ...links,
+        sndsettlemode: 2,
+      }),
+      rhea('amqp-requester', { address: 'queue' }),
+      rhea('amqp-responder', { address: 'queue' }),
+    ];
+
+    it('is valid as it is', async () => {
+      await open(LEGACY);
+      for (const flow of LEGACY.slice(1)) should(await editor.property(flow.id, 'valid')).equal(true, flow.id);
+    });
+
+    it('keeps its properties and its meaning when its nodes are edited', async () => {
+      await open(LEGACY);
+      for (const type of NODES) {
+        const form = await editor.edit(type);
+        (await form.value('format')).should.equal('message');
+        await form.done();
+      }
+      await editor.deploy();
+      const [, , ...originals] = JSON.parse(JSON.stringify(LEGACY)) as Flow[];
+      for (const original of originals)
+        (await deployed(original.id)).should.containEql({ ...original, format: 'message' });
+      (await deployed('amqp-sender')).should.containEql({ guarantee: 'pre-settled', outcomes: 'all', buffer: '10000' });
+      (await deployed('amqp-receiver')).should.containEql({ settle: 'flow', onerror: 'release', output: 'auto' });
+      (await deployed('amqp-requester')).should.containEql({ replyto: 'dynamic', addressType: 'str' });
+      (await deployed('amqp-responder')).should.containEql({ settle: 'reply', creditwindow: '100' });
+    });
+
+    it('has its clear-text login moved to the credentials when its endpoint is edited', async () => {
+      await open(LEGACY);
+      const form = await editor.edit('endpoint');
+      (await form.value('user')).should.equal('old');
+      await form.show('user');
+      await editor.page.locator('#amqp-endpoint-legacy').waitFor();
+      await editor.screenshot('amqp-endpoint-legacy');
+      await form.done();
+      await editor.deploy();
+      const endpoint = await deployed('endpoint');
+      endpoint.should.containEql({ port: '5673', container_id: 'here', autoconnect: true, connecttimeout: '10' });
+      endpoint.should.not.have.properties('username').and.not.have.properties('password');
+      (await installation.get('/credentials/amqp-endpoint/endpoint'))!.should.eql({ user: 'old', has_pass: true });
+    });
+
+    it('arrives unchanged by import', async () => {
+      await open([TAB]);
+      await editor.page.evaluate(
+        (nodes) => RED.view.importNodes(nodes, { generateIds: false }),
+        LEGACY.slice(1) as object,
+      );
+      await editor.page.locator('#red-ui-workspace-chart').click({ position: { x: 300, y: 200 } });
+      await editor.deploy();
+      for (const { x: _x, y: _y, z: _z, ...original } of JSON.parse(JSON.stringify(LEGACY.slice(1))) as Flow[]) {
+        const saved = await deployed(original.id);
+        saved.should.containEql(original);
+        saved.should.not.have.property('format');
+      }
+    });
+  });
+
+  it('shows the help of every node', async () => {
+    await open([TAB]);
+    for (const type of ['amqp-endpoint', ...NODES]) {
+      await editor.page.evaluate((wanted) => RED.sidebar.help.show(wanted), type);
+      const help = editor.page
+        .locator('.red-ui-help')
+        .filter({ hasText: type.replace('-', ' ') })
+        .last();
+      await help.locator('h3', { hasText: 'Details' }).waitFor();
+      const text = await help.innerText();
+      text.should.match(/AMQP 1\.0 server/).and.match(/References/);
+      // What a slip in the mark-up would leave behind.
+      text.should.not.match(/^\s*[:#*-] /m).and.not.match(/`/);
+      if (type !== 'amqp-endpoint') (await help.locator('dl.message-properties dt').count()).should.be.greaterThan(2);
+      await editor.screenshot(`${type}-help`);
+    }
+  });
+
+  it('offers the examples for import', async function () {
+    const examples = examplesIn(join(__dirname, '..', '..', 'examples'));
+    if (!examples.length) this.skip();
+    await open([TAB]);
+    await editor.page.evaluate(() => RED.actions.invoke('core:show-examples-import-dialog'));
+    const tree = editor.page.locator('.ui-dialog .red-ui-treeList-label');
+    await tree.filter({ hasText: MODULE }).click();
+    for (const example of examples) {
+      await tree.filter({ hasText: example }).waitFor();
+    }
+    await editor.screenshot('examples');
+  });
+});

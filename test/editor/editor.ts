@@ -1,0 +1,232 @@
+// The editor in a browser, handled as a person does: drag, click, type.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { chromium, type Browser, type Locator, type Page } from 'playwright-core';
+import should from 'should';
+import { nodeRedVersion } from './installation';
+
+// oxlint-disable-next-line no-explicit-any -- the editor's global, in the browser
+declare const RED: any;
+
+const screenshots = join(__dirname, '..', '..', 'screenshots');
+
+export type Theme = 'light' | 'dark';
+export type Values = Record<string, string | boolean>;
+
+export function launch(executablePath: string): Promise<Browser> {
+  return chromium.launch({
+    executablePath,
+    args: ['--disable-gpu', '--disable-quic', '--disable-background-networking'],
+    chromiumSandbox: process.getuid?.() !== 0,
+  });
+}
+
+export class Editor {
+  /** What went wrong in the browser: errors and warnings on the console, failed requests. */
+  readonly complaints: string[] = [];
+
+  private constructor(
+    readonly page: Page,
+    readonly theme: Theme,
+  ) {
+    page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) this.complaints.push(message.text());
+    });
+    page.on('pageerror', (error) => this.complaints.push(error.message));
+    page.on('requestfailed', (request) => this.complaints.push(`${request.url()}: ${request.failure()?.errorText}`));
+    page.on('response', (response) => {
+      if (response.status() >= 400) this.complaints.push(`${response.url()}: ${response.status()}`);
+    });
+  }
+
+  static async open(browser: Browser, url: string, theme: Theme = 'light'): Promise<Editor> {
+    const context = await browser.newContext({ locale: 'en-US', viewport: { width: 1400, height: 900 } });
+    context.setDefaultTimeout(10_000);
+    await context.addInitScript((value) => localStorage.setItem('view-dark-theme', value), theme);
+    const editor = new Editor(await context.newPage(), theme);
+    await editor.page.goto(url);
+    await editor.palette('amqp-responder').waitFor();
+    await editor.page.locator('#red-ui-loading-progress').waitFor({ state: 'hidden' });
+    if (theme === 'dark') await editor.page.locator('html.nr-theme-dark').waitFor();
+    return editor;
+  }
+
+  async close(): Promise<void> {
+    await this.page.context().close();
+  }
+
+  async screenshot(name: string): Promise<void> {
+    mkdirSync(screenshots, { recursive: true });
+    await this.page.screenshot({ path: join(screenshots, `${nodeRedVersion}-${this.theme}-${name}.png`) });
+  }
+
+  palette(type: string): Locator {
+    return this.page.locator(`.red-ui-palette-node[data-palette-type="${type}"]`);
+  }
+
+  /** Drags a node from the palette onto the flow; answers its id. */
+  async drag(type: string, x: number, y: number): Promise<string> {
+    const before = await this.#ids(type);
+    await this.palette(type).dragTo(this.page.locator('#red-ui-workspace-chart'), { targetPosition: { x, y } });
+    const [added] = (await this.#ids(type)).filter((id) => !before.includes(id));
+    if (!added) throw new Error(`${type} did not arrive in the flow`);
+    return added;
+  }
+
+  #ids(type: string): Promise<string[]> {
+    return this.page.evaluate(
+      (wanted) => RED.nodes.filterNodes({ type: wanted }).map((n: { id: string }) => n.id),
+      type,
+    );
+  }
+
+  label(id: string): Promise<string> {
+    return this.page.evaluate((node) => RED.utils.getNodeLabel(RED.nodes.node(node)), id);
+  }
+
+  /** What the editor has against a node with these properties. */
+  errors(id: string, properties: object): Promise<string[]> {
+    return this.page.evaluate(
+      ([wanted, values]) => {
+        const subject = RED.nodes.node(wanted);
+        const before = Object.keys(values).map((name) => [name, subject[name]]);
+        Object.assign(subject, values);
+        RED.editor.validateNode(subject);
+        const errors = subject.validationErrors;
+        Object.assign(subject, Object.fromEntries(before));
+        RED.editor.validateNode(subject);
+        return errors;
+      },
+      [id, properties] as const,
+    );
+  }
+
+  /** A property of a node as the editor knows it. */
+  property(id: string, name: string): Promise<unknown> {
+    return this.page.evaluate(([node, key]) => RED.nodes.node(node)[key!], [id, name]);
+  }
+
+  /** Opens the form of a node or config node. */
+  async edit(id: string): Promise<Form> {
+    const isConfig = await this.page.evaluate(
+      (node) => RED.nodes.getType(RED.nodes.node(node).type).category === 'config',
+      id,
+    );
+    if (isConfig) {
+      await this.page.evaluate((node) => RED.editor.editConfig('', RED.nodes.node(node).type, node), id);
+      return this.form('node-config-input');
+    }
+    await this.page.locator(`[id="${id}"] rect.red-ui-flow-node`).dblclick({ delay: 20 });
+    return this.form('node-input');
+  }
+
+  async form(prefix: Form['prefix']): Promise<Form> {
+    const form = new Form(this.page, prefix);
+    await form.ready();
+    return form;
+  }
+
+  /** Presses Deploy and waits until the runtime has the flows. */
+  async deploy(): Promise<void> {
+    const posted = this.page.waitForResponse(
+      (response) => response.url().endsWith('/flows') && response.request().method() === 'POST',
+    );
+    await this.page.locator('#red-ui-header-button-deploy').click();
+    should((await posted).ok()).be.true();
+  }
+}
+
+export class Form {
+  constructor(
+    readonly page: Page,
+    readonly prefix: 'node-input' | 'node-config-input',
+  ) {}
+
+  get element(): Locator {
+    return this.page.locator(this.prefix === 'node-input' ? '#dialog-form' : '#node-config-dialog-edit-form');
+  }
+
+  get tabs(): Locator {
+    return this.page.locator(`#${this.prefix}-tabs li.red-ui-tab`);
+  }
+
+  /** Waits until the dialog has stopped sliding in. */
+  async ready(): Promise<void> {
+    await this.element.waitFor();
+    await this.#button('ok').click({ trial: true });
+  }
+
+  field(name: string): Locator {
+    return this.page.locator(`#${this.prefix}-${name}`);
+  }
+
+  row(name: string): Locator {
+    return this.element.locator('.form-row').filter({ has: this.field(name) });
+  }
+
+  /** Is the row of this field offered? (It may be on another tab.) */
+  async offers(name: string): Promise<boolean> {
+    await this.show(name);
+    return this.row(name).isVisible();
+  }
+
+  /** Goes to the tab that has the field. */
+  async show(name: string): Promise<void> {
+    const pane = this.page.locator(`#${this.prefix}-tabs-content > div`).filter({ has: this.field(name) });
+    if (await pane.count()) await this.choose(this.page.locator(`#red-ui-tab-${await pane.getAttribute('id')}`));
+  }
+
+  /** Clicks until it works: within 400 ms the editor takes two clicks, even on different tabs, for a double click. */
+  async choose(tab: Locator): Promise<void> {
+    while (!(await tab.getAttribute('class'))!.includes('active')) await tab.click();
+  }
+
+  async enter(values: Values): Promise<void> {
+    for (const [name, value] of Object.entries(values)) {
+      await this.show(name);
+      const field = this.field(name);
+      const kind = await field.evaluate((element) => `${element.tagName} ${element.getAttribute('type')}`);
+      if (typeof value === 'boolean') await field.setChecked(value);
+      else if (kind.startsWith('SELECT')) await field.selectOption(value);
+      else if (kind.endsWith('hidden')) await this.#fillTyped(name, value);
+      else {
+        await field.fill(value);
+        await field.blur();
+      }
+    }
+  }
+
+  /** `type:value` into a typed input. */
+  async #fillTyped(name: string, value: string): Promise<void> {
+    const [, type, text] = /^(\w+):(.*)$/.exec(value)!;
+    const row = this.row(name);
+    await row.locator('.red-ui-typedInput-type-select').click();
+    await this.page.locator(`.red-ui-typedInput-options:visible [value="${type}"]`).click();
+    await row.locator('.red-ui-typedInput-input').fill(text!);
+  }
+
+  value(name: string): Promise<string> {
+    return this.field(name).inputValue();
+  }
+
+  async invalid(name: string): Promise<boolean> {
+    return ((await this.field(name).getAttribute('class')) ?? '').includes('input-error');
+  }
+
+  async done(): Promise<void> {
+    await this.#close('ok');
+  }
+
+  async cancel(): Promise<void> {
+    await this.#close('cancel');
+  }
+
+  #button(name: 'ok' | 'cancel'): Locator {
+    return this.page.locator(`#${this.prefix === 'node-input' ? 'node-dialog' : 'node-config-dialog'}-${name}`);
+  }
+
+  async #close(button: 'ok' | 'cancel'): Promise<void> {
+    await this.#button(button).click();
+    await this.element.waitFor({ state: 'detached' });
+  }
+}
