@@ -126,7 +126,7 @@ export default function init(RED: NodeAPI): void {
         show(node, state);
         // Of the connection the endpoint tells, once for all its nodes.
         if (state.name === 'refused' && !isSame(state, logged)) {
-          node.warn(RED._(`${STATUS}refused`, { reason: state.error.message }));
+          node.warn(RED._('amqp-endpoint.log.refused', { peer, reason: state.error.message }));
         }
         if (state.name === 'refused' || state.name === 'connected') logged = state;
       });
