@@ -283,7 +283,7 @@ export class Encoder {
       this.#nest('descriptor', () => this.value(notation.descriptor));
       return this.#nest('value', () => this.value(notation.value));
     }
-    this.#nest(undefined, () => this.typed(type as TypeName, notation.value));
+    this.typed(type as TypeName, notation.value);
   }
 
   #array(notation: Notation): void {
@@ -291,7 +291,7 @@ export class Encoder {
     if (!Array.isArray(elements)) this.fail('needs an array as "value"');
     const of = notation.of ?? this.#commonType(elements);
     this.uint8(0xf0);
-    this.#nest(undefined, () => this.#arrayContent(elements, of));
+    this.#arrayContent(elements, of);
   }
 
   #arrayContent(elements: unknown[], of: Of): void {
@@ -402,8 +402,8 @@ export class Encoder {
   }
 
   #nest(step: string | number | undefined, inner: () => void): void {
-    // toJSON and notation add no step of their own to the path, but count as depth: a toJSON may return its like.
-    if (++this.#depth > MAX_DEPTH) this.fail(`is cyclic, or nested deeper than ${MAX_DEPTH}`);
+    // As the decoder counts: a value in so many lists is one level deeper than its list. A toJSON may return its like.
+    if (++this.#depth >= MAX_DEPTH) this.fail(`is cyclic, or nested deeper than ${MAX_DEPTH}`);
     if (step !== undefined) this.#path.push(step);
     inner();
     if (step !== undefined) this.#path.pop();
@@ -721,37 +721,17 @@ export class Decoder {
 
   /** A simple value as it stands, or in the notation where the style asks for that. */
   #present(type: TypeName, value: unknown): unknown {
-    switch (type) {
-      case 'null':
-      case 'boolean':
-      case 'string':
-      case 'binary':
-        return value;
-      case 'int':
-        return value;
-      case 'double':
-      case 'long':
-        // Plain when a plain number is sent as the same type again.
-        if (typeof value === 'number' && (this.style === 'plain' || numberType(value) === type)) return value;
-        break;
-      case 'decimal32':
-      case 'decimal64':
-      case 'decimal128':
-        break;
-      case 'timestamp':
-        if (this.style === 'plain' && typeof value === 'number' && Math.abs(value) <= 8.64e15) return new Date(value);
-        break;
-      default:
-        if (
-          this.style === 'plain' &&
-          (typeof value === 'number' || type === 'uuid' || type === 'symbol' || type === 'char')
-        )
-          return value;
+    if (type === 'null' || type === 'boolean' || type === 'string' || type === 'binary' || type === 'int') return value;
+    if (this.style === 'plain') {
+      if (type === 'timestamp')
+        return typeof value === 'number' && Math.abs(value) <= 8.64e15 ? new Date(value) : { $amqp: type, value };
+      const isText = type === 'uuid' || type === 'symbol' || type === 'char';
+      return typeof value === 'number' || isText ? value : { $amqp: type, value };
     }
-    // JSON has no NaN, no infinities and no negative zero.
-    const special = typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0));
-    if (special && this.style === 'plain') return value;
-    return { $amqp: type, value: special ? (Object.is(value, -0) ? '-0' : String(value)) : value };
+    const json = jsonOf(value);
+    // Plain when a plain number is sent as the same type again.
+    if (typeof json === 'number' && (type === 'double' || type === 'long') && numberType(json) === type) return json;
+    return { $amqp: type, value: json };
   }
 
   /** The content of a simple value: numbers beyond exact JavaScript, and decimals, as text. */
@@ -881,38 +861,35 @@ export class Decoder {
   #array(code: number): unknown {
     let array: unknown;
     this.#compound(code, (count) => {
-      const of: unknown[] = [];
+      const descriptors: unknown[] = [];
       let element = this.#code();
       while (element === 0x00) {
-        of.push(this.value());
-        if (of.length > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
+        descriptors.push(this.value());
+        if (descriptors.length > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
         element = this.#code();
       }
       const type = typeOfCode(element);
       if (type === undefined) return this.fail(`unknown type code 0x${element.toString(16)}`, this.offset - 1);
+      // Elements that take no bytes are bounded by what all of the input may have of them.
       const isEmpty = element >= 0x40 && element <= 0x45;
-      if (isEmpty ? (this.#emptyLeft -= count) < 0 : count > this.bytes.length - this.offset)
+      if (isEmpty) this.#emptyLeft -= count;
+      if (isEmpty ? this.#emptyLeft < 0 : count > this.bytes.length - this.offset) {
         this.fail('an array claims more elements than there are');
+      }
       const values: unknown[] = [];
+      if (++this.#depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
       for (let index = 0; index < count; index++) values.push(this.#element(element, type));
-      array =
-        this.style === 'plain' && of.length === 0
-          ? values
-          : {
-              $amqp: 'array',
-              of: of.reduceRight((inner, descriptor) => ({ descriptor, of: inner }), type as unknown),
-              value: values,
-            };
+      this.#depth--;
+      const of = descriptors.reduceRight((inner, descriptor) => ({ descriptor, of: inner }), type as unknown);
+      array = this.style === 'plain' && of === type ? values : { $amqp: 'array', of, value: values };
     });
     return array;
   }
 
   /** An element of an array: the array names its type, so the notation is needed only for what is no JSON. */
   #element(code: number, type: TypeName): unknown {
-    if (type === 'list' || type === 'map' || type === 'array' || this.style === 'plain') return this.#value(code);
-    const value = this.#raw(code, type);
-    if (typeof value !== 'number' || (Number.isFinite(value) && !Object.is(value, -0))) return value;
-    return Object.is(value, -0) ? '-0' : String(value);
+    const isContainer = type === 'list' || type === 'map' || type === 'array';
+    return isContainer || this.style === 'plain' ? this.#undescribed(code) : jsonOf(this.#raw(code, type));
   }
 
   /** Reads size and count, then `read`, which must use up just that many bytes. */
@@ -981,6 +958,12 @@ const COMPACT = new Map<number, TypeName>([
 
 function typeOfCode(code: number): TypeName | undefined {
   return COMPACT.get(code) ?? (code === 0x00 ? undefined : NAMES.get(code));
+}
+
+/** JSON has no NaN, no infinities and no negative zero: they are text. */
+function jsonOf(value: unknown): unknown {
+  if (Object.is(value, -0)) return '-0';
+  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
 }
 
 /** A number where JavaScript holds it exactly, else its digits. */

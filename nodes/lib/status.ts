@@ -41,9 +41,9 @@ export function statusOf(state: State): Status {
   return look;
 }
 
-/** The state to show for a node that has several links. */
+/** The state to show for a node that has several links; the last of those that are alike. */
 export function worstOf(...states: State[]): State {
-  return states.reduce((worst, state) => (ORDER.indexOf(state.name) < ORDER.indexOf(worst.name) ? state : worst));
+  return states.reduce((worst, state) => (ORDER.indexOf(state.name) <= ORDER.indexOf(worst.name) ? state : worst));
 }
 
 /** True when there is nothing new to tell. */
