@@ -4,19 +4,12 @@
  * `cloudEvents:<name>`. Pure.
  */
 import { randomUUID } from 'node:crypto';
+import { types } from 'node:util';
 import { bytesOf, isNotation, isPlainObject } from './codec';
 import { AmqpError } from './errors';
 
 /** Content modes on send: attributes as application properties (3.1), or all of the event as JSON (3.2). */
 export type CloudEventMode = 'cloudevent' | 'cloudevent-json';
-
-const PREFIX = 'cloudEvents:';
-/** The variant for peers whose property names may have no colon, such as JMS. */
-const JMS_PREFIX = 'cloudEvents_';
-const STRUCTURED = 'application/cloudevents';
-const REQUIRED = ['id', 'source', 'specversion', 'type'];
-/** "lower-case letters or digits" (CloudEvents 1.0.2, naming conventions) */
-const NAME = /^[a-z0-9]+$/;
 
 interface Outgoing {
   fields: Record<string, unknown>;
@@ -30,82 +23,159 @@ interface Incoming {
   body: { type: string; content: unknown } | undefined;
 }
 
+/** An attribute in the types that events have, integers as numbers and timestamps as Dates. */
+type Attribute = boolean | number | string | Date | Buffer;
+
+const PREFIX = 'cloudEvents:';
+/** The variant for peers whose property names may have no colon, such as JMS. */
+const JMS_PREFIX = 'cloudEvents_';
+const REQUIRED = ['id', 'source', 'specversion', 'type'];
+/** Not attributes in this binding: the body, and the content type. */
+const RESERVED = ['data', 'datacontenttype'];
+/** "lower-case letters or digits" (CloudEvents 1.0.2, naming conventions) */
+const NAME = /^[a-z0-9]+$/;
+const INTEGERS = ['ubyte', 'ushort', 'uint', 'ulong', 'byte', 'short', 'int', 'long'];
+const JSON_TYPE = /^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i;
+const JSON_ENVELOPE = /^\s*application\/cloudevents\+json\s*(?:;|$)/i;
+
 /** The message for an event. Throws AMQP_BAD_MESSAGE when a required attribute is missing or one is not valid. */
 export function toCloudEvent<T extends Outgoing>(message: T, mode: CloudEventMode): T {
   const { fields, payload } = message;
-  const path = `${message.fieldsPath}.application_properties`;
-  const given = fields.application_properties ?? {};
-  if (!isPlainObject(given)) throw new AmqpError('AMQP_BAD_MESSAGE', `${path} must be an object`);
-  const attributes = new Map<string, unknown>();
-  const others: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(given)) {
-    const name = key.startsWith(JMS_PREFIX) ? key.slice(JMS_PREFIX.length) : key.slice(PREFIX.length);
-    if (!key.startsWith(PREFIX) && !key.startsWith(JMS_PREFIX)) others[key] = value;
-    else if (!NAME.test(name)) throw new AmqpError('AMQP_BAD_MESSAGE', `${path}["${key}"] is no name of an attribute`);
-    else if (value !== undefined && value !== null) attributes.set(name, value);
-  }
-  if (!attributes.has('specversion')) attributes.set('specversion', '1.0');
-  if (!attributes.has('id'))
-    attributes.set('id', typeof fields.message_id === 'string' ? fields.message_id : randomUUID());
-  const missing = REQUIRED.find((name) => !attributes.has(name));
-  if (missing)
-    throw new AmqpError('AMQP_BAD_MESSAGE', `${path}["${PREFIX}${missing}"] is missing: every event has one`);
-
+  const { attributes, others } = split(message);
+  const hasData = payload !== undefined && payload !== null;
+  const type = fields.content_type;
   if (mode === 'cloudevent') {
-    for (const [name, value] of attributes) others[PREFIX + name] = native(value, `${path}["${PREFIX}${name}"]`);
-    // An event without data has an empty data section, since a message has a body.
-    const data = payload === undefined || payload === null ? Buffer.alloc(0) : payload;
-    return { ...message, payload: data, fields: { ...fields, application_properties: others, body_type: 'data' } };
+    for (const [name, value] of attributes) {
+      // "Integer: long", whatever its size (3.1.3.2)
+      others[PREFIX + name] = typeof value === 'number' ? { $amqp: 'long', value } : value;
+    }
+    // Data without a type is JSON in the other mode, and so it is here. A message has a body, be there data or not.
+    const isUntypedText = typeof payload === 'string' && (type === undefined || type === null);
+    return {
+      ...message,
+      payload: hasData ? payload : Buffer.alloc(0),
+      fields: {
+        ...fields,
+        ...(isUntypedText && { content_type: 'application/json' }),
+        application_properties: others,
+        body_type: 'data',
+      },
+    };
   }
   const event: Record<string, unknown> = {};
   for (const [name, value] of attributes) event[name] = canonical(value);
-  if (fields.content_type !== undefined) event.datacontenttype = fields.content_type;
+  if (type !== undefined && type !== null) event.datacontenttype = type;
   const bytes = bytesOf(payload);
   if (bytes) event.data_base64 = bytes.toString('base64');
-  else if (payload !== undefined && payload !== null) event.data = payload;
-  let json: string;
-  try {
-    json = JSON.stringify(event);
-  } catch (error) {
-    throw new AmqpError('AMQP_BAD_MESSAGE', `${message.payloadPath} cannot be written as JSON`, null, error);
-  }
-  const envelope = {
-    ...fields,
-    content_type: `${STRUCTURED}+json; charset=utf-8`,
-    application_properties: Object.keys(others).length ? others : undefined,
-    body_type: 'data',
+  else if (hasData) event.data = jsonData(message);
+  return {
+    ...message,
+    payload: Buffer.from(JSON.stringify(event)),
+    fields: {
+      ...fields,
+      content_type: 'application/cloudevents+json; charset=utf-8',
+      application_properties: Object.keys(others).length > 0 ? others : undefined,
+      body_type: 'data',
+    },
   };
-  return { ...message, payload: Buffer.from(json), fields: envelope };
 }
 
-/** The types that the binding has for attributes (3.1.3.2): an integer is a long, whatever its size. */
-function native(value: unknown, path: string): unknown {
-  if (typeof value === 'number') {
-    if (Number.isInteger(value)) return { $amqp: 'long', value };
-    throw new AmqpError('AMQP_BAD_MESSAGE', `${path} is no whole number, and events have no other numbers`);
+/** The attributes of the event, and the application properties that are none. */
+function split({ fields, fieldsPath }: Outgoing): {
+  attributes: Map<string, Attribute>;
+  others: Record<string, unknown>;
+} {
+  const path = `${fieldsPath}.application_properties`;
+  const given = fields.application_properties ?? {};
+  if (!isPlainObject(given)) throw badMessage(`${path} must be an object`);
+  const attributes = new Map<string, Attribute>();
+  const others: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(given)) {
+    const name = nameOf(key);
+    if (name === undefined) others[key] = value;
+    else if (!NAME.test(name)) throw badMessage(`${path}["${key}"] is no name of an attribute`);
+    else if (RESERVED.includes(name))
+      throw badMessage(`${path}["${key}"] is given by the payload and its content type`);
+    else if (value !== undefined && value !== null) attributes.set(name, attributeOf(value, `${path}["${key}"]`));
   }
-  return value;
+  if (!attributes.has('specversion')) attributes.set('specversion', '1.0');
+  if (!attributes.has('id')) {
+    attributes.set('id', typeof fields.message_id === 'string' ? fields.message_id : randomUUID());
+  }
+  for (const name of REQUIRED) {
+    const value = attributes.get(name);
+    if (value === undefined) throw badMessage(`${path}["${PREFIX}${name}"] is missing: every event has one`);
+    if (value === '') throw badMessage(`${path}["${PREFIX}${name}"] is empty: every event has one`);
+  }
+  return { attributes, others };
 }
 
-/** An attribute as JSON has it: timestamps and binary as text, all else as it is. */
-function canonical(value: unknown): unknown {
-  const bytes = bytesOf(value);
-  if (bytes) return bytes.toString('base64');
-  if (!isNotation(value)) return value;
-  if (value.$amqp === 'timestamp') return new Date(Number(value.value)).toISOString();
-  return value.value;
+function nameOf(key: string): string | undefined {
+  if (key.startsWith(PREFIX)) return key.slice(PREFIX.length);
+  return key.startsWith(JMS_PREFIX) ? key.slice(JMS_PREFIX.length) : undefined;
+}
+
+function attributeOf(value: unknown, path: string): Attribute {
+  const attribute = read(value);
+  if (attribute === undefined) throw badMessage(`${path} is nothing that an attribute of an event can be`);
+  if (typeof attribute === 'number' && attribute !== Math.trunc(attribute))
+    throw badMessage(`${path} is no whole number`);
+  // "a whole number in the range -2,147,483,648 to +2,147,483,647" (CloudEvents 1.0.2, type system)
+  if (typeof attribute === 'number' && attribute !== (attribute | 0)) throw badMessage(`${path} is beyond 32 bits`);
+  if (types.isDate(attribute) && Number.isNaN(attribute.getTime())) throw badMessage(`${path} is no valid time`);
+  return attribute;
+}
+
+/** A value in the types that events have; undefined for any other, and for times that no Date holds. */
+function read(value: unknown): Attribute | undefined {
+  if (typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number') return value;
+  if (typeof value === 'bigint') return Number(value);
+  if (types.isDate(value)) return value;
+  if (isNotation(value)) {
+    if (INTEGERS.includes(value.$amqp)) return Number(value.value);
+    if (value.$amqp === 'symbol' || value.$amqp === 'string') return String(value.value);
+    if (value.$amqp !== 'timestamp') return undefined;
+    const time = /^-?\d+$/.test(String(value.value)) ? Number(value.value) : String(value.value);
+    return new Date(time);
+  }
+  return bytesOf(value);
+}
+
+/** An attribute as JSON has it: text for timestamps and binary. */
+function canonical(attribute: Attribute): boolean | number | string {
+  if (Buffer.isBuffer(attribute)) return attribute.toString('base64');
+  return types.isDate(attribute) ? attribute.toISOString() : attribute;
+}
+
+/** The data as a member of the event's JSON (JSON event format, 3.1.1). */
+function jsonData({ payload, payloadPath, fields: { content_type: type } }: Outgoing): unknown {
+  if (typeof payload !== 'string' && typeof type === 'string' && !JSON_TYPE.test(type)) {
+    throw badMessage(`${payloadPath} must be a Buffer or string for an event with the content type ${type}`);
+  }
+  try {
+    if (JSON.stringify(payload) !== undefined) return payload;
+  } catch (error) {
+    throw badMessage(`${payloadPath} cannot be written as JSON: ${(error as Error).message.split('\n')[0]}`, error);
+  }
+  throw badMessage(`${payloadPath} is a ${typeof payload}, which JSON does not have`);
+}
+
+function badMessage(text: string, cause?: unknown): AmqpError {
+  return new AmqpError('AMQP_BAD_MESSAGE', text, null, cause);
 }
 
 /** A received message as an event, when it is one; any other message as it is. */
 export function fromCloudEvent<T extends Incoming>(incoming: T): T {
   const { fields, body } = incoming;
   const type = fields.content_type;
-  const isStructured = typeof type === 'string' && type.toLowerCase().startsWith(STRUCTURED);
-  if (!isStructured) return { ...incoming, fields: withAttributes(fields, attributesOf(fields)) };
-  // "an event format that it cannot handle … MAY still treat the event as binary" (3)
-  if (!/\+json\s*(;|$)/i.test(type) || !body) return incoming;
-
-  const text = bytesOf(body.content)?.toString() ?? body.content;
+  if (typeof type !== 'string' || !JSON_ENVELOPE.test(type)) {
+    // "an event format that it cannot handle … MAY still treat the event as binary" (3)
+    const attributes = attributesOf(fields);
+    const isEvent = Object.keys(attributes).length > 0;
+    const isEmpty = isEvent && body?.type === 'data' && bytesOf(body.content)?.length === 0;
+    return { ...incoming, fields: withAttributes(fields, attributes), body: isEmpty ? undefined : body };
+  }
+  const text = bytesOf(body?.content)?.toString() ?? body?.content;
   let event: unknown;
   try {
     event = JSON.parse(text as string);
@@ -114,31 +184,40 @@ export function fromCloudEvent<T extends Incoming>(incoming: T): T {
   }
   if (!isPlainObject(event)) throw new AmqpError('AMQP_DECODE', 'the event is not a JSON object');
   const { data, data_base64: base64, datacontenttype, ...attributes } = event;
-  const result = withAttributes(fields, { ...attributesOf(fields), ...attributes });
-  // Without a content type the data is JSON (JSON event format, 3.1).
-  result.content_type = datacontenttype ?? 'application/json';
-  const isBinary = typeof base64 === 'string';
-  const content = isBinary
-    ? { type: 'data', content: Buffer.from(base64, 'base64') }
-    : { type: 'value', content: data };
-  return { ...incoming, fields: result, body: isBinary || data !== undefined ? content : undefined };
+  const { content_type: _envelope, ...others } = withAttributes(fields, { ...attributesOf(fields), ...attributes });
+  const content = typeof base64 === 'string' ? Buffer.from(base64, 'base64') : data;
+  const hasData = content !== undefined && content !== null;
+  // Data without a type is JSON (JSON event format, 3.1.2).
+  const dataType = datacontenttype ?? (hasData ? 'application/json' : undefined);
+  return {
+    ...incoming,
+    fields: dataType === undefined ? others : { ...others, content_type: dataType },
+    // A value: it is parsed already, and a string in it is a string.
+    body: hasData ? { type: 'value', content } : undefined,
+  };
 }
 
 function attributesOf({ application_properties: properties }: Record<string, unknown>): Record<string, unknown> {
   const attributes: Record<string, unknown> = {};
   if (!isPlainObject(properties)) return attributes;
   for (const [key, value] of Object.entries(properties)) {
-    if (key.startsWith(PREFIX)) attributes[key.slice(PREFIX.length)] = canonical(value);
-    else if (key.startsWith(JMS_PREFIX)) attributes[key.slice(JMS_PREFIX.length)] = canonical(value);
+    const name = nameOf(key);
+    if (name === undefined) continue;
+    const attribute = read(value);
+    const isValid = attribute !== undefined && !(types.isDate(attribute) && Number.isNaN(attribute.getTime()));
+    attributes[name] = isValid ? canonical(attribute) : value;
   }
   return attributes;
 }
 
+/** The fields with these attributes under the names of the binding, in place of any they have. */
 function withAttributes(fields: Record<string, unknown>, attributes: Record<string, unknown>): Record<string, unknown> {
   const properties: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(fields.application_properties ?? {})) {
-    if (!key.startsWith(JMS_PREFIX)) properties[key] = value;
+    if (nameOf(key) === undefined) properties[key] = value;
   }
-  for (const [name, value] of Object.entries(attributes)) properties[PREFIX + name] = value;
-  return Object.keys(properties).length ? { ...fields, application_properties: properties } : fields;
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null) properties[PREFIX + name] = value;
+  }
+  return Object.keys(properties).length > 0 ? { ...fields, application_properties: properties } : fields;
 }
