@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
-import { bytesOf, isNotation, isPlainObject } from './codec';
+import { bytesOf, isNotation, isPlainObject } from './notation';
 import { AmqpError } from './errors';
 
 /** Content modes on send: attributes as application properties (3.1), or all of the event as JSON (3.2). */

@@ -275,6 +275,7 @@ function discard(connection: RheaConnection): void {
   const internals = connection as unknown as {
     socket?: { on(event: string, listener: () => void): void };
     socket_ready: boolean;
+    local: { open: { idle_time_out?: number } };
     abort_socket(socket: unknown): void;
   };
   const { socket } = internals;
@@ -282,5 +283,6 @@ function discard(connection: RheaConnection): void {
   internals.abort_socket(socket);
   // What rhea still has to say goes nowhere, or it would start its idle timer again.
   internals.socket_ready = false;
+  internals.local.open.idle_time_out = 0;
   socket.on('error', () => {});
 }

@@ -18,6 +18,9 @@ const FORMATS: Record<4 | 8 | 16, Format> = {
   16: { bytes: 16, digits: 34, bias: 6176, most: 6111, exponentBits: 14n },
 };
 
+/** More than enough for the smallest number written without exponent. */
+const MAX_LENGTH = 10_000;
+
 const TEXT = /^([+-])?(?:(\d+)(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,6}))?$/;
 const SPECIAL = /^([+-])?(?:(inf(?:inity)?)|(s)?nan(\d*))$/i;
 
@@ -25,6 +28,7 @@ const SPECIAL = /^([+-])?(?:(inf(?:inity)?)|(s)?nan(\d*))$/i;
 export function decimalToBytes(text: string, bytes: 4 | 8 | 16): Buffer {
   const { digits, bias, most, exponentBits } = FORMATS[bytes];
   const width = BigInt(bytes * 8);
+  if (text.length > MAX_LENGTH) throw new RangeError('is too long a number');
   const special = SPECIAL.exec(text);
   if (special) {
     const [, sign, infinity, signaling, payload = ''] = special;

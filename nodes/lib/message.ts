@@ -3,7 +3,10 @@
  * `msg.payload` is the body, `msg.amqp` everything else, under the specification's names with `_` for `-`.
  */
 import { randomUUID } from 'node:crypto';
-import { bytesOf, Decoder, Encoder, isNotation, isPlainObject, objectOf, type Style, type TypeName } from './codec';
+import { types } from 'node:util';
+import { Decoder } from './decoder';
+import { Encoder } from './encoder';
+import { bytesOf, isNotation, isPlainObject, objectOf, type Style, type TypeName } from './notation';
 import { type CloudEventMode, toCloudEvent } from './cloudevents';
 import { AmqpError } from './errors';
 
@@ -116,6 +119,7 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
   if (typeof delivery === 'object' && delivery !== null) {
     for (const name of OF_THE_HOP) delete fields[name];
     if (fields.to !== undefined && fields.to === (delivery as { to?: unknown }).to) delete fields.to;
+    if (isPresent(fields.message_annotations)) fields.message_annotations = withoutReserved(fields.message_annotations);
   }
   return {
     fields,
@@ -124,6 +128,15 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
     fieldsPath,
     body: options.body,
   };
+}
+
+/** What a peer has put under reserved keys cannot be passed on: others end the link over it. */
+function withoutReserved(annotations: unknown): unknown {
+  const given = mapOf(annotations);
+  // Anything else is told of when it is encoded.
+  if (!isPlainObject(given) && !Array.isArray(given)) return annotations;
+  const pairs = Array.isArray(given) ? (given as [unknown, unknown][]) : Object.entries(given);
+  return new Map(pairs.filter(([key]) => typeof key === 'string' && key.startsWith('x-')));
 }
 
 /** A message id for a message that has none, so that a consumer can tell a repeated delivery from a new one. */
@@ -169,7 +182,10 @@ function mapOf(value: unknown): unknown {
 }
 
 function fieldsSection(encoder: Encoder, descriptor: number, definition: readonly Field[], fields: AmqpFields): void {
-  const values = definition.map(([name, type]): [string, TypeName | 'id', unknown] => [name, type, fields[name]]);
+  const values = definition.map(([name, type]): [string, TypeName | 'id', unknown] => {
+    const value = fields[name];
+    return [name, type, name === 'user_id' && typeof value === 'string' ? Buffer.from(value) : value];
+  });
   while (values.length && !isPresent(values.at(-1)![2])) values.pop();
   if (values.length) encoder.composite(descriptor, values);
 }
@@ -202,7 +218,7 @@ interface Body {
 }
 
 function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): Body {
-  const given = fields.content_type;
+  const given = isNotation(fields.content_type) ? fields.content_type.value : fields.content_type;
   const jsonType = isJson(given) ? undefined : 'application/json';
   const json = (): Body => ({ type: 'data', content: toJson(payload, payloadPath), contentType: jsonType });
   switch (fields.body_type) {
@@ -249,7 +265,9 @@ function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): B
 
 function toText(payload: unknown, path: string): string {
   if (payload === undefined || payload === null) return '';
-  if (typeof payload === 'string' || typeof payload === 'bigint') return String(payload);
+  if (typeof payload === 'string' || typeof payload === 'bigint' || typeof payload === 'number') return String(payload);
+  if (types.isDate(payload)) return payload.toISOString();
+  if (isNotation(payload) && typeof payload.value === 'string') return payload.value;
   return toJson(payload, path).toString();
 }
 
@@ -330,7 +348,7 @@ function sections(bytes: Buffer, styles: { fields: Style; body: Style }) {
         fields.message_annotations = readMap(decoder);
         break;
       case SECTION.applicationProperties:
-        fields.application_properties = readMap(decoder);
+        fields.application_properties = readMap(decoder, {});
         break;
       case SECTION.footer:
         fields.footer = readMap(decoder);
@@ -363,9 +381,9 @@ function readFields(decoder: Decoder, definition: readonly Field[], fields: Amqp
   });
 }
 
-function readMap(decoder: Decoder): unknown {
+function readMap(decoder: Decoder, known = ANNOTATION_TYPES): unknown {
   const pairs = decoder.pairs().map(([key, value]): [unknown, unknown] => {
-    const isPlain = isNotation(value) && value.$amqp === ANNOTATION_TYPES[key as string];
+    const isPlain = isNotation(value) && value.$amqp === known[key as string];
     return [key, isPlain && typeof value.value === 'number' ? value.value : value];
   });
   return objectOf(pairs) ?? { $amqp: 'map', value: pairs };

@@ -5,7 +5,7 @@ import { AmqpError, type PeerError } from './errors';
 import { Expiring } from './expiring';
 import { forget, Link } from './link';
 import { decode, type Incoming, messagesIn } from './message';
-import type { Style } from './codec';
+import { type Style } from './notation';
 
 /**
  * When the peer may forget a message: once the flow has it, when the flow says so, or before it is even sent.

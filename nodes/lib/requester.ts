@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { randomUUID } from 'node:crypto';
-import { bytesOf, isNotation, type Style } from './codec';
+import { bytesOf, isNotation, type Style } from './notation';
 import type { Connection } from './connection';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { Style } from './codec';
+import { type Style } from './notation';
 import type { Connection } from './connection';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';

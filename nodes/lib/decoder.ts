@@ -1,0 +1,387 @@
+import { isUtf8 } from 'node:buffer';
+import { decimalFromBytes } from './decimal';
+import { AmqpError } from './errors';
+import { CODES, jsonOf, MAX_DEPTH, numberType, objectOf, type Style, type TypeName } from './notation';
+
+/** Elements that take no bytes (an array of nulls) that a decoder makes beyond one per byte of its input. */
+const SPARE_EMPTY = 1024;
+
+/**
+ * Reads AMQP values one after the other. Whatever the bytes are, it ends with a value or with an `AmqpError` of code
+ * AMQP_DECODE that tells the position; it never makes more than the input's length allows.
+ */
+export class Decoder {
+  offset = 0;
+  /** May be changed between values. */
+  style: Style;
+  readonly bytes: Buffer;
+  #depth = 0;
+  #emptyLeft: number;
+
+  constructor(bytes: Buffer, style: Style = 'exact') {
+    this.bytes = bytes;
+    this.style = style;
+    this.#emptyLeft = bytes.length + SPARE_EMPTY;
+  }
+
+  get done(): boolean {
+    return this.offset >= this.bytes.length;
+  }
+
+  fail(text: string, position = this.offset): never {
+    throw new AmqpError('AMQP_DECODE', `${text} at byte ${position}`, { info: { position } });
+  }
+
+  /** The next value, whatever its type, in the style asked for. */
+  value(): unknown {
+    return this.#value(this.#code());
+  }
+
+  /** The descriptor of the value that comes next, when that is described by a number, as sections and composites are. */
+  descriptor(): number {
+    const start = this.offset;
+    if (this.#code() !== 0x00) this.fail('a section must be described', start);
+    const code = this.#code();
+    if (code === 0x53) return this.#take(1)[0]!;
+    if (code === 0x80) return Number(this.#take(8).readBigUInt64BE());
+    if (code === 0xa3 || code === 0xb3) return SECTION_SYMBOLS.indexOf(this.#symbol(code)) + 0x70;
+    return this.fail('a section must be described by a number or a symbol', start);
+  }
+
+  /** The values of a list, for a section that is one; each is read in turn by `read`, which gets its index. */
+  fields(read: (index: number) => void): void {
+    const code = this.#code();
+    if (code === 0x45) return;
+    if (code !== 0xc0 && code !== 0xd0) this.fail('expected a list', this.offset - 1);
+    this.#compound(code, (count) => {
+      for (let index = 0; index < count; index++) read(index);
+    });
+  }
+
+  /** The pairs of a map, for a section that is one, with string or symbol keys where it has such. */
+  pairs(): [unknown, unknown][] {
+    const code = this.#code();
+    if (code !== 0xc1 && code !== 0xd1) this.fail('expected a map', this.offset - 1);
+    return this.#pairs(code, true);
+  }
+
+  /** A list, for a section that is one. */
+  list(): unknown[] {
+    const code = this.#code();
+    if (code !== 0x45 && code !== 0xc0 && code !== 0xd0) this.fail('expected a list', this.offset - 1);
+    return this.#list(code);
+  }
+
+  /** The bytes of a binary value: a slice of the input. */
+  binary(): Buffer {
+    const code = this.#code();
+    if (code !== 0xa0 && code !== 0xb0) this.fail('expected binary', this.offset - 1);
+    return this.#sized(code);
+  }
+
+  /** The next value if it is of `type`; `null` counts as absent and gives undefined. */
+  typed(type: TypeName): unknown {
+    const start = this.offset;
+    const code = this.#code();
+    if (code === 0x40) return undefined;
+    if (typeOfCode(code) !== type) this.fail(`expected ${type}, got code 0x${code.toString(16)}`, start);
+    return this.#raw(code, type);
+  }
+
+  /** message-id and correlation-id: plain when a string, number or binary, else in the notation. */
+  id(): unknown {
+    const start = this.offset;
+    const code = this.#code();
+    if (code === 0x40) return undefined;
+    const type = typeOfCode(code);
+    if (type === 'string' || type === 'binary') return this.#raw(code, type);
+    if (type === 'uuid') return { $amqp: 'uuid', value: this.#raw(code, type) };
+    if (type !== 'ulong') this.fail(`expected a message id, got code 0x${code.toString(16)}`, start);
+    const number = this.#raw(code, type);
+    return typeof number === 'number' ? number : { $amqp: 'ulong', value: number };
+  }
+
+  #value(code: number): unknown {
+    if (++this.#depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
+    const value = code === 0x00 ? this.#described() : this.#undescribed(code);
+    this.#depth--;
+    return value;
+  }
+
+  /** Names a type, whose own type matters to those who know it, in either style. */
+  #descriptor(): unknown {
+    const { style } = this;
+    this.style = 'exact';
+    const descriptor = this.value();
+    this.style = style;
+    return descriptor;
+  }
+
+  #described(): unknown {
+    const descriptor = this.#descriptor();
+    return { $amqp: 'described', descriptor, value: this.value() };
+  }
+
+  #undescribed(code: number): unknown {
+    const type = typeOfCode(code);
+    if (type === undefined) return this.fail(`unknown type code 0x${code.toString(16)}`, this.offset - 1);
+    if (type === 'list') return this.#list(code);
+    if (type === 'map') return this.#map(code);
+    if (type === 'array') return this.#array(code);
+    return this.#present(type, this.#raw(code, type));
+  }
+
+  /** A simple value as it stands, or in the notation where the style asks for that. */
+  #present(type: TypeName, value: unknown): unknown {
+    if (type === 'null' || type === 'boolean' || type === 'string' || type === 'binary' || type === 'int') return value;
+    if (this.style === 'plain') {
+      if (type === 'timestamp')
+        return typeof value === 'number' && Math.abs(value) <= 8.64e15 ? new Date(value) : { $amqp: type, value };
+      const isText = type === 'uuid' || type === 'symbol' || type === 'char';
+      return typeof value === 'number' || isText ? value : { $amqp: type, value };
+    }
+    const json = jsonOf(value);
+    // Plain when a plain number is sent as the same type again.
+    if (typeof json === 'number' && (type === 'double' || type === 'long') && numberType(json) === type) return json;
+    return { $amqp: type, value: json };
+  }
+
+  /** The content of a simple value: numbers beyond exact JavaScript, and decimals, as text. */
+  #raw(code: number, type: TypeName): unknown {
+    switch (code) {
+      case 0x40:
+        return null;
+      case 0x41:
+        return true;
+      case 0x42:
+        return false;
+      case 0x43:
+      case 0x44:
+        return 0;
+      case 0x56: {
+        const byte = this.#take(1)[0]!;
+        return byte > 1 ? this.fail('a boolean is neither 0 nor 1', this.offset - 1) : byte === 1;
+      }
+      case 0x50:
+      case 0x52:
+      case 0x53:
+        return this.#take(1)[0];
+      case 0x51:
+      case 0x54:
+      case 0x55:
+        return this.#take(1).readInt8();
+      case 0x60:
+        return this.#take(2).readUInt16BE();
+      case 0x61:
+        return this.#take(2).readInt16BE();
+      case 0x70:
+        return this.#take(4).readUInt32BE();
+      case 0x71:
+        return this.#take(4).readInt32BE();
+      case 0x72:
+        return this.#take(4).readFloatBE();
+      case 0x73:
+        return this.#char();
+      case 0x80:
+        return exactNumber(this.#take(8).readBigUInt64BE());
+      case 0x81:
+      case 0x83:
+        return exactNumber(this.#take(8).readBigInt64BE());
+      case 0x82:
+        return this.#take(8).readDoubleBE();
+      case 0x74:
+        return decimalFromBytes(this.#take(4));
+      case 0x84:
+        return decimalFromBytes(this.#take(8));
+      case 0x94:
+        return decimalFromBytes(this.#take(16));
+      case 0x98:
+        return this.#take(16)
+          .toString('hex')
+          .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+      case 0xa0:
+      case 0xb0:
+        // A copy: the slice would keep the whole chunk read from the socket alive.
+        return Buffer.from(this.#sized(code));
+      case 0xa1:
+      case 0xb1: {
+        const bytes = this.#sized(code);
+        return isUtf8(bytes) ? bytes.toString() : this.fail('a string is not UTF-8', this.offset - bytes.length);
+      }
+      case 0xa3:
+      case 0xb3:
+        return this.#symbol(code);
+      default:
+        return this.fail(`a ${type} is not allowed here`, this.offset - 1);
+    }
+  }
+
+  #symbol(code: number): string {
+    const bytes = this.#sized(code);
+    return bytes.some((byte) => byte > 0x7f)
+      ? this.fail('a symbol is not ASCII', this.offset - bytes.length)
+      : bytes.toString('latin1');
+  }
+
+  #char(): string {
+    const code = this.#take(4).readUInt32BE();
+    if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+      this.fail('a char is not a Unicode character', this.offset - 4);
+    return String.fromCodePoint(code);
+  }
+
+  #list(code: number): unknown[] {
+    const list: unknown[] = [];
+    if (code === 0x45) return list;
+    this.#compound(code, (count) => {
+      for (let index = 0; index < count; index++) list.push(this.value());
+    });
+    return list;
+  }
+
+  #pairs(code: number, asText: boolean): [unknown, unknown][] {
+    const pairs: [unknown, unknown][] = [];
+    const keys = new Set<string>();
+    this.#compound(code, (count) => {
+      if (count % 2) this.fail('a map has a key without a value');
+      for (let index = 0; index < count; index += 2) {
+        const start = this.offset;
+        const key = asText ? this.#key() : this.value();
+        const isKnown = this.style === 'exact' || asText;
+        const identity = isKnown ? JSON.stringify(key) : this.bytes.toString('latin1', start, this.offset);
+        if (keys.has(identity)) this.fail('a map has the same key twice', start);
+        keys.add(identity);
+        pairs.push([key, this.value()]);
+      }
+    });
+    return pairs;
+  }
+
+  /** The key of a map whose keys are text of one kind by definition, so that string and symbol need no notation. */
+  #key(): unknown {
+    const code = this.bytes[this.offset]!;
+    const type = typeOfCode(code);
+    if (type !== 'symbol' && type !== 'string') return this.value();
+    this.offset++;
+    return this.#raw(code, type);
+  }
+
+  #map(code: number): unknown {
+    const pairs = this.#pairs(code, false);
+    const object = objectOf(pairs);
+    const keys = object && Object.keys(object);
+    const isWhole = keys?.length === pairs.length;
+    // Maps are ordered (1.6.23), but objects have keys that are whole numbers first.
+    const isOrdered = this.style === 'plain' || keys?.every((key, index) => key === pairs[index]![0]);
+    return isWhole && isOrdered ? object : { $amqp: 'map', value: pairs };
+  }
+
+  #array(code: number): unknown {
+    let array: unknown;
+    this.#compound(code, (count) => {
+      const descriptors: unknown[] = [];
+      let element = this.#code();
+      while (element === 0x00) {
+        descriptors.push(this.value());
+        if (descriptors.length > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
+        element = this.#code();
+      }
+      const type = typeOfCode(element);
+      if (type === undefined) return this.fail(`unknown type code 0x${element.toString(16)}`, this.offset - 1);
+      // Elements that take no bytes are bounded by what all of the input may have of them.
+      const isEmpty = element >= 0x40 && element <= 0x45;
+      if (isEmpty) this.#emptyLeft -= count;
+      if (isEmpty ? this.#emptyLeft < 0 : count > this.bytes.length - this.offset) {
+        this.fail('an array claims more elements than there are');
+      }
+      const values: unknown[] = [];
+      if (++this.#depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
+      for (let index = 0; index < count; index++) values.push(this.#element(element, type));
+      this.#depth--;
+      const of = descriptors.reduceRight((inner, descriptor) => ({ descriptor, of: inner }), type as unknown);
+      array = this.style === 'plain' && of === type ? values : { $amqp: 'array', of, value: values };
+    });
+    return array;
+  }
+
+  /** An element of an array: the array names its type, so the notation is needed only for what is no JSON. */
+  #element(code: number, type: TypeName): unknown {
+    const isContainer = type === 'list' || type === 'map' || type === 'array';
+    return isContainer || this.style === 'plain' ? this.#undescribed(code) : jsonOf(this.#raw(code, type));
+  }
+
+  /** Reads size and count, then `read`, which must use up just that many bytes. */
+  #compound(code: number, read: (count: number) => void): void {
+    const start = this.offset - 1;
+    const isWide = code >= 0xd0 && code !== 0xe0;
+    const width = isWide ? 4 : 1;
+    const size = isWide ? this.#take(4).readUInt32BE() : this.#take(1)[0]!;
+    const end = this.offset + size;
+    if (end > this.bytes.length || size < width) this.fail('a list, map or array has a wrong size', start);
+    const count = isWide ? this.#take(4).readUInt32BE() : this.#take(1)[0]!;
+    const isArray = code === 0xe0 || code === 0xf0;
+    if (!isArray && count > end - this.offset) this.fail('a list or map claims more values than there are', start);
+    read(count);
+    if (this.offset !== end) this.fail('a list, map or array does not fill its size', start);
+  }
+
+  #sized(code: number): Buffer {
+    return this.#take(code >= 0xb0 ? this.#take(4).readUInt32BE() : this.#take(1)[0]!);
+  }
+
+  #code(): number {
+    return this.#take(1)[0]!;
+  }
+
+  #take(length: number): Buffer {
+    const end = this.offset + length;
+    if (end > this.bytes.length) this.fail('the bytes end too early');
+    const bytes = this.bytes.subarray(this.offset, end);
+    this.offset = end;
+    return bytes;
+  }
+}
+
+/** Descriptors of the message sections as symbols, from 0x70 on: rarely used on the wire, but allowed (1.3.1). */
+const SECTION_SYMBOLS = [
+  'amqp:header:list',
+  'amqp:delivery-annotations:map',
+  'amqp:message-annotations:map',
+  'amqp:properties:list',
+  'amqp:application-properties:map',
+  'amqp:data:binary',
+  'amqp:amqp-sequence:list',
+  'amqp:amqp-value:*',
+  'amqp:footer:map',
+];
+
+const NAMES = new Map(Object.entries(CODES).map(([name, code]) => [code, name as TypeName]));
+
+/** Codes that are not the widest of their type. */
+const COMPACT = new Map<number, TypeName>([
+  [0x41, 'boolean'],
+  [0x42, 'boolean'],
+  [0x43, 'uint'],
+  [0x44, 'ulong'],
+  [0x45, 'list'],
+  [0x52, 'uint'],
+  [0x53, 'ulong'],
+  [0x54, 'int'],
+  [0x55, 'long'],
+  [0xa0, 'binary'],
+  [0xa1, 'string'],
+  [0xa3, 'symbol'],
+  [0xc0, 'list'],
+  [0xc1, 'map'],
+  [0xe0, 'array'],
+]);
+
+function typeOfCode(code: number): TypeName | undefined {
+  return COMPACT.get(code) ?? (code === 0x00 ? undefined : NAMES.get(code));
+}
+
+/** A number where JavaScript holds it exactly, else its digits. */
+function exactNumber(value: bigint): number | string {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : String(value);
+}

@@ -1,0 +1,428 @@
+// Against Proton, the AMQP library of someone else: its codec and ours, and its messages and ours over a connection.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import should from 'should';
+import { Decoder } from '../../nodes/lib/decoder';
+import { Encoder } from '../../nodes/lib/encoder';
+import { endpointNode, flow, helper, inject, load, message, messages, node } from '../flow';
+import { Broker } from '../peer';
+
+/** A value as the Python side has it: see proton.py. */
+type Tree = [type: string, value: unknown];
+
+const python = ['/usr/bin/python3', 'python3'].find(
+  (command) => spawnSync(command, ['-I', '-c', 'import proton.utils']).status === 0,
+);
+const missing = python ? undefined : 'no Python with Proton (Debian: apt-get install python3-qpid-proton)';
+
+/** Python with Proton, which does one request after the other. */
+class Proton {
+  readonly #process: ChildProcess;
+  readonly #answers: AsyncIterator<string>;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor() {
+    // -I: or else "import proton" would find the script itself
+    this.#process = spawn(python!, ['-I', join(__dirname, 'proton.py')], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#answers = createInterface(this.#process.stdout!)[Symbol.asyncIterator]();
+  }
+
+  async call<T>(name: string, ...parameters: unknown[]): Promise<T> {
+    const next = this.#last.then(() => {
+      this.#process.stdin!.write(`${JSON.stringify([name, ...parameters])}\n`);
+      return this.#answers.next();
+    });
+    this.#last = next;
+    const { done, value } = await next;
+    if (done) throw new Error('Python has ended');
+    const { result, error } = JSON.parse(value) as { result: T; error?: string };
+    if (error) throw new Error(error);
+    return result;
+  }
+
+  async end(): Promise<void> {
+    const closed = once(this.#process, 'close');
+    this.#process.stdin!.end();
+    await closed;
+  }
+}
+
+const amqp = (type: string, value: unknown) => ({ $amqp: type, value });
+const symbol = (text: string) => amqp('symbol', text);
+const described = (descriptor: unknown, value: unknown) => ({ $amqp: 'described', descriptor, value });
+const arrayOf = (of: unknown, value: unknown[]) => ({ $amqp: 'array', of, value });
+const t = (type: string, value: unknown = null): Tree => [type, value];
+const array = (element: string, values: Tree[], descriptor: Tree | null = null): Tree =>
+  t('array', [element, descriptor, values]);
+
+const UUID = '00112233-4455-6677-8899-aabbccddeeff';
+const UUID_HEX = UUID.replaceAll('-', '');
+const text300 = 'ü'.repeat(150);
+
+/** A message as the Python side has it. */
+type Received = { fields: Record<string, unknown>; body: Tree; inferred: boolean };
+
+/** All fields, with values that are not the defaults. */
+const FIELDS = {
+  ours: {
+    durable: true,
+    priority: 7,
+    ttl: 60000,
+    message_id: 'm1',
+    user_id: Buffer.from('guest'),
+    to: 'somewhere',
+    subject: 'grüße',
+    reply_to: 'r',
+    correlation_id: 7,
+    content_type: 'text/plain',
+    content_encoding: 'gzip',
+    absolute_expiry_time: 1700000000000,
+    creation_time: 1600000000123,
+    group_id: 'g',
+    group_sequence: 5,
+    reply_to_group_id: 'h',
+    delivery_annotations: { 'x-opt-a': amqp('ulong', 1) },
+    message_annotations: { 'x-opt-b': symbol('c'), 'x-opt-d': amqp('uuid', UUID) },
+    application_properties: {
+      text: 'x',
+      int: 1,
+      double: 1.5,
+      ulong: amqp('ulong', '18446744073709551615'),
+      none: null,
+    },
+  },
+  protons: {
+    durable: true,
+    priority: 7,
+    ttl: 60000,
+    message_id: t('string', 'm1'),
+    user_id: '6775657374',
+    to: 'somewhere',
+    subject: 'grüße',
+    reply_to: 'r',
+    correlation_id: t('ulong', '7'),
+    content_type: 'text/plain',
+    content_encoding: 'gzip',
+    absolute_expiry_time: 1700000000000,
+    creation_time: 1600000000123,
+    group_id: 'g',
+    group_sequence: 5,
+    reply_to_group_id: 'h',
+    delivery_annotations: t('map', [t('symbol', 'x-opt-a'), t('ulong', '1')]),
+    message_annotations: t('map', [
+      t('symbol', 'x-opt-b'),
+      t('symbol', 'c'),
+      t('symbol', 'x-opt-d'),
+      t('uuid', UUID_HEX),
+    ]),
+    application_properties: t('map', [
+      t('string', 'text'),
+      t('string', 'x'),
+      t('string', 'int'),
+      t('int', '1'),
+      t('string', 'double'),
+      t('double', '3ff8000000000000'),
+      t('string', 'ulong'),
+      t('ulong', '18446744073709551615'),
+      t('string', 'none'),
+      t('null'),
+    ]),
+  },
+};
+
+/** For each type values as we have them, and as Proton does. */
+const VALUES: Record<string, [value: unknown, tree: Tree][]> = {
+  null: [[null, t('null')]],
+  boolean: [
+    [true, t('boolean', true)],
+    [false, t('boolean', false)],
+  ],
+  ubyte: [
+    [amqp('ubyte', 0), t('ubyte', '0')],
+    [amqp('ubyte', 255), t('ubyte', '255')],
+  ],
+  ushort: [[amqp('ushort', 65535), t('ushort', '65535')]],
+  uint: [
+    [amqp('uint', 0), t('uint', '0')],
+    [amqp('uint', 255), t('uint', '255')],
+    [amqp('uint', 256), t('uint', '256')],
+    [amqp('uint', 4294967295), t('uint', '4294967295')],
+  ],
+  ulong: [
+    [amqp('ulong', 0), t('ulong', '0')],
+    [amqp('ulong', 255), t('ulong', '255')],
+    [amqp('ulong', 256), t('ulong', '256')],
+    [amqp('ulong', '18446744073709551615'), t('ulong', '18446744073709551615')],
+  ],
+  byte: [[amqp('byte', -128), t('byte', '-128')]],
+  short: [[amqp('short', -32768), t('short', '-32768')]],
+  int: [
+    [0, t('int', '0')],
+    [-128, t('int', '-128')],
+    [128, t('int', '128')],
+    [-2147483648, t('int', '-2147483648')],
+  ],
+  long: [
+    [amqp('long', 127), t('long', '127')],
+    [amqp('long', -129), t('long', '-129')],
+    [2147483648, t('long', '2147483648')],
+    [amqp('long', '-9223372036854775808'), t('long', '-9223372036854775808')],
+  ],
+  float: [
+    [amqp('float', 1.5), t('float', '3fc00000')],
+    [amqp('float', '-0'), t('float', '80000000')],
+    [amqp('float', 'NaN'), t('float', '7fc00000')],
+    [amqp('float', '-Infinity'), t('float', 'ff800000')],
+  ],
+  double: [
+    [0.1, t('double', '3fb999999999999a')],
+    [amqp('double', 1), t('double', '3ff0000000000000')],
+    [amqp('double', '-0'), t('double', '8000000000000000')],
+    [amqp('double', 'NaN'), t('double', '7ff8000000000000')],
+    [amqp('double', 'Infinity'), t('double', '7ff0000000000000')],
+  ],
+  decimal32: [
+    [amqp('decimal32', '1'), t('decimal32', '32800001')],
+    [amqp('decimal32', '-0'), t('decimal32', 'b2800000')],
+  ],
+  decimal64: [[amqp('decimal64', '3.14'), t('decimal64', '318000000000013a')]],
+  decimal128: [[amqp('decimal128', '-1.5'), t('decimal128', 'b03e000000000000000000000000000f')]],
+  char: [
+    [amqp('char', '€'), t('char', '€')],
+    [amqp('char', '😀'), t('char', '😀')],
+  ],
+  timestamp: [
+    [amqp('timestamp', 1700000000000), t('timestamp', '1700000000000')],
+    [amqp('timestamp', -1), t('timestamp', '-1')],
+  ],
+  uuid: [[amqp('uuid', UUID), t('uuid', UUID_HEX)]],
+  binary: [
+    [Buffer.alloc(0), t('binary', '')],
+    [Buffer.from([0, 255]), t('binary', '00ff')],
+    [Buffer.alloc(300, 7), t('binary', '07'.repeat(300))],
+  ],
+  string: [
+    ['', t('string', '')],
+    ['grüße €😀', t('string', 'grüße €😀')],
+    [text300, t('string', text300)],
+  ],
+  symbol: [
+    [symbol('x-opt'), t('symbol', 'x-opt')],
+    [symbol('x'.repeat(300)), t('symbol', 'x'.repeat(300))],
+  ],
+  list: [
+    [[], t('list', [])],
+    [[1, ['a', null]], t('list', [t('int', '1'), t('list', [t('string', 'a'), t('null')])])],
+    [Array<null>(300).fill(null), t('list', Array(300).fill(t('null')))],
+  ],
+  map: [
+    [{}, t('map', [])],
+    [
+      { a: 1, b: [true] },
+      t('map', [t('string', 'a'), t('int', '1'), t('string', 'b'), t('list', [t('boolean', true)])]),
+    ],
+    [
+      amqp('map', [
+        [1, symbol('a')],
+        [amqp('uuid', UUID), {}],
+      ]),
+      t('map', [t('int', '1'), t('symbol', 'a'), t('uuid', UUID_HEX), t('map', [])]),
+    ],
+    [{ long: text300 }, t('map', [t('string', 'long'), t('string', text300)])],
+  ],
+  described: [
+    [described(symbol('a:b'), 'x'), t('described', [t('symbol', 'a:b'), t('string', 'x')])],
+    [described(amqp('ulong', 112), []), t('described', [t('ulong', '112'), t('list', [])])],
+    [
+      described(1, described('b', null)),
+      t('described', [t('int', '1'), t('described', [t('string', 'b'), t('null')])]),
+    ],
+  ],
+  array: [
+    [arrayOf('boolean', [true, false]), array('boolean', [t('boolean', true), t('boolean', false)])],
+    [arrayOf('ubyte', [1, 255]), array('ubyte', [t('ubyte', '1'), t('ubyte', '255')])],
+    [arrayOf('ushort', [1]), array('ushort', [t('ushort', '1')])],
+    [arrayOf('uint', [0, 256]), array('uint', [t('uint', '0'), t('uint', '256')])],
+    [
+      arrayOf('ulong', [0, '18446744073709551615']),
+      array('ulong', [t('ulong', '0'), t('ulong', '18446744073709551615')]),
+    ],
+    [arrayOf('byte', [-1]), array('byte', [t('byte', '-1')])],
+    [arrayOf('short', [-1]), array('short', [t('short', '-1')])],
+    [arrayOf('int', [-1, 1000]), array('int', [t('int', '-1'), t('int', '1000')])],
+    [arrayOf('int', []), array('int', [])],
+    [arrayOf('long', [-1]), array('long', [t('long', '-1')])],
+    [arrayOf('float', [1.5, 'Infinity']), array('float', [t('float', '3fc00000'), t('float', '7f800000')])],
+    [arrayOf('double', [1, '-0']), array('double', [t('double', '3ff0000000000000'), t('double', '8000000000000000')])],
+    [arrayOf('decimal32', ['1']), array('decimal32', [t('decimal32', '32800001')])],
+    [arrayOf('decimal64', ['1']), array('decimal64', [t('decimal64', '31c0000000000001')])],
+    [arrayOf('decimal128', ['1']), array('decimal128', [t('decimal128', '30400000000000000000000000000001')])],
+    [arrayOf('char', ['A', '😀']), array('char', [t('char', 'A'), t('char', '😀')])],
+    [arrayOf('timestamp', [-1]), array('timestamp', [t('timestamp', '-1')])],
+    [arrayOf('uuid', [UUID]), array('uuid', [t('uuid', UUID_HEX)])],
+    [arrayOf('binary', [Buffer.from([1])]), array('binary', [t('binary', '01')])],
+    [arrayOf('string', ['a', text300]), array('string', [t('string', 'a'), t('string', text300)])],
+    [arrayOf('symbol', ['a', '']), array('symbol', [t('symbol', 'a'), t('symbol', '')])],
+    [arrayOf('list', [[1], []]), array('list', [t('list', [t('int', '1')]), t('list', [])])],
+    [arrayOf('map', [{ a: 1 }]), array('map', [t('map', [t('string', 'a'), t('int', '1')])])],
+    [
+      arrayOf('array', [arrayOf('int', [1]), arrayOf('int', [2, 3])]),
+      array('array', [array('int', [t('int', '1')]), array('int', [t('int', '2'), t('int', '3')])]),
+    ],
+    [arrayOf({ descriptor: symbol('a:b'), of: 'int' }, [1]), array('int', [t('int', '1')], t('symbol', 'a:b'))],
+  ],
+};
+
+describe('with Proton', function () {
+  let proton: Proton;
+
+  before(function () {
+    if (missing) {
+      process.stderr.write(`\n*** NOTHING WAS TESTED AGAINST PROTON: ${missing} ***\n\n`);
+      if (process.env['CI']) throw new Error(`in CI Proton is a must: ${missing}`);
+      this.skip();
+    }
+    proton = new Proton();
+  });
+  after(() => proton?.end());
+
+  describe('the codec', () => {
+    for (const [type, rows] of Object.entries(VALUES)) {
+      it(`writes each ${type} as Proton reads it`, async () => {
+        for (const [value, tree] of rows) {
+          const encoder = new Encoder();
+          encoder.value(value);
+          should(await proton.call('decode', encoder.finish().toString('hex'))).deepEqual(tree);
+        }
+      });
+
+      it(`reads each ${type} as Proton writes it`, async () => {
+        for (const [value, tree] of rows) {
+          const decoder = new Decoder(Buffer.from(await proton.call<string>('encode', tree), 'hex'));
+          should(decoder.value()).deepEqual(value);
+          should(decoder.done).be.true();
+        }
+      });
+    }
+  });
+
+  describe('over a connection', () => {
+    let broker: Broker;
+
+    before(async () => {
+      broker = await Broker.start();
+      await helper.startServer();
+      await load(
+        flow(
+          endpointNode(broker.port),
+          node('amqp-sender', { address: 'to-proton' }),
+          node('amqp-receiver', { address: 'from-proton', output: 'typed' }),
+          node('amqp-receiver', { id: 'take', address: 'to-forward', output: 'typed', wires: [['pass']] }),
+          node('amqp-sender', { id: 'pass', address: 'forwarded' }),
+        ),
+      );
+    });
+    after(async () => {
+      await helper.unload();
+      await helper.stopServer();
+      await broker.stop();
+    });
+
+    // Proton takes the section for a part of a body that is a described value twice over
+    const rows = Object.values(VALUES)
+      .flat()
+      .filter(([, [type, value]]) => type !== 'described' || (value as Tree[])[1]![0] !== 'described');
+
+    it('Proton receives a body of each type', async () => {
+      for (const [payload] of rows) inject('sender', { payload, amqp: { body_type: 'value' } });
+      const received = await proton.call<Received[]>('receive', broker.port, 'to-proton', rows.length);
+      for (const [index, [, body]] of rows.entries()) should(received[index]).match({ body, inferred: false });
+    });
+
+    it('Proton sends a body of each type', async () => {
+      const received = messages('out', rows.length);
+      const sent = rows.map(([, body]) => ({ fields: {}, body, inferred: false }));
+      await proton.call('send', broker.port, 'from-proton', sent);
+      for (const [index, { payload }] of (await received).entries()) should(payload).deepEqual(rows[index]![0]);
+    });
+
+    it('Proton receives a body of each kind', async () => {
+      inject('sender', { payload: Buffer.from('ab') });
+      inject('sender', { payload: ['a', 1], amqp: { body_type: 'sequence' } });
+      inject('sender', { payload: { a: 1 }, amqp: { content_type: 'application/json' } });
+      const [data, sequence, json] = await proton.call<Received[]>('receive', broker.port, 'to-proton', 3);
+      should(data).match({ body: t('binary', '6162'), inferred: true });
+      should(sequence).match({ body: t('list', [t('string', 'a'), t('int', '1')]), inferred: true });
+      should(json).match({ body: t('binary', Buffer.from('{"a":1}').toString('hex')), inferred: true });
+      should(json!.fields['content_type']).equal('application/json');
+    });
+
+    it('Proton sends a body of each kind', async () => {
+      const received = messages('out', 3);
+      await proton.call('send', broker.port, 'from-proton', [
+        { fields: {}, body: t('binary', '6162'), inferred: true },
+        { fields: {}, body: t('list', [t('string', 'a'), t('int', '1')]), inferred: true },
+        { fields: {}, body: t('null'), inferred: false },
+      ]);
+      const [data, sequence, none] = await received;
+      should(data).match({ payload: Buffer.from('ab'), amqp: { body_type: 'data' } });
+      should(sequence).match({ payload: ['a', 1], amqp: { body_type: 'sequence' } });
+      should(none!.payload).be.null();
+    });
+
+    it('Proton receives all fields', async () => {
+      inject('sender', { payload: 'body', amqp: { ...FIELDS.ours, first_acquirer: true, delivery_count: 2 } });
+      const [received] = await proton.call<Received[]>('receive', broker.port, 'to-proton', 1);
+      should(received!.fields).deepEqual({ ...FIELDS.protons, first_acquirer: true, delivery_count: 2 });
+    });
+
+    it('Proton sends all fields', async () => {
+      const received = message('out');
+      const fields = { ...FIELDS.protons, first_acquirer: true, delivery_count: 2 };
+      await proton.call('send', broker.port, 'from-proton', [{ fields, body: t('string', 'body'), inferred: false }]);
+      const { amqp: received1, delivery, topic } = await received;
+      should(received1).deepEqual({ ...FIELDS.ours, first_acquirer: true, delivery_count: 2, body_type: 'value' });
+      should(delivery).match({ address: 'from-proton', redelivered: true, to: 'somewhere' });
+      should(topic).equal('somewhere');
+    });
+
+    it('Proton exchanges ids of each type', async () => {
+      const ids: [ours: unknown, protons: Tree][] = [
+        ['text', t('string', 'text')],
+        [0, t('ulong', '0')],
+        [amqp('ulong', '18446744073709551615'), t('ulong', '18446744073709551615')],
+        [amqp('uuid', UUID), t('uuid', UUID_HEX)],
+        [Buffer.from([1, 2, 3]), t('binary', '010203')],
+      ];
+      for (const [id] of ids) inject('sender', { payload: 'body', amqp: { message_id: id, correlation_id: id } });
+      const received = await proton.call<Received[]>('receive', broker.port, 'to-proton', ids.length);
+      should(received.map(({ fields }) => fields['message_id'])).deepEqual(ids.map(([, tree]) => tree));
+      should(received.map(({ fields }) => fields['correlation_id'])).deepEqual(ids.map(([, tree]) => tree));
+
+      const arrived = messages('out', ids.length);
+      const sent = ids.map(([, id]) => ({
+        fields: { message_id: id, correlation_id: id },
+        body: t('string', 'body'),
+        inferred: false,
+      }));
+      await proton.call('send', broker.port, 'from-proton', sent);
+      should((await arrived).map((msg) => msg.amqp!['message_id'])).deepEqual(ids.map(([id]) => id));
+    });
+
+    it('a receiver wired to a sender forwards bodies and fields from Proton to Proton', async () => {
+      const sent = [
+        ...rows.map(([, body]) => ({ fields: {}, body, inferred: false })),
+        { fields: FIELDS.protons, body: t('binary', '6162'), inferred: true },
+        { fields: FIELDS.protons, body: t('list', [t('symbol', 'a')]), inferred: true },
+      ];
+      await proton.call('send', broker.port, 'to-forward', sent);
+      const received = await proton.call<Received[]>('receive', broker.port, 'forwarded', sent.length);
+      should(received.map(({ body }) => body)).deepEqual(sent.map(({ body }) => body));
+      should(received.map(({ inferred }) => inferred)).deepEqual(sent.map(({ inferred }) => inferred));
+      const { delivery_annotations: _, ...fields } = FIELDS.protons;
+      should(received.at(-1)!.fields).match({ ...fields, user_id: '', to: null });
+    });
+  });
+});
