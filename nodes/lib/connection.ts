@@ -4,7 +4,7 @@ import { type Backoff, pauseAfter } from './backoff';
 import { AmqpError, type PeerError } from './errors';
 import { type Login, mechanismsOf } from './sasl';
 import { isSame, type State } from './status';
-import { openSocket, type TransportOptions } from './transport';
+import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
 
 export interface ConnectionOptions extends TransportOptions, Login {
   /** Sent in open.container-id: who we are to the peer, also after a restart. */
@@ -34,6 +34,7 @@ export interface ConnectionUser {
 
 /** A connection that was open for so long has worked: the next loss starts with the shortest pause again. */
 const STABLE_AFTER = 5000;
+const MIN_MAX_FRAME_SIZE = 512;
 /** Bounds the wait for the peer's answer to our close. */
 const CLOSE_TIMEOUT = 2000;
 
@@ -105,12 +106,15 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
     let failures = 0;
     while (this.#isWanted) {
       if (!('error' in this.state)) this.#change({ name: 'connecting' });
+      // Who is told may close at once.
+      if (!this.#isWanted) break;
       const { error, openFor } = fault ? { error: fault, openFor: 0 } : await this.#attempt();
       if (error.code === 'AMQP_SHUTDOWN') continue;
       failures = openFor > STABLE_AFTER ? 0 : failures + 1;
       const isRefused = error.code === 'AMQP_AUTH';
       this.#change(isRefused ? { name: 'auth', error } : { name: 'disconnected', error });
-      await this.#pause(fault ? Infinity : pauseAfter(failures - 1, isRefused ? loginBackoff : backoff));
+      if (this.#isWanted)
+        await this.#pause(fault ? Infinity : pauseAfter(failures - 1, isRefused ? loginBackoff : backoff));
     }
     this.#change({ name: 'idle' });
   }
@@ -180,6 +184,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
 
       let isClosing = false;
       this.#interrupt = () => {
+        if (isOver) return;
         isClosing = true;
         clearTimeout(timer);
         if (openedAt === undefined || !connection) return lost('not open yet');
@@ -189,14 +194,18 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
 
       const container = rhea.create_container();
       container.on('connection_open', (context: EventContext) => {
-        openedAt = performance.now();
         clearTimeout(timer);
         connection = context.connection;
+        // Below the least that is allowed (2.7.1) rhea cuts messages up for ever.
+        const { max_frame_size: maxFrameSize } = connection;
+        if ((maxFrameSize ?? MAX_FRAME_SIZE) < MIN_MAX_FRAME_SIZE) return lost(`its max-frame-size is ${maxFrameSize}`);
+        openedAt = performance.now();
         this.#change({ name: 'connected' }, connection);
       });
       container.on('connection_error', ({ error }: EventContext) => {
         const peer = peerErrorOf(error);
-        if (openedAt === undefined && peer.condition === 'amqp:unauthorized-access') {
+        // Some peers open only to say so.
+        if (peer.condition === 'amqp:unauthorized-access') {
           over(new AmqpError('AMQP_AUTH', `${host}:${port} refused the login`, peer));
         } else lost('closed by the peer', peer);
       });
@@ -233,7 +242,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
           ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
           sasl_mechanisms: mechanismsOf(this.options),
           tcp_no_delay: true,
-          max_frame_size: 65536,
+          max_frame_size: MAX_FRAME_SIZE,
           connection_details: () => ({
             host,
             port,
