@@ -41,17 +41,21 @@ export default function init(RED: NodeAPI): void {
     this.on('input', (msg, send, done) => {
       try {
         const message = outgoing(msg, { format, body });
+        // The msg itself is to leave with the reply; what tells of the outcome is a copy of the request.
+        let request: typeof msg | undefined;
+        let isTold = false;
         const dispatch = (to?: string): void =>
           requester.request(message, to, {
             sent: (sent) => {
-              // The msg itself is to leave with the reply.
-              send([withSent(RED.util.cloneMessage(msg), sent, format), null]);
+              isTold = true;
+              send([withSent(request ?? RED.util.cloneMessage(msg), sent, format), null]);
             },
             reply: (incoming, delivery) => {
+              if (!isTold) request = RED.util.cloneMessage(msg);
               const { msg: reply, error } = received(incoming, delivery, { format, output });
-              const { topic, delivery: upstream } = msg as { topic?: unknown; delivery?: unknown };
               // What the request came with stays, above all the token by which its own receiver settles it.
-              Object.assign(msg, reply, { topic }, upstream ? { delivery: upstream } : {});
+              const { topic: _topic, delivery: own, ...rest } = reply;
+              Object.assign(msg, rest, 'delivery' in msg ? {} : { delivery: own });
               if (!error) send([null, msg]);
               done(error);
             },

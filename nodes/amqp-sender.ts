@@ -79,8 +79,10 @@ export function addressing(RED: NodeAPI, node: Node, config: AddressDef): Addres
 /** `msg` with what became of it, in the dialect of the node. */
 export function withSent<T extends object>(msg: T, sent: Sent, format: Format): T {
   const { state, tag, address } = sent;
-  const dialect = format === 'message' ? { deliveryStatus: state, delivery: { state, tag, address } } : {};
-  return Object.assign(msg, { sent }, dialect);
+  if (format === 'body') return Object.assign(msg, { sent });
+  // The token stays, by which a receiver settles what it has received.
+  const { id } = (msg as { delivery?: { id?: string } }).delivery ?? {};
+  return Object.assign(msg, { sent, deliveryStatus: state, delivery: { ...(id && { id }), state, tag, address } });
 }
 
 export default function init(RED: NodeAPI): void {

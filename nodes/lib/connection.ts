@@ -124,8 +124,8 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
     if (isSame(state, this.state)) return;
     this.state = state;
     this.#rhea = connection;
-    // A copy: a link may add another one when it is told.
-    Array.from(this.#users).forEach((user) => this.#tell(user));
+    // A copy: a link may add another one, or leave, when it is told.
+    Array.from(this.#users).forEach((user) => this.#users.has(user) && this.#tell(user));
     this.emit('state', state);
   }
 

@@ -171,7 +171,7 @@ export class Encoder {
     for (const [name, type, value] of fields) {
       this.#root = `${root}.${name}`;
       if (value === undefined || value === null) this.uint8(0x40);
-      else if (type === 'id') this.#id(value);
+      else if (type === 'id') this.id(value);
       else this.typed(type, isNotation(value) && value.$amqp === type ? value.value : value);
     }
     this.#root = root;
@@ -186,7 +186,7 @@ export class Encoder {
   }
 
   /** message-id and correlation-id: a string, an unsigned long, a uuid or binary (3.2.11-14). */
-  #id(value: unknown): void {
+  id(value: unknown): void {
     if (typeof value === 'string') return this.typed('string', value);
     if (typeof value === 'number' || typeof value === 'bigint') return this.typed('ulong', value);
     const bytes = bytesOf(value);

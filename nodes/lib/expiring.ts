@@ -22,6 +22,11 @@ export class Expiring<K, V> {
     return this.#entries.get(key)?.value;
   }
 
+  /** Keys in the order in which they came; entries may be taken meanwhile. */
+  keys(): IterableIterator<K> {
+    return this.#entries.keys();
+  }
+
   *values(): IterableIterator<V> {
     for (const { value } of this.#entries.values()) yield value;
   }

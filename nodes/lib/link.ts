@@ -184,7 +184,7 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     const error = new AmqpError(this.rhea ? 'AMQP_LINK_DETACHED' : 'AMQP_LINK_REFUSED', text, peer);
     const session = this.#current?.session;
     this.#lose(error);
-    session?.close();
+    if (session) end(session);
     const pause = pauseAfter(this.#failures++, this.connection.options.backoff);
     this.#retry = setTimeout(() => this.#attach(connection), pause);
     this.change({ name: 'refused', error });
@@ -212,9 +212,19 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
       const timer = setTimeout(done, CLOSE_TIMEOUT);
       this.connection.on('state', done);
       session.on('session_close', done);
-      session.close();
+      end(session);
     });
   }
+}
+
+/**
+ * Ends a session, but not before the peer has answered its begin: rhea frees the channel, and the answer would cost the
+ * connection.
+ */
+function end(session: Session): void {
+  const { state } = session as unknown as { state: { local_open: boolean; remote_open: boolean } };
+  if (state.remote_open || !state.local_open) session.close();
+  else session.once('session_open', () => session.close());
 }
 
 function channelsOf(connection: RheaConnection): number {

@@ -81,6 +81,8 @@ export interface Outgoing {
   /** Name of the fields in errors. */
   fieldsPath: string;
   body: BodyOption;
+  /** The msg came from a receiver, and so did its ids. */
+  isReceived: boolean;
 }
 
 /** The parts of a Node-RED message that are read here. */
@@ -116,7 +118,8 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
     throw badMessage(`${fieldsPath} has unknown field${unknown.length > 1 ? 's' : ''}: ${unknown.join(', ')}`);
 
   const { delivery } = msg;
-  if (typeof delivery === 'object' && delivery !== null) {
+  const isReceived = typeof delivery === 'object' && delivery !== null;
+  if (isReceived) {
     for (const name of OF_THE_HOP) delete fields[name];
     if (fields.to !== undefined && fields.to === (delivery as { to?: unknown }).to) delete fields.to;
     if (isPresent(fields.message_annotations)) fields.message_annotations = withoutReserved(fields.message_annotations);
@@ -127,6 +130,7 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
     payloadPath: isMessage ? 'msg.payload.body' : 'msg.payload',
     fieldsPath,
     body: options.body,
+    isReceived,
   };
 }
 
@@ -318,6 +322,19 @@ export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): I
   // Copied: a slice would keep the whole chunk read from the socket alive.
   if (type === 'data') return { fields, body: { type, content: Buffer.concat(data) } };
   return { fields, body: { type, content: type === 'value' ? value : sequence } };
+}
+
+/** The same message with another reply-to: what the flow has made of the payload since does not matter. */
+export function withReplyTo(bytes: Buffer, replyTo: string): Buffer {
+  const { fields, body } = decode(bytes, { fields: 'exact', body: 'exact' });
+  return encode({
+    fields: { ...fields, reply_to: replyTo },
+    payload: body?.content,
+    payloadPath: 'msg.payload',
+    fieldsPath: 'msg.amqp',
+    body: 'auto',
+    isReceived: false,
+  });
 }
 
 function sections(bytes: Buffer, styles: { fields: Style; body: Style }) {

@@ -129,6 +129,11 @@ export class Receiver extends Link<RheaReceiver> {
     this.#settlePart(held, outcome);
   }
 
+  /** Has it told at once which outcomes have arrived on the connection. */
+  flush(): void {
+    if (this.rhea) flush(this.rhea.connection);
+  }
+
   /** True while the message can be settled. */
   holds(id: string): boolean {
     return this.#held.get(id) !== undefined;

@@ -1,10 +1,11 @@
 import { EventEmitter } from 'node:events';
 import { randomUUID } from 'node:crypto';
-import { bytesOf, isNotation, type Style } from './notation';
 import type { Connection } from './connection';
+import { Encoder } from './encoder';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';
-import { encode, type Incoming, type Outgoing } from './message';
+import { encode, type Incoming, type Outgoing, withReplyTo } from './message';
+import type { Style } from './notation';
 import { type DeliveryInfo, Receiver } from './receiver';
 import { type Entry, Sender, type Sent } from './sender';
 import { type State, worstOf } from './status';
@@ -33,7 +34,6 @@ export interface RequestUser {
 }
 
 interface Request extends RequestUser {
-  message: Outgoing;
   entry: Entry;
   keys: string[];
   /** Where it is: with the sender, or delivered and waiting for its reply. */
@@ -125,6 +125,11 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const bytes = encode(message);
     const keys = [...new Set([keyOf(fields.message_id), keyOf(fields.correlation_id)])];
     if (keys.some((key) => this.#byKey.has(key))) {
+      // A message delivered again, whose first request is still in flight, is a request of its own.
+      if (message.isReceived) {
+        fields.message_id = fields.correlation_id = randomUUID();
+        return this.request(message, address, user);
+      }
       throw new AmqpError(
         'AMQP_BAD_MESSAGE',
         `${message.fieldsPath}.correlation_id or message_id is that of a request in flight`,
@@ -132,7 +137,6 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     }
     const request: Request = {
       ...user,
-      message,
       keys,
       stage: 'sending',
       entry: { bytes, address, done: (error, sent) => this.#sent(request, error, sent) },
@@ -166,8 +170,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       this.#replyTo = address;
       const { waiting } = this.#sender;
       for (const request of this.#requests.values()) {
-        request.message.fields.reply_to = address;
-        request.entry.bytes = encode(request.message);
+        if (address !== undefined) request.entry.bytes = withReplyTo(request.entry.bytes, address);
         request.isStale = request.stage === 'sending' && !waiting.has(request.entry);
         if (request.stage === 'delivered') this.#resend(request);
       }
@@ -194,7 +197,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   }
 
   #sent(request: Request, error: AmqpError | undefined, sent: Sent): void {
-    request.sent(sent);
+    if (!this.#isClosing) request.sent(sent);
     if (!this.#requests.get(request)) return;
     if (error) return this.#fail(request, error);
     request.stage = 'delivered';
@@ -208,8 +211,12 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       this.unmatched++;
       return;
     }
+    // The outcome has come with the reply, if not before, and is to be told first.
+    if (request.stage === 'sending') this.#replies.flush();
     this.#forget(request);
-    request.reply(incoming, delivery);
+    // The address of the reply says nothing to a flow, and is not to be where it forwards the reply to.
+    const { to: _to, ...fields } = incoming.fields;
+    request.reply({ ...incoming, fields }, delivery);
   }
 
   #expired(request: Request): void {
@@ -233,10 +240,9 @@ function replyAddressLost(): AmqpError {
   return new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came');
 }
 
-/** Two ids are the same only when value and type are: "7" is not 7. */
+/** Two ids are the same only when value and type are, however they are written: so by their encoding. */
 function keyOf(id: unknown): string {
-  const bytes = bytesOf(id);
-  if (bytes) return `binary:${bytes.toString('hex')}`;
-  if (isNotation(id)) return `${id.$amqp}:${String(id.value).toLowerCase()}`;
-  return typeof id === 'string' ? `string:${id}` : `ulong:${String(id)}`;
+  const encoder = new Encoder('the id');
+  encoder.id(id);
+  return encoder.finish().toString('latin1');
 }

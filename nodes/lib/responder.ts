@@ -21,14 +21,28 @@ export interface ResponderOptions {
 }
 
 interface Request {
-  replyTo: unknown;
-  correlationId: unknown;
+  replyTo: string | undefined;
+  fields: AmqpFields;
+  /** To be accepted with its reply. */
+  isHeld: boolean;
   /** The reply on its way. */
   entry?: Entry;
 }
 
-/** What belongs to the request it came with, and would be wrong in a reply made of the same msg. */
-const OF_THE_REQUEST = ['message_id', 'reply_to', 'absolute_expiry_time', 'creation_time', 'reply_to_group_id'];
+/** What belongs to the request, and is wrong in a reply made of the same msg unless the flow has set it anew. */
+const OF_THE_REQUEST = [
+  'message_id',
+  'reply_to',
+  'reply_to_group_id',
+  'group_id',
+  'group_sequence',
+  'absolute_expiry_time',
+  'creation_time',
+  'ttl',
+  'content_encoding',
+  'body_type',
+  'message_annotations',
+];
 /** Most replies that wait to be sent. */
 const BUFFER = 10_000;
 
@@ -62,7 +76,13 @@ export class Responder extends EventEmitter<{ state: [State] }> {
         undecodable: (error, delivery) => user.undecodable(error, delivery),
       },
     );
-    this.#receiver.on('state', () => this.emit('state', this.state));
+    this.#receiver.on('state', () => {
+      // Requests that went with the link are delivered again.
+      for (const id of this.#requests.keys()) {
+        if (this.#requests.get(id)!.isHeld && !this.#receiver.holds(id)) this.#requests.take(id);
+      }
+      this.emit('state', this.state);
+    });
     this.#replies.on('state', () => this.emit('state', this.state));
   }
 
@@ -84,14 +104,18 @@ export class Responder extends EventEmitter<{ state: [State] }> {
       throw new AmqpError('AMQP_NO_REQUEST', 'msg.delivery.id is missing: reply with the msg that came in');
     const request = this.#requests.get(id);
     if (!request || request.entry) throw this.#receiver.notHeld(id);
-    if (typeof request.replyTo !== 'string') {
+    const { replyTo, fields: given } = request;
+    if (replyTo === undefined) {
       throw new AmqpError('AMQP_NO_REPLY_TO', 'the request has no reply_to, so its sender waits for no reply');
     }
-    const fields: AmqpFields = { ...message.fields, to: request.replyTo, correlation_id: request.correlationId };
-    for (const name of OF_THE_REQUEST) delete fields[name];
+    const correlationId = given.correlation_id ?? given.message_id;
+    const fields: AmqpFields = { ...message.fields, to: replyTo, correlation_id: correlationId };
+    for (const name of OF_THE_REQUEST) {
+      if (JSON.stringify(fields[name]) === JSON.stringify(given[name])) delete fields[name];
+    }
     const entry: Entry = {
       bytes: encode({ ...message, fields }),
-      address: request.replyTo,
+      address: replyTo,
       done: (error, sent) => this.#sent(id, request, error, sent, done),
     };
     request.entry = entry;
@@ -107,13 +131,13 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   }
 
   #request(incoming: Incoming, delivery: DeliveryInfo, id: string, user: ReceiverUser): void {
-    const { reply_to: replyTo, correlation_id: correlationId, message_id: messageId } = incoming.fields;
-    this.#requests.set(id, { replyTo, correlationId: correlationId ?? messageId });
-    user.message(incoming, delivery, id);
+    const { reply_to: given } = incoming.fields;
+    const replyTo = typeof given === 'string' && given !== '' ? given : undefined;
     // Nobody waits for a reply to a request without reply_to, so nothing is to be waited for here either.
-    if (this.#options.settle === 'arrival' || typeof replyTo !== 'string') {
-      this.#receiver.settle(id, { settle: 'accept' });
-    }
+    const isHeld = this.#options.settle === 'reply' && replyTo !== undefined;
+    this.#requests.set(id, { replyTo, fields: incoming.fields, isHeld });
+    user.message(incoming, delivery, id);
+    if (!isHeld) this.#receiver.settle(id, { settle: 'accept' });
   }
 
   #sent(id: string, request: Request, error: AmqpError | undefined, sent: Sent, done: Entry['done']): void {
@@ -132,6 +156,6 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const { done } = entry;
     this.#replies.cancel(entry);
     const error = new AmqpError('AMQP_TIMEOUT', 'the reply could not be delivered in time');
-    done(error, { address: replyTo as string, state: 'failed', error: { code: error.code } });
+    done(error, { address: replyTo, state: 'failed', error: { code: error.code } });
   }
 }

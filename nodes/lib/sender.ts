@@ -67,6 +67,8 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   readonly #connection: Connection;
   readonly #options: SenderOptions;
   #waiting: Pending[] = [];
+  /** Looked at by the present `#pump`, and still waiting. */
+  #blocked: Pending[] = [];
   #retrying = new Set<Pending>();
   /** By address; the only one of a sender with an address, and an anonymous one, are under the empty string. */
   #links = new Map<string, SenderLink>();
@@ -86,7 +88,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
 
   /** Messages held: waiting, on their way, and to be tried again. */
   get size(): number {
-    let size = this.#waiting.length + this.#retrying.size;
+    let size = this.#waiting.length + this.#blocked.length + this.#retrying.size;
     for (const link of this.#links.values()) size += link.inFlight.size;
     return size;
   }
@@ -138,6 +140,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
     this.#waiting = this.#waiting.filter((other) => other !== pending);
     clearTimeout(pending.timer);
     this.#retrying.delete(pending);
+    for (const link of this.#links.values()) link.forget(pending);
     pending.done = () => {};
   }
 
@@ -261,7 +264,8 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   }
 
   #isNeeded(address: string): boolean {
-    return this.#waiting.some((pending) => pending.address === address);
+    const isFor = (pending: Pending): boolean => pending.address === address;
+    return this.#waiting.some(isFor) || this.#blocked.some(isFor);
   }
 
   #drop(address: string, link: SenderLink): void {
@@ -287,13 +291,13 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
       const link = this.#link('');
       while (this.#waiting.length > 0 && link.isReady) link.send(this.#waiting.shift()!);
     } else {
-      const blocked: Pending[] = [];
       for (let pending; (pending = this.#waiting.shift());) {
         const link = this.#linkFor(pending);
         if (link?.isReady) link.send(pending);
-        else blocked.push(pending);
+        else this.#blocked.push(pending);
       }
-      this.#waiting = blocked;
+      this.#waiting = this.#blocked;
+      this.#blocked = [];
     }
     this.#isPumping = false;
     this.#tell();
@@ -428,6 +432,11 @@ class SenderLink extends Link<RheaSender> {
     this.inFlight.set(delivery, pending);
     if (this.#options.guarantee !== 'pre-settled') return;
     if (this.#written.push(delivery) === 1) setImmediate(() => this.#flush());
+  }
+
+  /** Lets go of a message that is on its way: its outcome will tell nobody. */
+  forget(pending: Pending): void {
+    for (const [delivery, other] of this.inFlight) if (other === pending) this.inFlight.delete(delivery);
   }
 
   protected override attach(session: Session): RheaSender {
