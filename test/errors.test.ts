@@ -1,0 +1,27 @@
+import should from 'should';
+import { AmqpError } from '../nodes/lib/errors';
+
+describe('AmqpError', () => {
+  it('says what went wrong in our words and in those of the peer', () => {
+    const peer = { condition: 'amqp:not-found', description: 'no node q', info: { hint: 'declare it' } };
+    const error = new AmqpError('AMQP_LINK_REFUSED', 'the peer detached the link', peer);
+    should(error)
+      .be.an.Error()
+      .and.match({ code: 'AMQP_LINK_REFUSED', name: 'AmqpError', ...peer });
+    should(error.message).equal('the peer detached the link (amqp:not-found: no node q)');
+  });
+
+  it('has no empty places where the peer said nothing', () => {
+    for (const peer of [undefined, null, {}, { condition: undefined, description: '', info: null }]) {
+      const error = new AmqpError('AMQP_TIMEOUT', 'no answer', peer);
+      should(error.message).equal('no answer');
+      should(JSON.parse(JSON.stringify(error))).deepEqual({ code: 'AMQP_TIMEOUT', name: 'AmqpError' });
+      should(error).not.have.property('cause');
+    }
+  });
+
+  it('passes the cause on', () => {
+    const cause = new Error('connect ECONNREFUSED');
+    should(new AmqpError('AMQP_CONNECT', 'cannot connect', null, cause).cause).equal(cause);
+  });
+});
