@@ -194,18 +194,22 @@ describe('A batch', () => {
     should(bodies(await last)).eql(['e']);
   });
 
-  it('of one message, and one of none, is accepted', async () => {
-    await start();
-    const [received, out] = [message('out'), collect('out')];
-    const none = settled();
-    await put(batch());
-    should((await none).state).equal('accepted');
-    const one = settled();
-    await put(batch({ body: 'alone' }));
-    should((await received)['payload']).equal('alone');
-    should((await one).state).equal('accepted');
-    should(out).have.length(1);
-  });
+  for (const settle of ['arrival', 'flow']) {
+    it(`of one message, and one of none, is accepted (${settle})`, async () => {
+      await start({ settle });
+      const [received, out] = [message('out'), collect('out')];
+      const none = settled();
+      await put(batch());
+      should((await none).state).equal('accepted');
+      const one = settled();
+      await put(batch({ body: 'alone' }));
+      const msg = await received;
+      should(msg['payload']).equal('alone');
+      if (settle === 'flow') inject('receiver', msg);
+      should((await one).state).equal('accepted');
+      should(out).have.length(1);
+    });
+  }
 
   for (const settle of ['arrival', 'flow']) {
     it(`has what cannot be read in one of it settled by "on error" (${settle})`, async () => {
