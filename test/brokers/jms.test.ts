@@ -1,0 +1,271 @@
+// The nodes and a JMS client with each other, over the embedded broker.
+import should from 'should';
+import { endpointNode, flow, helper, inject, load, message, node } from '../flow';
+import { Broker } from '../peer';
+import { JmsClient, type JmsMessage, type Kind } from './jms/client';
+
+const amqp = (type: string, value: unknown) => ({ $amqp: type, value });
+
+const BYTES = Buffer.from('0001feff', 'hex');
+const TEXT = 'grüße €';
+/** The nearest number that a Java float holds, as a double. */
+const FLOAT = Math.fround(0.1);
+const LARGE = String(2n ** 63n - 1n);
+
+/** What the JMS client sets on all its messages, and how a flow reads it. */
+const PROPERTIES = {
+  aBoolean: true,
+  aByte: amqp('byte', -8),
+  aShort: amqp('short', -16),
+  anInt: -32,
+  aLong: amqp('long', -64),
+  aLargeLong: amqp('long', LARGE),
+  aFloat: amqp('float', FLOAT),
+  aDouble: 0.1,
+  aWholeDouble: amqp('double', 2),
+  aString: TEXT,
+};
+
+const type = (number: number) => ({ message_annotations: { 'x-opt-jms-msg-type': number } });
+
+let broker: Broker;
+let jms: JmsClient;
+
+/** What the JMS client receives of a msg. */
+async function receive(msg: object, properties: object = {}): Promise<JmsMessage> {
+  await load(flow(endpointNode(broker.port), node('amqp-sender', { wires: [['outcome']], ...properties })));
+  inject('sender', msg);
+  return jms.receive('q');
+}
+
+/** What the JMS client sends, and what it receives after a receiver and a sender have forwarded that. */
+async function forward(kind: Kind, output: string): Promise<[sent: JmsMessage, received: JmsMessage]> {
+  await load(
+    flow(
+      endpointNode(broker.port),
+      node('amqp-receiver', { output, wires: [['sender']] }),
+      node('amqp-sender', { address: 'forwarded', wires: [['outcome']] }),
+    ),
+  );
+  return [await jms.send('q', kind), await jms.receive('forwarded')];
+}
+
+describe('A JMS client (Qpid JMS 2.10)', function () {
+  before(async function () {
+    this.timeout(300_000); // the first time, Maven fetches it
+    try {
+      await JmsClient.fetch();
+    } catch (error) {
+      const { message: reason } = error as Error;
+      process.stderr.write(`\n*** NOTHING WAS TESTED AGAINST A JMS CLIENT: ${reason} ***\n\n`);
+      if (process.env['CI']) throw new Error(`in CI the JMS client is a must: ${reason}`, { cause: error });
+      this.skip();
+    }
+    broker = await Broker.start();
+    jms = new JmsClient(broker.url);
+    await helper.startServer();
+  });
+  after(async () => {
+    if (!jms) return;
+    await helper.stopServer();
+    await jms.stop();
+    await broker.stop();
+  });
+  afterEach(() => helper.unload());
+
+  describe('sends a message that a receiver reads', () => {
+    const MAP = {
+      aBoolean: true,
+      aByte: -8,
+      aShort: -16,
+      anInt: -32,
+      aLong: -64,
+      aLargeLong: amqp('long', LARGE),
+      aFloat: FLOAT,
+      aDouble: 0.1,
+      aWholeDouble: 2,
+      aChar: '€',
+      aString: TEXT,
+      noString: null,
+      bytes: BYTES,
+    };
+    const kinds: [name: string, kind: Kind, payload: unknown, type: number, fields: object][] = [
+      ['TextMessage as its text', 'text', TEXT, 5, { body_type: 'value' }],
+      ['BytesMessage as a Buffer', 'bytes', BYTES, 3, { body_type: 'data', content_type: 'application/octet-stream' }],
+      ['MapMessage as an object', 'map', MAP, 2, { body_type: 'value' }],
+      ['StreamMessage as an array', 'stream', Object.values(MAP), 4, { body_type: 'sequence' }],
+      ['ObjectMessage of AMQP types as its value', 'typed-object', [TEXT, 1], 1, { body_type: 'value' }],
+      ['Message as null', 'no-body', null, 0, {}],
+    ];
+    for (const [name, kind, payload, number, fields] of kinds) {
+      it(name, async () => {
+        await load(flow(endpointNode(broker.port), node('amqp-receiver')));
+        const received = message('out');
+        const { headers } = await jms.send('q', kind);
+        const msg = await received;
+        should(msg.topic).equal('q');
+        should(msg['payload']).eql(payload);
+        should(msg.amqp).eql({
+          durable: true,
+          priority: 7,
+          ttl: 3_600_000,
+          message_id: headers['JMSMessageID']!.replace('String ', ''),
+          to: 'q',
+          subject: 'greeting',
+          reply_to: 'replies',
+          correlation_id: 'correlated',
+          absolute_expiry_time: Number(headers['JMSExpiration']!.replace('Long ', '')),
+          creation_time: Number(headers['JMSTimestamp']!.replace('Long ', '')),
+          group_id: 'group',
+          group_sequence: 7,
+          message_annotations: { 'x-opt-jms-msg-type': number, 'x-opt-jms-dest': 0, 'x-opt-jms-reply-to': 0 },
+          application_properties: PROPERTIES,
+          ...fields,
+        });
+      });
+    }
+
+    it('ObjectMessage as the bytes of the object in Java', async () => {
+      await load(flow(endpointNode(broker.port), node('amqp-receiver')));
+      const received = message('out');
+      await jms.send('q', 'object');
+      const msg = await received;
+      const bytes = msg['payload'] as Buffer;
+      should(bytes.subarray(0, 4)).eql(Buffer.from('aced0005', 'hex'));
+      should(bytes.includes(TEXT)).be.true();
+      should(msg.amqp).match({
+        body_type: 'data',
+        content_type: 'application/x-java-serialized-object',
+        message_annotations: { 'x-opt-jms-msg-type': 1 },
+      });
+    });
+  });
+
+  describe('receives what a sender sends', () => {
+    const VALUES = {
+      aBoolean: true,
+      anInt: 1,
+      aLong: 2 ** 31,
+      aDouble: 0.5,
+      aString: TEXT,
+      aByte: amqp('byte', -8),
+      aShort: amqp('short', -16),
+      aLargeLong: amqp('long', LARGE),
+      aFloat: amqp('float', 0.5),
+      aWholeDouble: amqp('double', 2),
+    };
+    const IN_JAVA = {
+      aBoolean: 'Boolean true',
+      anInt: 'Integer 1',
+      aLong: 'Long 2147483648',
+      aDouble: 'Double 0.5',
+      aString: `String ${TEXT}`,
+      aByte: 'Byte -8',
+      aShort: 'Short -16',
+      aLargeLong: `Long ${LARGE}`,
+      aFloat: 'Float 0.5',
+      aWholeDouble: 'Double 2.0',
+    };
+    const ENTRIES = { ...VALUES, aChar: amqp('char', '€'), bytes: BYTES, noString: null };
+    const ENTRIES_IN_JAVA = { ...IN_JAVA, aChar: 'Character €', bytes: 'byte[] 0001feff', noString: 'null' };
+    const rows: [what: string, msg: object, type: JmsMessage['type'], body: unknown, option?: string][] = [
+      ['a string', { payload: TEXT }, 'TextMessage', `String ${TEXT}`],
+      ['what the body "string" writes', { payload: 42 }, 'TextMessage', 'String 42', 'string'],
+      ['what the body "json" writes', { payload: { a: TEXT } }, 'TextMessage', `String {"a":"${TEXT}"}`, 'json'],
+      ['a Buffer', { payload: BYTES }, 'BytesMessage', 'byte[] 0001feff'],
+      ['what the body "binary" writes', { payload: 'abc' }, 'BytesMessage', 'byte[] 616263', 'binary'],
+      ['an object of type 2', { payload: ENTRIES, amqp: type(2) }, 'MapMessage', ENTRIES_IN_JAVA],
+      [
+        'an array of type 4',
+        { payload: Object.values(ENTRIES), amqp: type(4) },
+        'StreamMessage',
+        Object.values(ENTRIES_IN_JAVA),
+      ],
+      ['an object without a type', { payload: { a: 1 } }, 'ObjectMessage', 'LinkedHashMap {a=1}'],
+      ['an array without a type', { payload: [1, TEXT] }, 'ObjectMessage', `ArrayList [1, ${TEXT}]`],
+      ['a number', { payload: 42 }, 'ObjectMessage', 'Integer 42'],
+      ['null', { payload: null }, 'TextMessage', 'null'],
+      ['null of type 0', { payload: null, amqp: type(0) }, 'Message', ''],
+    ];
+    for (const [what, msg, expected, body, option = 'auto'] of rows) {
+      it(`${what} as a ${expected}`, async () => {
+        should(await receive(msg, { body: option })).match({ type: expected, body });
+      });
+    }
+
+    it('the application properties with the type that each has', async () => {
+      const { properties } = await receive({ payload: '', amqp: { application_properties: VALUES } });
+      should(properties).eql({ JMSXDeliveryCount: 'Integer 1', ...IN_JAVA });
+    });
+
+    it('the other fields as headers', async () => {
+      const { headers, properties } = await receive({
+        payload: '',
+        amqp: {
+          message_id: 'ID:1',
+          correlation_id: 'correlated',
+          subject: 'greeting',
+          reply_to: 'replies',
+          durable: true,
+          priority: 7,
+          creation_time: new Date(1000),
+          absolute_expiry_time: new Date(4e12),
+          group_id: 'group',
+          group_sequence: 7,
+          message_annotations: { 'x-opt-jms-reply-to': 1 },
+        },
+      });
+      should(headers).eql({
+        JMSMessageID: 'String ID:1',
+        JMSCorrelationID: 'String correlated',
+        JMSType: 'String greeting',
+        JMSReplyTo: 'JmsTopic replies',
+        JMSDeliveryMode: 'Integer 2',
+        JMSPriority: 'Integer 7',
+        JMSTimestamp: 'Long 1000',
+        JMSExpiration: 'Long 4000000000000',
+      });
+      should(properties).eql({
+        JMSXDeliveryCount: 'Integer 1',
+        JMSXGroupID: 'String group',
+        JMSXGroupSeq: 'Integer 7',
+      });
+    });
+  });
+
+  describe('receives what another has sent, forwarded from a receiver to a sender,', () => {
+    const kinds: Kind[] = ['text', 'bytes', 'map', 'stream', 'object', 'typed-object', 'no-body'];
+    for (const kind of kinds) {
+      it(`unchanged (${kind}, output "typed")`, async () => {
+        const [sent, received] = await forward(kind, 'typed');
+        should(received).eql(sent);
+      });
+    }
+
+    for (const kind of ['text', 'bytes', 'object', 'typed-object', 'no-body'] as const) {
+      it(`unchanged (${kind}, output "auto")`, async () => {
+        const [sent, received] = await forward(kind, 'auto');
+        should(received).eql(sent);
+      });
+    }
+
+    for (const kind of ['map', 'stream'] as const) {
+      it(`with the types that JavaScript has (${kind}, output "auto")`, async () => {
+        const [sent, received] = await forward(kind, 'auto');
+        const widened = {
+          'Byte -8': 'Integer -8',
+          'Short -16': 'Integer -16',
+          'Long -64': 'Integer -64',
+          'Float 0.1': `Double ${FLOAT}`,
+          'Double 2.0': 'Integer 2',
+          'Character €': 'String €',
+        };
+        const text = JSON.stringify(sent.body).replaceAll(
+          /[^",[{:]+(?=")/g,
+          (value) => widened[value as keyof typeof widened] ?? value,
+        );
+        should(received).eql({ ...sent, body: JSON.parse(text) });
+      });
+    }
+  });
+});
