@@ -418,6 +418,19 @@ describe('a connection', () => {
       });
       await connection.close();
     });
+
+    it('tells once of a peer that opens only to refuse', async () => {
+      const peer = await closing({
+        condition: 'amqp:not-found',
+        description: 'no vhost',
+      });
+      const connection = connectionTo(peer);
+      const states = statesOf(connection);
+      connection.open();
+      for (let attempts = 0; attempts < 3; attempts++) await once(peer, 'connection_open');
+      should(states).deepEqual(['connecting', 'disconnected']);
+      await connection.close();
+    });
   });
 
   describe('that is closed', () => {

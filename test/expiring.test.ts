@@ -72,6 +72,27 @@ describe('Expiring', () => {
     should(timers()).equal(before);
   });
 
+  it('lets an entry expire in time though another one is added just before', async () => {
+    const order: string[] = [];
+    const last = new Promise<void>((resolve) => {
+      const entries = new Expiring<string, number>(60, (key) => {
+        if (key === 'first') {
+          entries.set('added', 3);
+          // 20 ms before this one, and 40 after the second.
+          setTimeout(() => order.push('in between'), 40);
+        }
+        order.push(key);
+        if (key === 'added') resolve();
+      });
+      entries.set('first', 1);
+      const start = performance.now();
+      while (performance.now() < start + 20);
+      entries.set('second', 2);
+    });
+    await last;
+    should(order).deepEqual(['first', 'second', 'in between', 'added']);
+  });
+
   it('without a time-out keeps entries for good', () => {
     const { entries } = expiring(0);
     const before = timers();

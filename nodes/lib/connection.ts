@@ -199,13 +199,16 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
         // Below the least that is allowed (2.7.1) rhea cuts messages up for ever.
         const { max_frame_size: maxFrameSize } = connection;
         if ((maxFrameSize ?? MAX_FRAME_SIZE) < MIN_MAX_FRAME_SIZE) return lost(`its max-frame-size is ${maxFrameSize}`);
-        openedAt = performance.now();
-        this.#change({ name: 'connected' }, connection);
+        // A peer may open only to say in its close, right behind, that it refuses.
+        setImmediate(() => {
+          if (isOver || isClosing) return;
+          openedAt = performance.now();
+          this.#change({ name: 'connected' }, connection);
+        });
       });
       container.on('connection_error', ({ error }: EventContext) => {
         const peer = peerErrorOf(error);
-        // Some peers open only to say so.
-        if (peer.condition === 'amqp:unauthorized-access') {
+        if (openedAt === undefined && peer.condition === 'amqp:unauthorized-access') {
           over(new AmqpError('AMQP_AUTH', `${host}:${port} refused the login`, peer));
         } else lost('closed by the peer', peer);
       });

@@ -36,9 +36,9 @@ export interface PeerError {
 /** The one error class of the package. `condition`, `description` and `info` are the peer's own words, when it gave any. */
 export class AmqpError extends Error {
   readonly code: AmqpErrorCode;
-  readonly condition?: string;
-  readonly description?: string;
-  readonly info?: unknown;
+  declare readonly condition?: string;
+  declare readonly description?: string;
+  declare readonly info?: unknown;
 
   constructor(code: AmqpErrorCode, message: string, peer?: PeerError | null, cause?: unknown) {
     const words = [peer?.condition, peer?.description].filter(Boolean).join(': ');

@@ -54,16 +54,15 @@ export class Expiring<K, V> {
 
   #wait(delay: number): NodeJS.Timeout {
     return setTimeout(() => {
-      this.#timer = undefined;
       const now = performance.now();
       for (const [key, { value, deadline }] of this.#entries) {
-        if (deadline > now) {
-          this.#timer ??= this.#wait(deadline - now);
-          return;
-        }
+        if (deadline > now) break;
         this.#entries.delete(key);
         this.#expired(key, value);
       }
+      // Of those added meanwhile none is older than what is left.
+      const [oldest] = this.#entries.values();
+      this.#timer = oldest && this.#wait(Math.max(0, oldest.deadline - now));
     }, Math.ceil(delay));
   }
 }

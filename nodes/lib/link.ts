@@ -65,6 +65,11 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
   /** Called when no longer attached, whatever the reason. Deliveries of the rhea link are in doubt from now on. */
   protected abstract lost(error: AmqpError): void;
 
+  /** Whether the peer is to keep the end that is its own while the link is detached. */
+  protected get isDurable(): boolean {
+    return false;
+  }
+
   /** From now on the link attaches whenever the connection is open. */
   open(): void {
     if (this.#isOpen) return;
@@ -87,7 +92,9 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     const { rhea } = this;
     const session = this.#current?.session;
     this.#lose(new AmqpError('AMQP_SHUTDOWN', 'the link was closed'));
-    rhea?.close();
+    // R22: a detach that closes deletes a durable subscription.
+    if (this.isDurable) rhea?.detach();
+    else rhea?.close();
     if (session) await this.#end(session);
     await this.connection.remove(this);
     this.change({ name: 'detached' });

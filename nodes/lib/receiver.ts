@@ -207,6 +207,11 @@ export class Receiver extends Link<RheaReceiver> {
     });
   }
 
+  /** Attaches, once there is an address: without one, `subscribe` has to name it. */
+  override open(): void {
+    if (this.#address || this.#options.dynamic) super.open();
+  }
+
   /** Releases what the flow has not settled yet, and detaches. */
   override async close(): Promise<void> {
     for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
@@ -230,6 +235,10 @@ export class Receiver extends Link<RheaReceiver> {
 
   protected override addressOf(link: RheaReceiver): string | undefined {
     return link.source?.address;
+  }
+
+  protected override get isDurable(): boolean {
+    return (this.#options.source?.durable ?? 0) > 0;
   }
 
   protected override get needsAddress(): 'always' | 'usually' {
