@@ -57,7 +57,9 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
       await JmsClient.fetch();
     } catch (error) {
       const { message: reason } = error as Error;
-      process.stderr.write(`\n*** NOTHING WAS TESTED AGAINST A JMS CLIENT: ${reason} ***\n\n`);
+      process.stderr.write(
+        `\n*** NOTHING WAS TESTED AGAINST A JMS CLIENT, which needs a JDK and Maven: ${reason} ***\n\n`,
+      );
       if (process.env['CI']) throw new Error(`in CI the JMS client is a must: ${reason}`, { cause: error });
       this.skip();
     }
@@ -172,7 +174,9 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
       ['a string', { payload: TEXT }, 'TextMessage', `String ${TEXT}`],
       ['what the body "string" writes', { payload: 42 }, 'TextMessage', 'String 42', 'string'],
       ['what the body "json" writes', { payload: { a: TEXT } }, 'TextMessage', `String {"a":"${TEXT}"}`, 'json'],
+      ['a string of type 5', { payload: TEXT, amqp: type(5) }, 'TextMessage', `String ${TEXT}`],
       ['a Buffer', { payload: BYTES }, 'BytesMessage', 'byte[] 0001feff'],
+      ['a Buffer of type 3', { payload: BYTES, amqp: type(3) }, 'BytesMessage', 'byte[] 0001feff'],
       ['what the body "binary" writes', { payload: 'abc' }, 'BytesMessage', 'byte[] 616263', 'binary'],
       ['an object of type 2', { payload: ENTRIES, amqp: type(2) }, 'MapMessage', ENTRIES_IN_JAVA],
       [
@@ -212,7 +216,7 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
           absolute_expiry_time: new Date(4e12),
           group_id: 'group',
           group_sequence: 7,
-          message_annotations: { 'x-opt-jms-reply-to': 1 },
+          message_annotations: { 'x-opt-jms-reply-to': 1, 'x-opt-delivery-time': 2000 },
         },
       });
       should(headers).eql({
@@ -223,6 +227,7 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
         JMSDeliveryMode: 'Integer 2',
         JMSPriority: 'Integer 7',
         JMSTimestamp: 'Long 1000',
+        JMSDeliveryTime: 'Long 2000',
         JMSExpiration: 'Long 4000000000000',
       });
       should(properties).eql({
@@ -252,7 +257,7 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
     for (const kind of ['map', 'stream'] as const) {
       it(`with the types that JavaScript has (${kind}, output "auto")`, async () => {
         const [sent, received] = await forward(kind, 'auto');
-        const widened = {
+        const widened: Record<string, string> = {
           'Byte -8': 'Integer -8',
           'Short -16': 'Integer -16',
           'Long -64': 'Integer -64',
@@ -260,11 +265,9 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
           'Double 2.0': 'Integer 2',
           'Character €': 'String €',
         };
-        const text = JSON.stringify(sent.body).replaceAll(
-          /[^",[{:]+(?=")/g,
-          (value) => widened[value as keyof typeof widened] ?? value,
-        );
-        should(received).eql({ ...sent, body: JSON.parse(text) });
+        const entries = Object.entries(sent.body).map(([name, value]) => [name, widened[value] ?? value]);
+        const body = kind === 'stream' ? entries.map(([, value]) => value) : Object.fromEntries(entries);
+        should(received).eql({ ...sent, body });
       });
     }
   });

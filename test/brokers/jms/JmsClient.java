@@ -137,6 +137,7 @@ public class JmsClient {
     Map<String, Object> headers = new TreeMap<>();
     headers.put("JMSCorrelationID", shown(message.getJMSCorrelationID()));
     headers.put("JMSDeliveryMode", shown(message.getJMSDeliveryMode()));
+    headers.put("JMSDeliveryTime", shown(message.getJMSDeliveryTime()));
     headers.put("JMSExpiration", shown(message.getJMSExpiration()));
     headers.put("JMSMessageID", shown(message.getJMSMessageID()));
     headers.put("JMSPriority", shown(message.getJMSPriority()));
