@@ -479,6 +479,7 @@ describe('CloudEvents', () => {
     ['zero', 0, undefined],
     ['an empty string', '', undefined],
     ['text without a type', UTF8, undefined],
+    ['bytes without a type', BYTES, undefined],
   ] as const) {
     it(`read the same in both content modes, and when sent on in the other, with ${name} as data`, () => {
       const attributes = { 'cloudEvents:time': '2018-04-05T17:31:00Z', 'cloudEvents:flag': true, 'cloudEvents:n': 7 };
@@ -491,6 +492,44 @@ describe('CloudEvents', () => {
       should(receive(send(structured, 'cloudevent'))).eql(binary);
     });
   }
+
+  it('have bytes with their type read alike in both content modes', () => {
+    for (const [payload, contentType] of [
+      [Buffer.from('{"a":1}'), 'application/json'],
+      [Buffer.from(UTF8), 'text/plain'],
+    ] as const) {
+      const msg = event(payload, {}, { content_type: contentType });
+      should(receive(send(msg, 'cloudevent-json'))).eql(receive(send(msg, 'cloudevent')));
+    }
+  });
+
+  it('take a boolean, binary and a string in the notation', () => {
+    const properties = {
+      'cloudEvents:a': amqp('boolean', true),
+      'cloudEvents:b': amqp('binary', 'AAH+/w=='),
+      'cloudEvents:c': amqp('string', 'x'),
+    };
+    for (const mode of ['cloudevent', 'cloudevent-json'] as const) {
+      should(receive(send(event('', properties), mode)).amqp!['application_properties']).eql({
+        ...REQUIRED,
+        'cloudEvents:a': true,
+        'cloudEvents:b': 'AAH+/w==',
+        'cloudEvents:c': 'x',
+      });
+    }
+  });
+
+  it('have the type of their data also when it is given in the notation', () => {
+    const { json } = sentEvent(event('<a/>', {}, { content_type: amqp('symbol', 'application/xml') }));
+    should(json).eql({ ...JSON_EVENT, datacontenttype: 'application/xml', data: '<a/>' });
+  });
+
+  it('have data of any type with the subtype json as JSON (JSON 3.1.1)', () => {
+    for (const datacontenttype of ['text/json', 'model/gltf+json']) {
+      const { json } = sentEvent(event({ a: 1 }, {}, { content_type: datacontenttype }));
+      should(json).eql({ ...JSON_EVENT, datacontenttype, data: { a: 1 } });
+    }
+  });
 
   it('are the same in msg.payload, where the format is that of node-red-contrib-rhea', () => {
     const application_properties = { ...REQUIRED, 'cloudEvents:time': new Date('2018-04-05T17:31:00Z') };

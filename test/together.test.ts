@@ -1,19 +1,24 @@
 // What only shows when several nodes, or several links, meet.
 import { once } from 'node:events';
+import type { AddressInfo, Socket } from 'node:net';
+import rhea, { type EventContext } from 'rhea';
 import should from 'should';
 import { Connection } from '../nodes/lib/connection';
-import { outgoing, stylesOf } from '../nodes/lib/message';
+import { encode, outgoing, stylesOf } from '../nodes/lib/message';
 import { Requester } from '../nodes/lib/requester';
 import { Responder } from '../nodes/lib/responder';
+import { Sender } from '../nodes/lib/sender';
 import { Broker } from './peer';
 import { collect, endpointNode, flow, helper, inject, load, message, node, status } from './flow';
+
+type ListenOptions = Parameters<typeof rhea.listen>[0];
 
 let broker: Broker;
 let connection: Connection;
 const connect = (options: object = {}) =>
   (connection = new Connection({
     host: '127.0.0.1',
-    port: broker.port,
+    port: broker?.port,
     containerId: 'x',
     connectTimeout: 5000,
     idleTimeout: 0,
@@ -150,6 +155,55 @@ describe('links and requests that meet each other', () => {
     } finally {
       await a.close(0);
     }
+  });
+});
+
+describe('a message that the peer falls over', () => {
+  it('is given up after ten connections, and those behind it are delivered', async () => {
+    const container = rhea.create_container();
+    const accepted: number[] = [];
+    container.on('message', ({ message: received, delivery, connection: peer }: EventContext) => {
+      const { socket } = peer as unknown as { socket: Socket & { isDoomed?: boolean } };
+      if (socket.isDoomed) return;
+      if (received!.body !== 2) {
+        accepted.push(received!.body);
+        delivery!.accept();
+        return;
+      }
+      // What it has accepted before is still told.
+      socket.isDoomed = true;
+      setImmediate(() => socket.destroy());
+    });
+    for (const event of ['disconnected', 'error', 'connection_error']) container.on(event, () => {});
+    const server = container.listen({
+      port: 0,
+      host: '127.0.0.1',
+      receiver_options: { autoaccept: false },
+    } as ListenOptions);
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    connect({ port });
+    const sender = new Sender(connection, {
+      name: 's',
+      address: 'q',
+      guarantee: 'at-least-once',
+      buffer: 10,
+      full: 'refuse',
+      retries: 3,
+    });
+    sender.open();
+    connection.open();
+    const outcomes = [1, 2, 3, 4].map(
+      (payload) =>
+        new Promise<string>((resolve) => {
+          const bytes = encode(outgoing({ payload }, { format: 'body', body: 'auto' }));
+          sender.send({ bytes, done: (error, sent) => resolve(error?.code ?? sent.state) });
+        }),
+    );
+    should(await Promise.all(outcomes)).eql(['accepted', 'AMQP_IN_DOUBT', 'accepted', 'accepted']);
+    should(accepted).containDeep([1, 3, 4]);
+    await sender.close(0);
+    server.close();
   });
 });
 

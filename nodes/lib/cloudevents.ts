@@ -35,7 +35,7 @@ const RESERVED = ['data', 'datacontenttype'];
 /** "lower-case letters or digits" (CloudEvents 1.0.2, naming conventions) */
 const NAME = /^[a-z0-9]+$/;
 const INTEGERS = ['ubyte', 'ushort', 'uint', 'ulong', 'byte', 'short', 'int', 'long'];
-const JSON_TYPE = /^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i;
+const JSON_TYPE = /^\s*[\w.-]+\/(?:[\w.-]+\+)?json\s*(?:;|$)/i;
 const JSON_ENVELOPE = /^\s*application\/cloudevents\+json\s*(?:;|$)/i;
 
 /** The message for an event. Throws AMQP_BAD_MESSAGE when a required attribute is missing or one is not valid. */
@@ -43,7 +43,7 @@ export function toCloudEvent<T extends Outgoing>(message: T, mode: CloudEventMod
   const { fields, payload } = message;
   const { attributes, others } = split(message);
   const hasData = payload !== undefined && payload !== null;
-  const type = fields.content_type;
+  const type = isNotation(fields.content_type) ? fields.content_type.value : fields.content_type;
   if (mode === 'cloudevent') {
     for (const [name, value] of attributes) {
       // "Integer: long", whatever its size (3.1.3.2)
@@ -67,12 +67,13 @@ export function toCloudEvent<T extends Outgoing>(message: T, mode: CloudEventMod
   if (type !== undefined && type !== null) event.datacontenttype = type;
   const bytes = bytesOf(payload);
   if (bytes) event.data_base64 = bytes.toString('base64');
-  else if (hasData) event.data = jsonData(message);
+  else if (hasData) event.data = jsonData(message, type);
   return {
     ...message,
     payload: Buffer.from(JSON.stringify(event)),
     fields: {
       ...fields,
+      content_encoding: undefined,
       content_type: 'application/cloudevents+json; charset=utf-8',
       application_properties: Object.keys(others).length > 0 ? others : undefined,
       body_type: 'data',
@@ -132,8 +133,12 @@ function read(value: unknown): Attribute | undefined {
   if (typeof value === 'bigint') return Number(value);
   if (types.isDate(value)) return value;
   if (isNotation(value)) {
-    if (INTEGERS.includes(value.$amqp)) return Number(value.value);
-    if (value.$amqp === 'symbol' || value.$amqp === 'string') return String(value.value);
+    const { $amqp: name, value: content } = value;
+    // What a number does not hold exactly stays as it is.
+    if (INTEGERS.includes(name)) return Number.isSafeInteger(Number(content)) ? Number(content) : undefined;
+    if (name === 'symbol' || name === 'string') return String(content);
+    if (name === 'boolean' && typeof content === 'boolean') return content;
+    if (name === 'binary') return typeof content === 'string' ? Buffer.from(content, 'base64') : bytesOf(content);
     if (value.$amqp !== 'timestamp') return undefined;
     const time = /^-?\d+$/.test(String(value.value)) ? Number(value.value) : String(value.value);
     return new Date(time);
@@ -148,7 +153,7 @@ function canonical(attribute: Attribute): boolean | number | string {
 }
 
 /** The data as a member of the event's JSON (JSON event format, 3.1.1). */
-function jsonData({ payload, payloadPath, fields: { content_type: type } }: Outgoing): unknown {
+function jsonData({ payload, payloadPath }: Outgoing, type: unknown): unknown {
   if (typeof payload !== 'string' && typeof type === 'string' && !JSON_TYPE.test(type)) {
     throw badMessage(`${payloadPath} must be a Buffer or string for an event with the content type ${type}`);
   }
@@ -187,13 +192,14 @@ export function fromCloudEvent<T extends Incoming>(incoming: T): T {
   const { content_type: _envelope, ...others } = withAttributes(fields, { ...attributesOf(fields), ...attributes });
   const content = typeof base64 === 'string' ? Buffer.from(base64, 'base64') : data;
   const hasData = content !== undefined && content !== null;
-  // Data without a type is JSON (JSON event format, 3.1.2).
-  const dataType = datacontenttype ?? (hasData ? 'application/json' : undefined);
+  // Data without a type is JSON, unless it is binary (JSON event format, 3.1.2).
+  const isBinary = typeof base64 === 'string';
+  const dataType = datacontenttype ?? (hasData && !isBinary ? 'application/json' : undefined);
   return {
     ...incoming,
     fields: dataType === undefined ? others : { ...others, content_type: dataType },
-    // A value: it is parsed already, and a string in it is a string.
-    body: hasData ? { type: 'value', content } : undefined,
+    // JSON is parsed already, and a string in it is a string.
+    body: hasData ? { type: isBinary ? 'data' : 'value', content } : undefined,
   };
 }
 

@@ -299,7 +299,10 @@ export function messagesIn(bytes: Buffer, format: number): Buffer[] {
   if (format !== BATCH_FORMAT) {
     throw new AmqpError('AMQP_DECODE', `the message has the unknown message-format 0x${format.toString(16)}`);
   }
-  return sections(bytes, { fields: 'exact', body: 'exact' }).data;
+  const { data, kinds } = sections(bytes, { fields: 'exact', body: 'exact' });
+  if (kinds.some((kind) => kind !== 'data'))
+    throw new AmqpError('AMQP_DECODE', 'the batch is not made of data sections');
+  return data;
 }
 
 /** What was received, decoded: the fields as for `msg.amqp`, and the body as it was sent. */

@@ -49,9 +49,13 @@ export interface Entry {
 
 interface Pending extends Entry {
   attempts: number;
+  /** Connections that were lost with this as the oldest message in doubt. */
+  losses: number;
   timer?: NodeJS.Timeout;
 }
 
+/** A message is given up when so many connections in a row were lost over it: some brokers fall over a message. */
+const MAX_LOSSES = 10;
 /** Links to single addresses that are kept where the peer has no anonymous relay. */
 const MAX_LINKS = 64;
 const RETRY: Backoff = { initial: 200, max: 10_000 };
@@ -112,7 +116,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
 
   /** Takes a message. Whatever happens to it is told by its `done`; this never throws. */
   send(entry: Entry): void {
-    const pending: Pending = Object.assign(entry, { attempts: 0 });
+    const pending: Pending = Object.assign(entry, { attempts: 0, losses: 0 });
     const { buffer, full } = this.#options;
     if (this.#isClosing) return fail(pending, new AmqpError('AMQP_SHUTDOWN', 'the node is closing'));
     if (!this.#hasAddress && !entry.address) {
@@ -321,22 +325,16 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   }
 
   #lost(inDoubt: Pending[], error: AmqpError): void {
-    if (this.#options.guarantee === 'at-least-once') {
-      this.#waiting = inDoubt.concat(this.#waiting);
-      return;
+    const isResent = this.#options.guarantee === 'at-least-once';
+    const [oldest] = inDoubt;
+    if (isResent && oldest) oldest.losses++;
+    const given = isResent ? inDoubt.filter(({ losses }) => losses >= MAX_LOSSES) : inDoubt;
+    if (isResent) this.#waiting = inDoubt.filter(({ losses }) => losses < MAX_LOSSES).concat(this.#waiting);
+    for (const pending of given) {
+      const text = `it is not known whether the message was delivered: ${error.message}`;
+      fail(pending, new AmqpError('AMQP_IN_DOUBT', text, null, error));
     }
-    for (const pending of inDoubt) {
-      fail(
-        pending,
-        new AmqpError(
-          'AMQP_IN_DOUBT',
-          `it is not known whether the message was delivered: ${error.message}`,
-          null,
-          error,
-        ),
-      );
-    }
-    this.#idle();
+    if (given.length > 0) this.#idle();
   }
 
   #idle(): void {
