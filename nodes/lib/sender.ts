@@ -77,6 +77,8 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   /** By address; the only one of a sender with an address, and an anonymous one, are under the empty string. */
   #links = new Map<string, SenderLink>();
   #connectionState: State = { name: 'idle' };
+  /** Of connection and links together; undefined after a change of one of them. */
+  #linkState: State | undefined;
   #isHeld = false;
   #isPumping = false;
   #isClosing = false;
@@ -103,8 +105,11 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   }
 
   get state(): State {
-    const states = [...this.#links.values()].map((link) => link.state);
-    const state = worstOf(this.#connectionState, ...states);
+    // Kept, since this is asked for each message.
+    const state = (this.#linkState ??= worstOf(
+      this.#connectionState,
+      ...[...this.#links.values()].map((link) => link.state),
+    ));
     if (state.name !== 'connected' || this.#waiting.length === 0) return state;
     return this.#waiting.length === 1 ? { name: 'waiting' } : { name: 'buffering', count: this.#waiting.length };
   }
@@ -192,6 +197,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   /** For the connection. */
   connected(): void {
     this.#connectionState = { name: 'connected' };
+    this.#linkState = undefined;
     if (!this.#hasAddress) this.#chooseLinks();
     this.#tell();
     this.#pump();
@@ -200,6 +206,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   /** For the connection. */
   disconnected(state: State): void {
     this.#connectionState = state;
+    this.#linkState = undefined;
     this.#tell();
   }
 
@@ -239,7 +246,9 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
       },
     );
     this.#links.set(address, link);
+    this.#linkState = undefined;
     link.on('state', (state) => {
+      this.#linkState = undefined;
       // With a link for each address nothing but this tells that one of them is no good.
       if (address && state.name === 'refused' && state.error.code === 'AMQP_LINK_REFUSED')
         this.#refused(address, link, state.error);
@@ -274,6 +283,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
 
   #drop(address: string, link: SenderLink): void {
     this.#links.delete(address);
+    this.#linkState = undefined;
     link.removeAllListeners();
     void link.close();
   }
@@ -347,23 +357,27 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   /** Emits the state when it is another one. That messages wait is told only when it lasts, and the number now and then. */
   #tell(): void {
     const { state } = this;
-    if (state.name === 'waiting' || state.name === 'buffering') {
+    if (isWaiting(state)) {
       this.#counting ??= setTimeout(() => {
         this.#counting = undefined;
-        if (this.state.name === state.name) this.#emit(this.state);
+        if (isWaiting(this.state)) this.#emit(this.state);
         this.#tell();
       }, COUNT_INTERVAL);
       return;
     }
     clearTimeout(this.#counting);
     this.#counting = undefined;
-    if (!isSame(state, this.#told)) this.#emit(state);
+    if (state !== this.#told && !isSame(state, this.#told)) this.#emit(state);
   }
 
   #emit(state: State): void {
     this.#told = state;
     this.emit('state', state);
   }
+}
+
+function isWaiting({ name }: State): boolean {
+  return name === 'waiting' || name === 'buffering';
 }
 
 interface Outcome {
