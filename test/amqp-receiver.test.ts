@@ -514,11 +514,16 @@ describe('amqp-receiver', () => {
         .should.match([{ address: 'other' }]);
     });
 
-    it('subscribes where the node has no address, but not to nothing', async () => {
-      await start({ address: '' });
+    it('subscribes where the node has no address, which waits for that, but not to nothing', async () => {
+      await start({ address: '' }, {}, probe);
+      should(await status('receiver', 'detached')).match({ fill: 'grey' });
+      await roundTrip();
+      broker.links().should.match([{ address: 'probe' }]);
       should(await refusal({ action: 'subscribe' })).have.property('code', 'AMQP_NO_ADDRESS');
       await tell({ action: 'subscribe', topic: 'q' });
       should((await receive({ body: 1 })).topic).equal('q');
+      await tell({ action: 'unsubscribe' });
+      await status('receiver', 'detached');
     });
 
     it('takes an action of a msg that was received for one of the flow', async () => {

@@ -450,6 +450,15 @@ describe('receiver', () => {
       });
     });
 
+    it('from a durable source that stays with the peer when the receiver goes; any other is deleted (R22)', async () => {
+      for (const durable of [2, undefined]) {
+        await open({ source: { durable } });
+        const detached = once(broker, 'detach');
+        await inbox.receiver.close();
+        should((await detached)[0]).have.property('closed', durable === undefined);
+      }
+    });
+
     it('from an address that the peer makes, another one after each reconnect (R23)', async () => {
       await open({ address: undefined, dynamic: true, capabilities: ['temporary-queue'] });
       should(broker.links()[0]).match({ source: { dynamic: true, capabilities: ['temporary-queue'] } });

@@ -309,6 +309,19 @@ describe('sender', () => {
       await second;
       bodies('q').should.eql([2]);
     });
+
+    it('forgets also a message on its way: it is not sent again (R2)', async () => {
+      await open();
+      broker.answer('q', 'none', 1);
+      const entry = { bytes: encoded('cancelled'), done: () => should.fail('told', 'forgotten') };
+      sender.send(entry);
+      await send(1);
+      sender.cancel(entry);
+      broker.dropSockets();
+      await stateOf('disconnected');
+      await send(2);
+      bodies('q').should.eql([1, 2]);
+    });
   });
 
   describe('when the connection is lost before the outcome', () => {
@@ -317,8 +330,11 @@ describe('sender', () => {
       broker.answer('q', 'none', 2);
       const inDoubt = [send(1), send(2)];
       await send(3);
-      await broker.stop();
+      sender.hold();
       const later = send(4);
+      await broker.stop();
+      await stateOf('disconnected');
+      sender.resume();
       await broker.resume();
       const states = (await Promise.all([...inDoubt, later])).map(({ state }) => state);
       states.should.eql(['accepted', 'accepted', 'accepted']);
@@ -432,11 +448,18 @@ describe('sender', () => {
           await send(3, { to: 'bad' });
         });
 
-        it('keeps the order for each of many addresses', async () => {
+        it('keeps the order for each of more than 64 addresses, on no more links than that', async () => {
           await open({ address: undefined }, { anonymousRelay });
-          const addresses = Array.from({ length: 60 }, (_, i) => `a${i}`);
+          const addresses = Array.from({ length: 80 }, (_, i) => `a${i}`);
+          let attaches = 0;
+          broker.on('attach', () => {
+            attaches++;
+            broker.links().length.should.be.belowOrEqual(64);
+          });
           await Promise.all([1, 2].flatMap((body) => addresses.map((address) => send(body, { to: address }))));
           for (const address of addresses) bodies(address).should.eql([1, 2]);
+          attaches.should.equal(anonymousRelay ? 1 : 80);
+          broker.connections().should.equal(1);
         });
 
         it('sends again what was in doubt, to its own address', async () => {
@@ -467,12 +490,29 @@ describe('sender', () => {
       await Promise.all(slow);
       bodies('slow').should.eql([1, 2]);
     });
+
+    it('goes with what the peer offers after each reconnect', async () => {
+      await open({ address: undefined });
+      await send(1, { to: 'a' });
+      let connections = 1;
+      broker.on('connection', () => connections++);
+      for (const anonymousRelay of [false, true]) {
+        await broker.stop();
+        broker.options.anonymousRelay = anonymousRelay;
+        await broker.resume();
+        await send(2, { to: 'a' });
+        broker.links().should.match([{ address: anonymousRelay ? '' : 'a' }]);
+      }
+      connections.should.equal(3);
+      bodies('a').should.eql([1, 2, 2]);
+    });
   });
 
   it('sends to an address that the peer makes, and tells which', async () => {
     await open({ address: undefined, dynamic: true });
     const { address } = await send('hello');
     address!.should.startWith('dynamic-');
+    sender.state.should.eql({ name: 'connected', address });
     bodies(address!).should.eql(['hello']);
     broker.dropSockets();
     const { address: another } = await send('again');
