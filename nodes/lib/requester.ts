@@ -54,7 +54,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   readonly #sender: Sender;
   readonly #replies: Receiver;
   readonly #requests: Expiring<Request, Request>;
-  /** By correlation id and message id, since peers answer with either (facts differ by peer). */
+  /** By correlation id and message id, since peers answer with either. */
   #byKey = new Map<string, Request>();
   #replyTo: string | undefined;
   #isClosing = false;

@@ -246,11 +246,8 @@ describe('on RabbitMQ 3.10', function () {
       await received.take(count / 10);
       const back = interrupt();
       sendNumbers(count / 2, count);
-      const t0 = Date.now();
       await back;
-      console.log('back', Date.now() - t0);
       await delivered.take(count);
-      console.log('delivered', Date.now() - t0);
       await received.until(() => received.all.length >= count && distinct(received.all) === count);
       const repeated = received.all.length - count;
       process.stdout.write(`      ${count} delivered, ${repeated} of them more than once\n`);
