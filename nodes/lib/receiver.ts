@@ -3,9 +3,10 @@ import rhea, { type Delivery, type EventContext, type Receiver as RheaReceiver, 
 import { type Connection, flush } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { Expiring } from './expiring';
-import { forget, Link } from './link';
+import { Link } from './link';
 import { decode, type Incoming, messagesIn } from './message';
-import { type Style } from './notation';
+import type { Style } from './notation';
+import { forget } from './session';
 
 /**
  * When the peer may forget a message: once the flow has it, when the flow says so, or before it is even sent.

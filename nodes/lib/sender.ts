@@ -1,50 +1,22 @@
 import { EventEmitter } from 'node:events';
-import type { Delivery, EventContext, Sender as RheaSender, Session } from 'rhea';
 import { type Backoff, pauseAfter } from './backoff';
-import { type Connection, type ConnectionUser, peerErrorOf } from './connection';
-import { AmqpError, type PeerError } from './errors';
-import { forget, Link, type SessionInternals } from './link';
+import type { Connection, ConnectionUser } from './connection';
+import { AmqpError } from './errors';
+import { type Entry, fail, type Outcome, SenderLink, type SenderLinkOptions, type Sent } from './sender-link';
 import { isSame, type State, worstOf } from './status';
 
-/**
- * What happens to a message when the connection is lost before its outcome is known. `at-least-once`: it is sent again.
- * `at-most-once`: it fails. `pre-settled`: no outcome is asked for; it counts as sent once written.
- */
-export type Guarantee = 'at-least-once' | 'at-most-once' | 'pre-settled';
+export type { Entry, Guarantee, Sent } from './sender-link';
 
-export interface SenderOptions {
+/** Without an address, and not dynamic: each entry has its own. */
+export interface SenderOptions extends SenderLinkOptions {
   /** Link name; the same after each restart. */
   name: string;
-  /** Where all messages go. Without, each entry has its own address. */
-  address?: string;
-  /** The peer makes the address. */
-  dynamic?: boolean;
-  /** Further fields of the target (3.5.4). */
-  target?: { durable?: number; expiry_policy?: string };
-  guarantee: Guarantee;
   /** Most messages held: waiting, on their way, and to be tried again. */
   buffer: number;
   /** What to do with a new message when the buffer is full. `drop`: the oldest one that is still waiting fails. */
   full: 'refuse' | 'drop';
   /** How often a message that the peer released or modified is sent again. */
   retries: number;
-}
-
-/** What became of a message: `msg.sent`. */
-export type Sent = {
-  address?: string;
-  /** Delivery tag in hexadecimal. */
-  tag?: string;
-  state: 'accepted' | 'rejected' | 'released' | 'modified' | 'settled' | 'failed';
-  error?: { code: string; condition?: string; description?: string };
-};
-
-/** A message on its way. `done` is called once, with an error unless it was accepted (or, pre-settled, written). */
-export interface Entry {
-  bytes: Buffer;
-  /** For senders without an address of their own. */
-  address?: string;
-  done: (error: AmqpError | undefined, sent: Sent) => void;
 }
 
 interface Pending extends Entry {
@@ -75,7 +47,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   #blocked: Pending[] = [];
   #retrying = new Set<Pending>();
   /** By address; the only one of a sender with an address, and an anonymous one, are under the empty string. */
-  #links = new Map<string, SenderLink>();
+  #links = new Map<string, SenderLink<Pending>>();
   #connectionState: State = { name: 'idle' };
   /** Of connection and links together; undefined after a change of one of them. */
   #linkState: State | undefined;
@@ -231,11 +203,11 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
     return this.#options.address !== undefined || this.#options.dynamic === true;
   }
 
-  #link(address: string): SenderLink {
+  #link(address: string): SenderLink<Pending> {
     const existing = this.#links.get(address);
     if (existing) return existing;
     const { name } = this.#options;
-    const link = new SenderLink(
+    const link = new SenderLink<Pending>(
       this.#connection,
       address ? `${name}:${address}` : name,
       { ...this.#options, address: address || this.#options.address },
@@ -259,7 +231,7 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
   }
 
   /** The link to the address of an entry, or undefined when there are too many links already, all in use. */
-  #linkFor(pending: Pending): SenderLink | undefined {
+  #linkFor(pending: Pending): SenderLink<Pending> | undefined {
     const address = pending.address!;
     const link = this.#links.get(address);
     if (link) {
@@ -281,14 +253,14 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
     return this.#waiting.some(isFor) || this.#blocked.some(isFor);
   }
 
-  #drop(address: string, link: SenderLink): void {
+  #drop(address: string, link: SenderLink<Pending>): void {
     this.#links.delete(address);
     this.#linkState = undefined;
     link.removeAllListeners();
     void link.close();
   }
 
-  #refused(address: string, link: SenderLink, error: AmqpError): void {
+  #refused(address: string, link: SenderLink<Pending>, error: AmqpError): void {
     this.#drop(address, link);
     const refused = this.#waiting.filter((pending) => pending.address === address);
     this.#waiting = this.#waiting.filter((pending) => pending.address !== address);
@@ -380,144 +352,9 @@ function isWaiting({ name }: State): boolean {
   return name === 'waiting' || name === 'buffering';
 }
 
-interface Outcome {
-  sent: Sent;
-  peer?: PeerError;
-  mayRetry?: boolean;
-}
-
 const FAILURE: Record<Exclude<Sent['state'], 'accepted' | 'settled'>, [AmqpError['code'], string]> = {
   rejected: ['AMQP_REJECTED', 'the peer rejected the message'],
   released: ['AMQP_RELEASED', 'the peer released the message: nobody takes it'],
   modified: ['AMQP_MODIFIED', 'the peer could not deliver the message'],
   failed: ['AMQP_IN_DOUBT', 'the peer settled the message without an outcome'],
 };
-
-function fail(pending: Pending, error: AmqpError, sent: Sent = { address: pending.address, state: 'failed' }): void {
-  const { code, condition, description } = error;
-  pending.done(error, {
-    ...sent,
-    error: { code, ...(condition && { condition }), ...(description && { description }) },
-  });
-}
-
-/** What the link tells its sender. */
-interface SenderLinkUser {
-  /** It may be able to send again. */
-  ready(): void;
-  settled(pending: Pending, outcome: Outcome): void;
-  /** The link is gone, and with it the outcomes of these, in the order in which they were sent. */
-  lost(inDoubt: Pending[], error: AmqpError): void;
-}
-
-class SenderLink extends Link<RheaSender> {
-  /** Sent and not settled, by rhea's delivery: ids begin anew with each session (R2). */
-  readonly inFlight = new Map<Delivery, Pending>();
-  readonly #options: SenderOptions;
-  readonly #user: SenderLinkUser;
-  #written: Delivery[] = [];
-
-  constructor(connection: Connection, name: string, options: SenderOptions, user: SenderLinkUser) {
-    super(connection, name);
-    this.#options = options;
-    this.#user = user;
-  }
-
-  /** R2: `sendable()` is true on links that are gone, and does not count what waits for rhea's next turn. */
-  get isReady(): boolean {
-    if (!this.rhea) return false;
-    const { credit, session } = this.rhea as RheaSender & { credit: number };
-    const { outgoing } = session as unknown as SessionInternals;
-    return credit > outgoing.next_delivery_id - outgoing.next_pending_delivery;
-  }
-
-  send(pending: Pending): void {
-    const { rhea } = this;
-    if (!rhea) throw new AmqpError('AMQP_DISCONNECTED', 'not attached');
-    // rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
-    const limit: unknown = rhea.max_message_size;
-    if (typeof limit === 'number' && limit > 0 && pending.bytes.length > limit) {
-      const text = `the message has ${pending.bytes.length} bytes, the peer takes no more than ${limit}`;
-      return fail(pending, new AmqpError('AMQP_TOO_LARGE', text));
-    }
-    const delivery = rhea.send(pending.bytes, undefined, 0);
-    this.inFlight.set(delivery, pending);
-    if (this.#options.guarantee !== 'pre-settled') return;
-    if (this.#written.push(delivery) === 1) setImmediate(() => this.#flush());
-  }
-
-  /** Lets go of a message that is on its way: its outcome will tell nobody. */
-  forget(pending: Pending): void {
-    for (const [delivery, other] of this.inFlight) if (other === pending) this.inFlight.delete(delivery);
-  }
-
-  protected override attach(session: Session): RheaSender {
-    const { address, dynamic, target, guarantee } = this.#options;
-    const link = session.attach_sender({
-      name: this.name,
-      target: dynamic ? { ...target, dynamic: true } : { ...target, address },
-      snd_settle_mode: guarantee === 'pre-settled' ? 1 : 0,
-      rcv_settle_mode: 0,
-      // R4: else each `modified` comes as `released` first.
-      treat_modified_as_released: false,
-    });
-    this.listen(link, 'sendable', () => this.#user.ready());
-    for (const state of ['accepted', 'rejected', 'released', 'modified'] as const) {
-      this.listen(link, state, (context) => this.#outcome(context, state));
-    }
-    this.listen(link, 'settled', (context) => this.#outcome(context, 'failed'));
-    return link;
-  }
-
-  protected override addressOf(link: RheaSender): string | undefined {
-    return link.target?.address;
-  }
-
-  protected override get needsAddress(): 'always' | 'usually' | 'never' {
-    if (this.#options.dynamic) return 'always';
-    return this.#options.address ? 'usually' : 'never';
-  }
-
-  protected override attached(link: RheaSender): void {
-    if (this.#options.dynamic) this.change({ name: 'connected', address: link.target.address });
-    this.#user.ready();
-  }
-
-  protected override lost(error: AmqpError): void {
-    const inDoubt = [...this.inFlight.values()];
-    this.inFlight.clear();
-    this.#written = [];
-    this.#user.lost(inDoubt, error);
-  }
-
-  /** What was pre-settled has been written in rhea's turn since. */
-  #flush(): void {
-    const written = this.#written;
-    this.#written = [];
-    for (const delivery of written) this.#settle(delivery, 'settled', {});
-  }
-
-  #outcome({ delivery }: EventContext, state: Sent['state']): void {
-    if (!delivery) return;
-    // R7: a peer may give the outcome and leave the settling to us.
-    if (!delivery.remote_settled) delivery.update(true);
-    const { error, undeliverable_here: undeliverable } = (delivery.remote_state ?? {}) as {
-      error?: unknown;
-      undeliverable_here?: boolean;
-    };
-    this.#settle(delivery, state, {
-      peer: error ? peerErrorOf(error) : undefined,
-      mayRetry: state === 'released' || (state === 'modified' && !undeliverable),
-    });
-    if (this.rhea) forget(this.rhea, delivery);
-  }
-
-  #settle(delivery: Delivery, state: Sent['state'], outcome: Omit<Outcome, 'sent'>): void {
-    const pending = this.inFlight.get(delivery);
-    if (!pending) return;
-    this.inFlight.delete(delivery);
-    const address = this.#options.address ?? pending.address ?? this.rhea?.target?.address;
-    const tag = Buffer.from(delivery.tag as unknown as Buffer).toString('hex');
-    this.#user.settled(pending, { ...outcome, sent: { address, tag, state } });
-  }
-}

@@ -1,0 +1,176 @@
+import type { Delivery, EventContext, Sender as RheaSender, Session } from 'rhea';
+import { type Connection, peerErrorOf } from './connection';
+import { AmqpError, type PeerError } from './errors';
+import { Link } from './link';
+import { forget, type SessionInternals } from './session';
+
+/**
+ * What happens to a message when the connection is lost before its outcome is known. `at-least-once`: it is sent again.
+ * `at-most-once`: it fails. `pre-settled`: no outcome is asked for; it counts as sent once written.
+ */
+export type Guarantee = 'at-least-once' | 'at-most-once' | 'pre-settled';
+
+export interface SenderLinkOptions {
+  /** Where messages go. Without, the target is anonymous, and each message goes where its `to` says. */
+  address?: string;
+  /** The peer makes the address. */
+  dynamic?: boolean;
+  /** Further fields of the target (3.5.4). */
+  target?: { durable?: number; expiry_policy?: string };
+  guarantee: Guarantee;
+}
+
+/** What became of a message: `msg.sent`. */
+export type Sent = {
+  address?: string;
+  /** Delivery tag in hexadecimal. */
+  tag?: string;
+  state: 'accepted' | 'rejected' | 'released' | 'modified' | 'settled' | 'failed';
+  error?: { code: string; condition?: string; description?: string };
+};
+
+/** A message on its way. `done` is called once, with an error unless it was accepted (or, pre-settled, written). */
+export interface Entry {
+  bytes: Buffer;
+  /** For senders without an address of their own. */
+  address?: string;
+  done: (error: AmqpError | undefined, sent: Sent) => void;
+}
+
+/** How it went with one message. */
+export interface Outcome {
+  sent: Sent;
+  peer?: PeerError;
+  mayRetry?: boolean;
+}
+
+/** Ends a message with an error. */
+export function fail(entry: Entry, error: AmqpError, sent: Sent = { address: entry.address, state: 'failed' }): void {
+  const { code, condition, description } = error;
+  entry.done(error, {
+    ...sent,
+    error: { code, ...(condition && { condition }), ...(description && { description }) },
+  });
+}
+
+/** What the link tells its sender. */
+export interface SenderLinkUser<E extends Entry> {
+  /** It may be able to send again. */
+  ready(): void;
+  settled(entry: E, outcome: Outcome): void;
+  /** The link is gone, and with it the outcomes of these, in the order in which they were sent. */
+  lost(inDoubt: E[], error: AmqpError): void;
+}
+
+/** The link of a sender: hands messages over while it has credit, and tells how it went with each. */
+export class SenderLink<E extends Entry> extends Link<RheaSender> {
+  /** Sent and not settled, by rhea's delivery: ids begin anew with each session (R2). */
+  readonly inFlight = new Map<Delivery, E>();
+  readonly #options: SenderLinkOptions;
+  readonly #user: SenderLinkUser<E>;
+  #written: Delivery[] = [];
+
+  constructor(connection: Connection, name: string, options: SenderLinkOptions, user: SenderLinkUser<E>) {
+    super(connection, name);
+    this.#options = options;
+    this.#user = user;
+  }
+
+  /** R2: `sendable()` is true on links that are gone, and does not count what waits for rhea's next turn. */
+  get isReady(): boolean {
+    if (!this.rhea) return false;
+    const { credit, session } = this.rhea as RheaSender & { credit: number };
+    const { outgoing } = session as unknown as SessionInternals;
+    return credit > outgoing.next_delivery_id - outgoing.next_pending_delivery;
+  }
+
+  send(entry: E): void {
+    const { rhea } = this;
+    if (!rhea) throw new AmqpError('AMQP_DISCONNECTED', 'not attached');
+    // rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
+    const limit: unknown = rhea.max_message_size;
+    if (typeof limit === 'number' && limit > 0 && entry.bytes.length > limit) {
+      const text = `the message has ${entry.bytes.length} bytes, the peer takes no more than ${limit}`;
+      return fail(entry, new AmqpError('AMQP_TOO_LARGE', text));
+    }
+    const delivery = rhea.send(entry.bytes, undefined, 0);
+    this.inFlight.set(delivery, entry);
+    if (this.#options.guarantee !== 'pre-settled') return;
+    if (this.#written.push(delivery) === 1) setImmediate(() => this.#flush());
+  }
+
+  /** Lets go of a message that is on its way: its outcome will tell nobody. */
+  forget(entry: E): void {
+    for (const [delivery, other] of this.inFlight) if (other === entry) this.inFlight.delete(delivery);
+  }
+
+  protected override attach(session: Session): RheaSender {
+    const { address, dynamic, target, guarantee } = this.#options;
+    const link = session.attach_sender({
+      name: this.name,
+      target: dynamic ? { ...target, dynamic: true } : { ...target, address },
+      snd_settle_mode: guarantee === 'pre-settled' ? 1 : 0,
+      rcv_settle_mode: 0,
+      // R4: else each `modified` comes as `released` first.
+      treat_modified_as_released: false,
+    });
+    this.listen(link, 'sendable', () => this.#user.ready());
+    for (const state of ['accepted', 'rejected', 'released', 'modified'] as const) {
+      this.listen(link, state, (context) => this.#outcome(context, state));
+    }
+    this.listen(link, 'settled', (context) => this.#outcome(context, 'failed'));
+    return link;
+  }
+
+  protected override addressOf(link: RheaSender): string | undefined {
+    return link.target?.address;
+  }
+
+  protected override get needsAddress(): 'always' | 'usually' | 'never' {
+    if (this.#options.dynamic) return 'always';
+    return this.#options.address ? 'usually' : 'never';
+  }
+
+  protected override attached(link: RheaSender): void {
+    if (this.#options.dynamic) this.change({ name: 'connected', address: link.target.address });
+    this.#user.ready();
+  }
+
+  protected override lost(error: AmqpError): void {
+    const inDoubt = [...this.inFlight.values()];
+    this.inFlight.clear();
+    this.#written = [];
+    this.#user.lost(inDoubt, error);
+  }
+
+  /** What was pre-settled has been written in rhea's turn since. */
+  #flush(): void {
+    const written = this.#written;
+    this.#written = [];
+    for (const delivery of written) this.#settle(delivery, 'settled', {});
+  }
+
+  #outcome({ delivery }: EventContext, state: Sent['state']): void {
+    if (!delivery) return;
+    // R7: a peer may give the outcome and leave the settling to us.
+    if (!delivery.remote_settled) delivery.update(true);
+    const { error, undeliverable_here: undeliverable } = (delivery.remote_state ?? {}) as {
+      error?: unknown;
+      undeliverable_here?: boolean;
+    };
+    this.#settle(delivery, state, {
+      peer: error ? peerErrorOf(error) : undefined,
+      mayRetry: state === 'released' || (state === 'modified' && !undeliverable),
+    });
+    if (this.rhea) forget(this.rhea, delivery);
+  }
+
+  #settle(delivery: Delivery, state: Sent['state'], outcome: Omit<Outcome, 'sent'>): void {
+    const entry = this.inFlight.get(delivery);
+    if (!entry) return;
+    this.inFlight.delete(delivery);
+    const address = this.#options.address ?? entry.address ?? this.rhea?.target?.address;
+    const tag = Buffer.from(delivery.tag as unknown as Buffer).toString('hex');
+    this.#user.settled(entry, { ...outcome, sent: { address, tag, state } });
+  }
+}
