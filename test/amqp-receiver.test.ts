@@ -36,8 +36,10 @@ async function tell(msg: object): Promise<void> {
   await completed;
 }
 
+/** What the broker was told of messages, once it is so many, and no more. */
 async function dispositions(count: number) {
   while (broker.dispositions.length < count) await once(broker, 'settled');
+  broker.dispositions.should.have.length(count);
   return broker.dispositions;
 }
 
@@ -149,7 +151,7 @@ describe('amqp-receiver', () => {
     it('before it is even sent, by choice', async () => {
       await start({ settle: 'pre-settled' });
       should((await receive({ body: 1 })).delivery).not.have.property('id');
-      broker.links().should.match([{ sndSettleMode: 1 }]);
+      broker.links()[0]!.sndSettleMode.should.equal(1);
       broker.depth('q').should.equal(0);
       broker.dispositions.should.be.empty();
     });
@@ -365,7 +367,7 @@ describe('amqp-receiver', () => {
       const held = await receive({ body: 1 });
       const again = message('out');
       await helper.setFlows(flowOf('after'), 'nodes');
-      broker.dispositions.should.match([{ state: 'released' }]);
+      (await dispositions(1)).should.match([{ state: 'released' }]);
       should(await again).match({ payload: 1, delivery: { redelivered: false } });
       should(await refusal(held)).have.property('code', 'AMQP_DELIVERY_UNKNOWN');
       await tell(await again);
@@ -494,7 +496,7 @@ describe('amqp-receiver', () => {
       await tell({ action: 'unsubscribe' });
       should(await status('receiver', 'detached')).match({ fill: 'grey', shape: 'ring' });
       broker.links().should.be.empty();
-      broker.dispositions.should.match([{ state: 'released' }]);
+      (await dispositions(1)).should.match([{ state: 'released' }]);
       const again = message('out');
       await tell({ action: 'subscribe' });
       should((await again).payload).equal('held');
@@ -511,14 +513,18 @@ describe('amqp-receiver', () => {
       broker
         .links()
         .filter(({ role }) => role === 'receiver')
-        .should.match([{ address: 'other' }]);
+        .map(({ address }) => address)
+        .should.eql(['other']);
     });
 
     it('subscribes where the node has no address, which waits for that, but not to nothing', async () => {
       await start({ address: '' }, {}, probe);
       should(await status('receiver', 'detached')).match({ fill: 'grey' });
       await roundTrip();
-      broker.links().should.match([{ address: 'probe' }]);
+      broker
+        .links()
+        .map(({ address }) => address)
+        .should.eql(['probe']);
       should(await refusal({ action: 'subscribe' })).have.property('code', 'AMQP_NO_ADDRESS');
       await tell({ action: 'subscribe', topic: 'q' });
       should((await receive({ body: 1 })).topic).equal('q');
@@ -662,7 +668,10 @@ describe('amqp-receiver', () => {
       const completed = message('completed');
       inject('sender', { ...msg, amqp: { ...msg.amqp, to: 'copy' } });
       await completed;
-      broker.messages('copy').should.match([{ body: 1, to: 'copy' }]);
+      broker
+        .messages('copy')
+        .map((copy) => [copy!.body, copy!.to])
+        .should.eql([[1, 'copy']]);
     });
 
     it('settles what was received once what was sent is accepted', async () => {
@@ -689,7 +698,10 @@ describe('amqp-receiver', () => {
       const seen = await dispositions(2);
       should(seen.find(({ id }) => id === 'bad')).match({ state: 'rejected', error: { description: /rejected/ } });
       should(seen.find(({ id }) => id === 'good')).match({ state: 'accepted' });
-      broker.messages('copy').should.match([{ body: 2 }]);
+      broker
+        .messages('copy')
+        .map((copy) => copy!.body as unknown)
+        .should.eql([2]);
     });
   });
 });

@@ -27,6 +27,7 @@ function fail(msg: object): Promise<Msg> {
 }
 
 const bodies = (name: string) => broker.messages(name).map((stored) => stored!.body as unknown);
+const addressed = (name: string) => broker.messages(name).map((stored) => [stored!.body, stored!.to]);
 const context = () => (helper.getNode('sender') as unknown as { context(): any }).context();
 const payloads = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
 
@@ -54,7 +55,7 @@ describe('amqp-sender', () => {
         should(msg.sent).eql({ address: 'q', tag: msg.sent!.tag, state: 'accepted' });
         msg.sent!.tag.should.match(/^[0-9a-f]+$/);
       }
-      broker.messages('q').should.match([{ body: 'hello' }]);
+      bodies('q').should.eql(['hello']);
     });
 
     it('is neither done nor sent on before the peer has accepted the message', async () => {
@@ -161,7 +162,7 @@ describe('amqp-sender', () => {
       await start({ guarantee: 'pre-settled' });
       broker.answer('q', 'reject');
       should((await send({ payload: 1 })).sent).match({ state: 'settled' });
-      should(broker.links()).match([{ sndSettleMode: 1 }]);
+      broker.links()[0]!.sndSettleMode.should.equal(1);
     });
   });
 
@@ -232,8 +233,8 @@ describe('amqp-sender', () => {
           should(error).have.property('code', 'AMQP_NO_ADDRESS');
           should(sent).match({ state: 'failed', error: { code: 'AMQP_NO_ADDRESS' } });
         }
-        broker.messages('a').should.match([{ body: 1, to: 'a' }]);
-        broker.messages('b').should.match([{ body: 2, to: 'b' }]);
+        addressed('a').should.eql([[1, 'a']]);
+        addressed('b').should.eql([[2, 'b']]);
       });
 
       it(`that is no good fails its own msg only, ${anonymousRelay ? 'with' : 'without'} a relay`, async () => {
@@ -254,7 +255,7 @@ describe('amqp-sender', () => {
     it('that the node has wins over those of the msg, and leaves the to of the message alone', async () => {
       await start();
       await send({ payload: 1, topic: 'a', amqp: { to: 'b' } });
-      broker.messages('q').should.match([{ body: 1, to: 'b' }]);
+      addressed('q').should.eql([[1, 'b']]);
     });
 
     it('can be made by the peer', async () => {

@@ -419,7 +419,7 @@ describe('receiver', () => {
         broker.put('q', bytes);
         broker.put('q', { body: 'good' });
         await inbox.count(1);
-        inbox.undecodable.should.match([{ code: 'AMQP_DECODE' }]);
+        inbox.undecodable.map(({ code }) => code).should.eql(['AMQP_DECODE']);
         (await dispositions(2)).should.match([
           { state: 'rejected', error: { condition: 'amqp:decode-error' } },
           { state: 'accepted' },
@@ -480,7 +480,10 @@ describe('receiver', () => {
       await inbox.receiver.subscribe('r');
       connection.open();
       await inbox.state('connected');
-      broker.links().should.match([{ address: 'r' }]);
+      broker
+        .links()
+        .map(({ address }) => address)
+        .should.eql(['r']);
       should((await dispositions(1))[0]).match({ address: 'q', state: 'released' });
       broker.put('r', { body: 'new' });
       (await inbox.count(2))[1]!.delivery.address!.should.equal('r');

@@ -501,7 +501,10 @@ describe('sender', () => {
         broker.options.anonymousRelay = anonymousRelay;
         await broker.resume();
         await send(2, { to: 'a' });
-        broker.links().should.match([{ address: anonymousRelay ? '' : 'a' }]);
+        broker
+          .links()
+          .map(({ address }) => address)
+          .should.eql([anonymousRelay ? '' : 'a']);
       }
       connections.should.equal(3);
       bodies('a').should.eql([1, 2, 2]);
