@@ -114,8 +114,10 @@ export default function init(RED: NodeAPI): void {
         case 'unsubscribe':
           return receiver.close();
         case 'subscribe':
-          await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined);
-          return endpoint.connection.open();
+          // Needed when the endpoint does not connect by itself.
+          if (await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined))
+            endpoint.connection.open();
+          return;
         default:
           throw new AmqpError(
             'AMQP_BAD_INPUT',
@@ -148,7 +150,7 @@ function outcomeOf(
     case 'release':
       return { settle };
     case 'modify':
-      return { settle, undeliverableHere, annotations };
+      return { settle, undeliverableHere: undeliverableHere === true, annotations };
     case 'reject': {
       if (!error) return { settle };
       const { condition = 'amqp:internal-error', description = error.message, info } = error;

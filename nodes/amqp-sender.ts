@@ -49,7 +49,7 @@ export function addressing(RED: NodeAPI, node: Node, config: AddressDef): Addres
   if (addressType === 'str') return { fixed: address, resolve: (_msg, _message, send) => send() };
 
   const evaluate = (msg: NodeMessageInFlow): Promise<string | undefined> =>
-    new Promise((resolve, reject) => {
+    new Promise<string | undefined>((resolve, reject) => {
       // Some types throw, some call back at once, JSONata and some context stores later.
       RED.util.evaluateNodeProperty(address, addressType, node, msg, (error, value: unknown) => {
         if (error) reject(error);
@@ -71,7 +71,8 @@ export function addressing(RED: NodeAPI, node: Node, config: AddressDef): Addres
           fields.to = value;
           send(value);
         })
-        .catch(fail);
+        // JSONata throws objects that are no errors.
+        .catch((error: Error) => fail(error instanceof Error ? error : addressError((error as Error).message)));
     },
   };
 }
@@ -140,4 +141,8 @@ export default function init(RED: NodeAPI): void {
   }
 
   RED.nodes.registerType('amqp-sender', SenderNode);
+}
+
+function addressError(text: string): AmqpError {
+  return new AmqpError('AMQP_NO_ADDRESS', `the address cannot be found out: ${text}`);
 }

@@ -517,6 +517,21 @@ describe('amqp-receiver', () => {
         .should.eql(['other']);
     });
 
+    it('is gone with its node, also when that was just subscribing', async () => {
+      broker = await Broker.start();
+      const receiver = node('amqp-receiver');
+      const rest = [endpointNode(broker.port), probe];
+      await load(flow(receiver, ...rest));
+      await Promise.all([status('receiver', 'connected'), status('probe', 'connected')]);
+      inject('receiver', { action: 'subscribe', topic: 'other' });
+      await helper.setFlows(flow(...rest), 'nodes');
+      await roundTrip();
+      broker
+        .links()
+        .map(({ address }) => address)
+        .should.eql(['probe']);
+    });
+
     it('subscribes where the node has no address, which waits for that, but not to nothing', async () => {
       await start({ address: '' }, {}, probe);
       should(await status('receiver', 'detached')).match({ fill: 'grey' });

@@ -216,11 +216,17 @@ describe('amqp-sender', () => {
       }
     });
 
-    it('that cannot be evaluated fails its own msg only', async () => {
+    it('that cannot be evaluated fails its own msg only, and says why', async () => {
       await start({ addressType: 'jsonata', address: '$exists(to) ? to : $error("no to")' });
-      should(await fail({ payload: 1 })).match({ payload: 1, error: { source: { id: 'sender' } } });
+      should(await fail({ payload: 1 })).match({ payload: 1, error: { message: /no to/, source: { id: 'sender' } } });
       await send({ payload: 2, to: 'q' });
       bodies('q').should.eql([2]);
+    });
+
+    it('that is no JSONata expression fails each msg, and says why', async () => {
+      await start({ addressType: 'jsonata', address: '((' });
+      for (const payload of [1, 2])
+        should((await fail({ payload })).error!.message).match(/expected|syntax|unexpected/i);
     });
 
     for (const anonymousRelay of [true, false]) {

@@ -103,6 +103,8 @@ async function roundTrip(): Promise<void> {
 
 const settle = (index: number, outcome: Outcome) => inbox.receiver.settle(inbox.got[index]!.id, outcome);
 
+const cyclic: Record<string, unknown> = {};
+cyclic['x-self'] = cyclic;
 const STATES = { accept: 'accepted', reject: 'rejected', release: 'released', modify: 'modified' };
 
 describe('receiver', () => {
@@ -203,6 +205,25 @@ describe('receiver', () => {
       (await dispositions(2)).map(({ state }) => state).should.eql(['accepted', 'accepted']);
     });
 
+    for (const [what, outcome] of [
+      ['a condition that is no string', { settle: 'reject', error: { condition: 5 } }],
+      ['a condition that is no symbol', { settle: 'reject', error: { condition: 'größe' } }],
+      ['a description that is no string', { settle: 'reject', error: { condition: 'app:bad', description: {} } }],
+      ['info that is no map', { settle: 'reject', error: { condition: 'app:bad', info: 'x' } }],
+      ['annotations that are no map', { settle: 'modify', annotations: 'x' }],
+      ['annotations with a function', { settle: 'modify', annotations: { 'x-f': () => {} } }],
+      ['cyclic annotations', { settle: 'modify', annotations: cyclic }],
+    ] as [string, unknown][]) {
+      it(`nothing by ${what}: that is one clear error, and the message can still be settled`, async () => {
+        await open({ settle: 'flow' });
+        putAll('q', 1);
+        await inbox.count(1);
+        should(() => settle(0, outcome as Outcome)).throw({ code: 'AMQP_BAD_INPUT' });
+        settle(0, { settle: 'accept' });
+        (await dispositions(1)).map(({ state }) => state).should.eql(['accepted']);
+      });
+    }
+
     it('no token that it has not given', async () => {
       await open({ settle: 'flow' });
       const other = new Inbox('other', { address: 'other', settle: 'flow' });
@@ -277,6 +298,20 @@ describe('receiver', () => {
       await inbox.count(3);
       await inbox.count(4);
       inbox.undecodable.should.have.length(1);
+    });
+
+    it('is enough for another receiver while 2,100 messages are held (R9)', async () => {
+      await open({ settle: 'flow', creditWindow: 2200 });
+      putAll('q', 2100);
+      await inbox.count(2100);
+      const other = new Inbox('other', { address: 'other' });
+      putAll('other', 2100);
+      await other.count(2100);
+      inbox.receiver.unsettled.should.equal(2100);
+      inbox.got.forEach((_, i) => settle(i, { settle: 'accept' }));
+      await dispositions(4200);
+      broker.depth('q').should.equal(0);
+      await other.receiver.close();
     });
 
     it('is not used up by one message that is held while 5,000 later ones are settled (R9)', async () => {
@@ -487,6 +522,34 @@ describe('receiver', () => {
       should((await dispositions(1))[0]).match({ address: 'q', state: 'released' });
       broker.put('r', { body: 'new' });
       (await inbox.count(2))[1]!.delivery.address!.should.equal('r');
+    });
+
+    it('from the address that was named last, also when it is told of several at once', async () => {
+      await open();
+      const neighbour = new Inbox('neighbour', { address: 'n' });
+      await neighbour.state('connected');
+      await Promise.all(['a', 'b', 'c'].map((address) => inbox.receiver.subscribe(address)));
+      await inbox.state('connected');
+      await roundTrip();
+      const links = broker.links().filter(({ name }) => name === 'receiver');
+      links.map(({ address }) => address).should.eql(['c']);
+      inbox.receiver.address!.should.equal('c');
+      await neighbour.receiver.close();
+    });
+
+    it('nothing once it is closed, also when it was just subscribing to another address', async () => {
+      await open();
+      const neighbour = new Inbox('neighbour', { address: 'n' });
+      await neighbour.state('connected');
+      const subscribed = inbox.receiver.subscribe('r').catch(() => {});
+      await inbox.receiver.close();
+      await subscribed;
+      await roundTrip();
+      broker
+        .links()
+        .map(({ name }) => name)
+        .should.eql(['neighbour']);
+      await neighbour.receiver.close();
     });
 
     it('on where it already reads, without an interruption', async () => {

@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import rhea, { type Delivery, type EventContext, type Receiver } from 'rhea';
 import should from 'should';
@@ -178,7 +178,11 @@ describe('sender', () => {
     let link: Promise<Receiver>;
 
     /** A peer that does with each delivery just what it is told to. */
-    async function openToPeer(answer: (delivery: Delivery) => void, options: Partial<SenderOptions> = {}) {
+    async function openToPeer(
+      answer: (delivery: Delivery) => void,
+      options: Partial<SenderOptions> = {},
+      peerOptions: object = {},
+    ) {
       const container = rhea.create_container();
       container.sasl_server_mechanisms.enable_anonymous();
       for (const event of ['disconnected', 'connection_close', 'session_close', 'receiver_close', 'error'])
@@ -186,7 +190,9 @@ describe('sender', () => {
       container.on('receiver_open', ({ receiver }: EventContext) => receiver!.set_target({ address: 'q' }));
       container.on('message', ({ delivery }: EventContext) => answer(delivery!));
       link = once(container, 'receiver_open').then(([{ receiver }]) => receiver as Receiver);
-      const server = container.listen({ port: 0, autoaccept: false } as Parameters<typeof container.listen>[0]);
+      const server = container.listen({ port: 0, autoaccept: false, ...peerOptions } as Parameters<
+        typeof container.listen
+      >[0]);
       await once(server, 'listening');
       stop = () => server.close();
       openTo((server.address() as AddressInfo).port, { address: 'q', ...options });
@@ -205,6 +211,26 @@ describe('sender', () => {
     it('fails a message that the peer settles without an outcome', async () => {
       await openToPeer((delivery) => delivery.update(true));
       (await failure(send(1))).should.match({ code: 'AMQP_IN_DOUBT', sent: { state: 'failed' } });
+    });
+
+    it('counts no pre-settled message as sent that the window of the peer keeps from being written', async () => {
+      const written: Delivery[] = [];
+      const peer = new EventEmitter();
+      const arrived = (delivery: Delivery) => {
+        written.push(delivery);
+        peer.emit('message');
+      };
+      // Not settled by the peer, so its window of two stays used up.
+      await openToPeer(arrived, { guarantee: 'pre-settled' }, { session_buffer_size: 2 });
+      const sending = [1, 2, 3, 4, 5].map((body) => send(body).catch((error: Failed) => error.sent));
+      while (written.length < 2) await once(peer, 'message');
+      await Promise.all(sending.slice(0, 2));
+      sender.size.should.equal(3);
+      await sender.close(1);
+      (await Promise.all(sending))
+        .map(({ state }) => state)
+        .should.eql(['settled', 'settled', 'failed', 'failed', 'failed']);
+      written.should.have.length(2);
     });
 
     it('does not retry what the peer calls undeliverable here', async () => {
@@ -556,6 +582,17 @@ describe('sender', () => {
       await closed;
       bodies('q').should.eql([1, 2]);
       broker.connections().should.equal(0);
+    });
+
+    it('is over with the last message, also when that was too large', async () => {
+      await open({}, { maxMessageSize: 1000 });
+      await stateOf('connected');
+      sender.hold();
+      const waiting = failure(send('x'.repeat(1000)));
+      const closed = sender.close(60_000);
+      sender.resume();
+      (await waiting).code.should.equal('AMQP_TOO_LARGE');
+      await closed;
     });
 
     it('fails what is left after that: waiting, without an outcome, or to be retried', async () => {

@@ -5,7 +5,7 @@ import { AmqpError, type PeerError } from './errors';
 import { Expiring } from './expiring';
 import { Link } from './link';
 import { decode, type Incoming, messagesIn } from './message';
-import type { Style } from './notation';
+import { isPlainObject, type Style } from './notation';
 import { forget } from './session';
 
 /**
@@ -90,6 +90,8 @@ export class Receiver extends Link<RheaReceiver> {
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
   #granted = 0;
   #isPaused = false;
+  /** Counts calls of `subscribe` and `close`: the last one counts. */
+  #turn = 0;
   #lastState: unknown;
   #address: string | undefined;
 
@@ -111,20 +113,26 @@ export class Receiver extends Link<RheaReceiver> {
     return this.#held.size;
   }
 
-  /** Attaches to another address. */
-  async subscribe(address?: string): Promise<void> {
+  /** Attaches, to another address when one is given. False when another `subscribe`, or a `close`, has come in between. */
+  async subscribe(address?: string): Promise<boolean> {
+    const turn = ++this.#turn;
     if (address !== undefined && address !== this.#address) {
-      await this.close();
+      await this.#detach();
+      if (turn !== this.#turn) return false;
       this.#address = address;
     }
     if (!this.#address && !this.#options.dynamic) {
       throw new AmqpError('AMQP_NO_ADDRESS', 'there is no address to subscribe to: set it in the node or in msg.topic');
     }
     this.open();
+    return true;
   }
 
-  /** Settles a message that was received. Throws when the token is unknown, was used, or is from before a reconnect. */
+  /** Settles a message that was received. Throws when the outcome is not valid, and leaves it held then, or when the token
+   * is unknown, was used, or is from before a reconnect.
+   */
   settle(id: string, outcome: Outcome): void {
+    check(outcome);
     const held = this.#held.take(id);
     if (!held) throw this.notHeld(id);
     this.#settlePart(held, outcome);
@@ -215,6 +223,11 @@ export class Receiver extends Link<RheaReceiver> {
 
   /** Releases what the flow has not settled yet, and detaches. */
   override async close(): Promise<void> {
+    this.#turn++;
+    await this.#detach();
+  }
+
+  async #detach(): Promise<void> {
     for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
     await super.close();
   }
@@ -317,6 +330,34 @@ function markersOf({ fields }: Incoming): { redelivered: boolean; to?: string } 
   const { delivery_count: count, first_acquirer: isFirst, to } = fields;
   const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
   return typeof to === 'string' ? { redelivered, to } : { redelivered };
+}
+
+/** Refuses what rhea would garble, or throw over once the message is out of reach (R24). */
+function check(outcome: Outcome): void {
+  if (outcome.settle === 'modify') checkMap(outcome.annotations, 'msg.annotations');
+  if (outcome.settle !== 'reject' || !outcome.error) return;
+  const { condition, description, info } = outcome.error as { condition: unknown; description: unknown; info: unknown };
+  if (typeof condition !== 'string' || !SYMBOL.test(condition)) throw badInput('msg.error.condition is not ASCII text');
+  if (description !== undefined && typeof description !== 'string')
+    throw badInput('msg.error.description is not a string');
+  checkMap(info, 'msg.error.info');
+}
+
+const SYMBOL = /^[\x20-\x7e]+$/;
+
+/** A map that goes into an outcome as it is: text keys, simple values. */
+function checkMap(map: unknown, path: string): void {
+  if (map === undefined || map === null) return;
+  if (!isPlainObject(map)) throw badInput(`${path} is not an object`);
+  for (const [key, value] of Object.entries(map)) {
+    const isSimple = value === null || ['string', 'number', 'boolean'].includes(typeof value);
+    if (!SYMBOL.test(key) || !isSimple)
+      throw badInput(`${path}["${key}"] is not a string, number or boolean under an ASCII name`);
+  }
+}
+
+function badInput(text: string): AmqpError {
+  return new AmqpError('AMQP_BAD_INPUT', text);
 }
 
 function stateOf(outcome: Outcome): unknown {

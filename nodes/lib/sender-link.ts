@@ -37,6 +37,9 @@ export interface Entry {
   done: (error: AmqpError | undefined, sent: Sent) => void;
 }
 
+/** Milliseconds after which to look again whether the session's window has let a message through. */
+const WINDOW_PAUSE = 20;
+
 /** How it went with one message. */
 export interface Outcome {
   sent: Sent;
@@ -143,11 +146,12 @@ export class SenderLink<E extends Entry> extends Link<RheaSender> {
     this.#user.lost(inDoubt, error);
   }
 
-  /** What was pre-settled has been written in rhea's turn since. */
+  /** Tells of what was pre-settled and has been written since: rhea marks it, unless the session's window is used up. */
   #flush(): void {
-    const written = this.#written;
-    this.#written = [];
-    for (const delivery of written) this.#settle(delivery, 'settled', {});
+    const [...given] = this.#written;
+    this.#written = given.filter((delivery) => !delivery.remote_settled);
+    if (this.#written.length > 0) setTimeout(() => this.#flush(), WINDOW_PAUSE);
+    for (const delivery of given) if (delivery.remote_settled) this.#settle(delivery, 'settled', {});
   }
 
   #outcome({ delivery }: EventContext, state: Sent['state']): void {

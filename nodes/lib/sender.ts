@@ -273,6 +273,17 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
     // What is told from in here may send again.
     if (this.#isPumping || this.#isHeld || this.#connectionState.name !== 'connected') return;
     this.#isPumping = true;
+    try {
+      this.#handOver();
+    } finally {
+      this.#isPumping = false;
+    }
+    // A message may have failed at once.
+    if (this.#isClosing && this.size === 0) this.#drained?.();
+    this.#tell();
+  }
+
+  #handOver(): void {
     if (this.#isOneLink) {
       const link = this.#link('');
       while (this.#waiting.length > 0 && link.isReady) link.send(this.#waiting.shift()!);
@@ -285,8 +296,6 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
       this.#waiting = this.#blocked;
       this.#blocked = [];
     }
-    this.#isPumping = false;
-    this.#tell();
   }
 
   #settled(pending: Pending, { sent, peer, mayRetry }: Outcome): void {

@@ -102,6 +102,8 @@ export function ownSession(connection: RheaConnection): Session {
     // R6: some peers send more than their credit; rhea complains of that on the console.
     if (receiver.credit === 0) receiver.credit = 1;
     onTransfer(frame);
+    // R9: rhea opens the session's window again only in its own turn, which a transfer alone does not bring about.
+    (connection as unknown as { _register(): void })._register();
   };
 
   const onDisposition = internals.on_disposition.bind(session);
