@@ -128,8 +128,9 @@ export class Receiver extends Link<RheaReceiver> {
     return true;
   }
 
-  /** Settles a message that was received. Throws when the outcome is not valid, and leaves it held then, or when the token
-   * is unknown, was used, or is from before a reconnect.
+  /**
+   * Settles a message that was received. Throws when the outcome is not valid (the message is still held then), and when
+   * the token is unknown, was used, or is from before a reconnect.
    */
   settle(id: string, outcome: Outcome): void {
     check(outcome);
