@@ -30,16 +30,25 @@ interface Credentials {
 interface Link extends EventEmitter<{ state: [State] }> {
   readonly state: State;
   open(): void;
+  /** Bounded by `timeout` milliseconds and the little that detaching takes. */
+  close(timeout: number): Promise<void>;
+}
+
+/** A link whose messages come back from the flow, to be settled. */
+export interface Holder extends Link {
+  holds(id: string): boolean;
+  /** Takes nothing more, and waits for what is held, at most `timeout` milliseconds. */
+  leave(timeout: number): Promise<void>;
 }
 
 export interface EndpointNode extends Node<Credentials> {
   connection: Connection;
   /** The nodes on this endpoint. Node-RED hands status and errors of a config node to the flows of these. */
   users: Record<string, Node>;
-  /** Opens the link, and shows its state as the status of the node for as long as it is there. */
-  register(node: Node, link: Link): void;
-  /** To be called when a node closes, with the closing of its link. */
-  deregister(node: Node, closing: Promise<void>): Promise<void>;
+  /** Opens the link, shows its state as the status of the node, and closes it with the node. */
+  register(node: Node, link: Link | Holder): void;
+  /** The link that holds a message: the node's own, or that of the node as it was before it was redeployed. */
+  holderOf<L extends Holder>(node: Node, link: L, id: string): L;
 }
 
 interface TlsNode extends Node {
@@ -48,10 +57,8 @@ interface TlsNode extends Node {
 }
 
 const STATUS = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.status.';
-/** Node-RED waits 15 s for a node to close. */
-const CLOSE_TIMEOUT = 12_000;
-/** What a node gives its messages on their way when it is closed. */
-export const FLUSH_TIMEOUT = 5000;
+/** What detaching and closing take at most, in milliseconds. */
+const DETACH_TIME = 7000;
 
 /** The endpoint that a node names. Without one the node says so, in its status and to each msg. */
 export function endpointOf(RED: NodeAPI, node: Node, id: string): EndpointNode | undefined {
@@ -86,8 +93,11 @@ export default function init(RED: NodeAPI): void {
         fault = new AmqpError('AMQP_CONFIG', 'the TLS configuration is not valid');
     }
 
-    const settings = RED.settings as { amqpEndpointReconnectTime?: number; amqpEndpointLoginRetryTime?: number };
-    const { amqpEndpointReconnectTime: initial = 500, amqpEndpointLoginRetryTime: loginRetry = 30_000 } = settings;
+    const {
+      amqpEndpointReconnectTime: initial = 500,
+      amqpEndpointLoginRetryTime: loginRetry = 30_000,
+      amqpEndpointCloseTime: closeTime = 5000,
+    } = RED.settings as { [K in `amqpEndpoint${'Reconnect' | 'LoginRetry' | 'Close'}Time`]?: number };
     const connection = new Connection({
       host,
       port,
@@ -106,9 +116,10 @@ export default function init(RED: NodeAPI): void {
     this.users = {};
 
     const show = (node: Node, state: State): void => {
-      const { fill, shape, key, args, text } = statusOf(state);
+      const { fill, shape, key, args, waiting, text } = statusOf(state);
       // A key without arguments is translated by the editor, into the language of who looks at it.
-      node.status({ fill, shape, text: text ?? (args ? RED._(STATUS + key, args) : STATUS + key) });
+      const words = text ?? (args ? RED._(STATUS + key, args) : STATUS + key);
+      node.status({ fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words });
     };
     const peer = `${tls ? 'amqps' : 'amqp'}://${host}:${port}`;
     connection.on('state', (state) => {
@@ -118,34 +129,71 @@ export default function init(RED: NodeAPI): void {
     });
     connection.on('fault', (error) => this.error(error));
 
+    let isClosing = false;
     const closings = new Set<Promise<void>>();
+    const keep = (closing: Promise<void>): void => {
+      const closed = closing.finally(() => closings.delete(closed));
+      closings.add(closed);
+    };
+    /** Links of nodes that were redeployed, by the node's id, while the flow has messages of them. */
+    const leaving = new Map<string, { link: Holder; left: Promise<void> }>();
+
+    /** Node-RED routes what comes back to the next instance of the node, so that is not to wait for this one. */
+    const leave = (node: Node, link: Holder): void => {
+      const left = link.leave(closeTime).then(() => link.close(closeTime));
+      const entry = { link, left };
+      leaving.set(node.id, entry);
+      keep(left.finally(() => leaving.get(node.id) === entry && leaving.delete(node.id)));
+    };
+
     this.register = (node, link) => {
       this.users[node.id] = node;
       let logged: State = link.state;
-      link.on('state', (state) => {
+      const tell = (state: State): void => {
         show(node, state);
         // Of the connection the endpoint tells, once for all its nodes.
         if (state.name === 'refused' && !isSame(state, logged)) {
           node.warn(RED._('amqp-endpoint.log.refused', { peer, reason: state.error.message }));
         }
-        if (state.name === 'refused' || state.name === 'connected') logged = state;
-      });
-      link.open();
-      if (config.autoconnect !== false) connection.open();
+        if (state.name === 'fault' && !isSame(state, logged)) node.error(state.error);
+        if (['fault', 'refused', 'connected'].includes(state.name)) logged = state;
+      };
+      link.on('state', tell);
+      let isOpen = true;
+      const open = (): void => {
+        if (!isOpen) return;
+        link.open();
+        if (config.autoconnect !== false) connection.open();
+      };
+      // Two links of one name would be one and the same to the peer.
+      const predecessor = leaving.get(node.id);
+      if (predecessor) void predecessor.left.finally(open);
+      else open();
       show(node, link.state);
-    };
-    this.deregister = (node, closing) => {
-      const closed = closing.finally(() => {
-        delete this.users[node.id];
-        closings.delete(closed);
+
+      node.on('close', (isRemoved: boolean, done: () => void) => {
+        isOpen = false;
+        link.off('state', tell);
+        if (this.users[node.id] === node) delete this.users[node.id];
+        // All nodes of a flow are closed at the same time, config nodes last.
+        const closing = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+          if ('leave' in link && !isRemoved && !isClosing) return leave(node, link);
+          return link.close(closeTime);
+        });
+        keep(closing);
+        void closing.finally(done);
       });
-      closings.add(closed);
-      return closed;
+    };
+    this.holderOf = <L extends Holder>(node: Node, link: L, id: string) => {
+      const former = leaving.get(node.id)?.link;
+      return former?.holds(id) ? (former as L) : link;
     };
 
     this.on('close', (done: () => void) => {
-      // All nodes of a flow are closed at the same time, and those on this endpoint may still have messages to send.
-      const timer = setTimeout(() => void connection.close(), CLOSE_TIMEOUT);
+      isClosing = true;
+      // Node-RED routes nothing back any more.
+      for (const { link } of leaving.values()) void link.close(closeTime);
+      const timer = setTimeout(() => void connection.close(), closeTime + DETACH_TIME);
       const users = new Promise<void>((resolve) => setImmediate(resolve)).then(() => Promise.allSettled(closings));
       void users
         .then(() => connection.close())
@@ -161,6 +209,7 @@ export default function init(RED: NodeAPI): void {
     settings: {
       amqpEndpointReconnectTime: { value: 500 },
       amqpEndpointLoginRetryTime: { value: 30_000 },
+      amqpEndpointCloseTime: { value: 5000 },
     },
   });
 }

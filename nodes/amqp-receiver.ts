@@ -93,7 +93,9 @@ export default function init(RED: NodeAPI): void {
     const take = async (msg: Input): Promise<void> => {
       const { delivery, credit, action } = msg;
       if (typeof delivery?.id === 'string') {
-        receiver.settle(delivery.id, outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg));
+        const { id } = delivery;
+        const outcome = outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg);
+        endpoint.holderOf(this, receiver, id).settle(id, outcome);
       }
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
@@ -127,9 +129,6 @@ export default function init(RED: NodeAPI): void {
     };
 
     endpoint.register(this, receiver);
-    this.on('close', (done: () => void) => {
-      void endpoint.deregister(this, receiver.close()).finally(done);
-    });
   }
 
   RED.nodes.registerType('amqp-receiver', ReceiverNode);

@@ -1,7 +1,7 @@
 import type { Node, NodeAPI } from 'node-red';
-import { endpointOf, FLUSH_TIMEOUT } from './amqp-endpoint';
+import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
-import { type AddressDef, addressing, withSent } from './amqp-sender';
+import { type AddressDef, addressing, bytesOf, withSent } from './amqp-sender';
 import { type BodyOption, type Format, outgoing, type OutputOption, stylesOf } from './lib/message';
 import { Requester } from './lib/requester';
 
@@ -35,6 +35,7 @@ export default function init(RED: NodeAPI): void {
       timeout: 1000 * Number(config.timeout ?? 30),
       reconnect: config.reconnect ?? 'resend',
       buffer: Number(config.buffer || 10_000),
+      bufferBytes: bytesOf(),
       styles: stylesOf(format, output),
     });
 
@@ -68,9 +69,6 @@ export default function init(RED: NodeAPI): void {
     });
 
     endpoint.register(this, requester);
-    this.on('close', (done: () => void) => {
-      void endpoint.deregister(this, requester.close(FLUSH_TIMEOUT)).finally(done);
-    });
   }
 
   RED.nodes.registerType('amqp-requester', RequesterNode);

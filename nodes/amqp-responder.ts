@@ -1,7 +1,8 @@
 import type { Node, NodeAPI, NodeDef } from 'node-red';
-import { endpointOf, FLUSH_TIMEOUT } from './amqp-endpoint';
+import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
 import { withSent } from './amqp-sender';
+import { AmqpError } from './lib/errors';
 import { type BodyOption, type Format, outgoing, type OutputOption, stylesOf } from './lib/message';
 import { Responder } from './lib/responder';
 
@@ -47,7 +48,9 @@ export default function init(RED: NodeAPI): void {
     this.on('input', (msg, _send, done) => {
       try {
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
-        responder.respond(typeof id === 'string' ? id : undefined, outgoing(msg, { format, body }), (error, sent) => {
+        if (typeof id !== 'string')
+          throw new AmqpError('AMQP_NO_REQUEST', 'msg.delivery.id is missing: reply with the msg that came in');
+        endpoint.holderOf(this, responder, id).respond(id, outgoing(msg, { format, body }), (error, sent) => {
           withSent(msg, sent, 'body');
           done(error);
         });
@@ -57,9 +60,6 @@ export default function init(RED: NodeAPI): void {
     });
 
     endpoint.register(this, responder);
-    this.on('close', (done: () => void) => {
-      void endpoint.deregister(this, responder.close(FLUSH_TIMEOUT)).finally(done);
-    });
   }
 
   RED.nodes.registerType('amqp-responder', ResponderNode);

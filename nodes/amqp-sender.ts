@@ -1,8 +1,20 @@
-import type { Node, NodeAPI, NodeDef, NodeMessageInFlow } from 'node-red';
-import { endpointOf, FLUSH_TIMEOUT } from './amqp-endpoint';
+import { join } from 'node:path';
+import type { Node, NodeAPI, NodeDef, NodeMessage, NodeMessageInFlow } from 'node-red';
+import { endpointOf } from './amqp-endpoint';
+import { received } from './amqp-receiver';
 import { AmqpError } from './lib/errors';
-import { type BodyOption, encode, type Format, type Outgoing, outgoing, withMessageId } from './lib/message';
-import { type Guarantee, Sender, type Sent } from './lib/sender';
+import {
+  type BodyOption,
+  decode,
+  encode,
+  type Format,
+  type Outgoing,
+  outgoing,
+  stylesOf,
+  withMessageId,
+} from './lib/message';
+import { type Entry, type Guarantee, Sender, type Sent } from './lib/sender';
+import { type Durability, Store, type Stored } from './lib/store';
 
 export interface AddressDef extends NodeDef {
   address?: string;
@@ -18,12 +30,22 @@ interface SenderDef extends AddressDef {
   body?: BodyOption;
   guarantee?: Guarantee;
   buffer?: number | string;
+  bufferbytes?: number | string;
   full?: 'refuse' | 'drop';
+  store?: 'none' | Durability;
+  timeout?: number | string;
   retries?: number | string;
   outcomes?: 'accepted' | 'all';
   sndsettlemode?: number | string;
   durable?: number | string;
   expirypolicy?: string;
+}
+
+/** Who is told of a msg, and how. */
+interface Teller {
+  msg: NodeMessage;
+  send: (msg: NodeMessage) => void;
+  done: (error?: Error) => void;
 }
 
 /** Where messages go: always to one address, or to the one that each gives. */
@@ -86,6 +108,11 @@ export function withSent<T extends object>(msg: T, sent: Sent, format: Format): 
   return Object.assign(msg, { sent, deliveryStatus: state, delivery: { ...(id && { id }), state, tag, address } });
 }
 
+/** What a buffer may hold, given in MB. */
+export function bytesOf(megabytes: number | string = ''): number {
+  return 1024 * 1024 * Number(megabytes || 64);
+}
+
 export default function init(RED: NodeAPI): void {
   function SenderNode(this: Node, config: SenderDef): void {
     RED.nodes.createNode(this, config);
@@ -100,6 +127,11 @@ export default function init(RED: NodeAPI): void {
     } = config;
     const guarantee = config.guarantee ?? (Number(config.sndsettlemode) === 1 ? 'pre-settled' : 'at-least-once');
     const address = addressing(RED, this, config);
+    const { store = 'none' } = config;
+    const durability = store !== 'none' && guarantee === 'at-least-once' ? store : undefined;
+    // A message that may be sent only once cannot be sent again from the disk.
+    if (store !== 'none' && !durability) this.warn(RED._('amqp-sender.log.no-store'));
+    const directory = join(RED.settings.userDir ?? '.', 'amqp-buffer', `sender-${encodeURIComponent(this.id)}`);
     const sender = new Sender(endpoint.connection, {
       name: this.id,
       address: address.fixed,
@@ -110,34 +142,57 @@ export default function init(RED: NodeAPI): void {
       },
       guarantee,
       buffer: Number(config.buffer || 10_000),
+      bufferBytes: bytesOf(config.bufferbytes),
       full: config.full ?? 'refuse',
       retries: Number(config.retries ?? 3),
+      timeout: 1000 * Number(config.timeout ?? 0),
+      store: durability && { open: () => Store.open(directory, durability), restored: (stored) => restored(stored) },
     });
+
+    const entryOf = (bytes: Buffer, to: string | undefined, { msg, send, done }: Teller): Entry => {
+      let tell = done;
+      return {
+        bytes,
+        address: to,
+        stored: () => {
+          done();
+          // Node-RED takes one end of a msg only; what fails later is an error of the node.
+          tell = (error) => error && this.error(error, msg);
+        },
+        done: (error, sent) => {
+          withSent(msg, sent, format);
+          if (!error || outcomes === 'all') send(msg);
+          tell(error);
+        },
+      };
+    };
+
+    const restored = ({ bytes, address: to }: Stored): Entry => {
+      const output = 'auto';
+      const delivery = { tag: '', address: to, redelivered: false };
+      const { msg } = received(decode(bytes, stylesOf(format, output)), delivery, { format, output });
+      const { delivery: _, ...rest } = msg;
+      const entry = entryOf(bytes, to, { msg: rest, send: (sent) => this.send(sent), done: () => {} });
+      entry.stored?.();
+      return entry;
+    };
 
     this.on('input', (msg, send, done) => {
       try {
         const message = outgoing(msg, { format, body });
         if (guarantee !== 'pre-settled') withMessageId(message);
-        const dispatch = (to?: string): void =>
-          sender.send({
-            bytes: encode(message),
-            address: to,
-            done: (error, sent) => {
-              withSent(msg, sent, format);
-              if (!error || outcomes === 'all') send(msg);
-              done(error);
-            },
-          });
+        const dispatch = (to?: string): void => sender.send(entryOf(encode(message), to, { msg, send, done }));
         address.resolve(msg, message, dispatch, done);
       } catch (error) {
         done(error as Error);
       }
     });
 
-    endpoint.register(this, sender);
-    this.on('close', (done: () => void) => {
-      void endpoint.deregister(this, sender.close(FLUSH_TIMEOUT)).finally(done);
+    this.on('close', (isRemoved: boolean, done: () => void) => {
+      if (isRemoved && durability && sender.size > 0) this.warn(RED._('amqp-sender.log.left', { directory }));
+      done();
     });
+    endpoint.register(this, sender);
   }
 
   RED.nodes.registerType('amqp-sender', SenderNode);

@@ -359,7 +359,7 @@ describe('amqp-receiver', () => {
       (await dispositions(1)).should.match([{ state: 'accepted' }]);
     });
 
-    it('unless the node was deployed anew since: what it held was released, and comes again', async () => {
+    it('also by the next instance of the node, when that was deployed anew since', async () => {
       broker = await Broker.start();
       const flowOf = (name: string) =>
         flow(endpointNode(broker.port), node('amqp-receiver', { name, settle: 'flow' }), probe);
@@ -367,10 +367,25 @@ describe('amqp-receiver', () => {
       const held = await receive({ body: 1 });
       const again = message('out');
       await helper.setFlows(flowOf('after'), 'nodes');
-      (await dispositions(1)).should.match([{ state: 'released' }]);
-      should(await again).match({ payload: 1, delivery: { redelivered: false } });
-      should(await refusal(held)).have.property('code', 'AMQP_DELIVERY_UNKNOWN');
+      broker.put('q', { body: 2 });
+      await tell(held);
+      (await dispositions(1)).should.match([{ state: 'accepted' }]);
+      should(await again).match({ payload: 2, delivery: { redelivered: false } });
       await tell(await again);
+    });
+
+    it('unless all was deployed anew since: what it held was released, and comes again', async () => {
+      broker = await Broker.start();
+      const flowOf = (name: string) =>
+        flow(endpointNode(broker.port, { name }), node('amqp-receiver', { settle: 'flow' }), probe);
+      await load(flowOf('before'));
+      const held = await receive({ body: 1 });
+      await helper.setFlows(flowOf('after'), 'full');
+      const next = message('out');
+      (await dispositions(1)).should.match([{ state: 'released' }]);
+      should(await next).match({ payload: 1, delivery: { redelivered: false } });
+      should(await refusal(held)).have.property('code', 'AMQP_DELIVERY_LOST');
+      await tell(await next);
     });
   });
 

@@ -41,6 +41,7 @@ function open(options: Partial<RequesterOptions> = {}): Requester {
     timeout: LONG,
     reconnect: 'resend',
     buffer: 10_000,
+    bufferBytes: Infinity,
     styles: stylesOf('body', 'auto'),
     ...options,
   });

@@ -35,8 +35,16 @@ function openTo(port: number, options: Partial<SenderOptions>): void {
 }
 
 function anotherSender(name: string, options: Partial<SenderOptions>): Sender {
-  const defaults = { guarantee: 'at-least-once', buffer: 10_000, full: 'refuse', retries: 3 } as const;
-  const another = new Sender(connection, { name, ...defaults, ...options });
+  const another = new Sender(connection, {
+    name,
+    guarantee: 'at-least-once',
+    buffer: 10_000,
+    bufferBytes: Infinity,
+    full: 'refuse',
+    retries: 3,
+    timeout: 0,
+    ...options,
+  });
   another.open();
   return another;
 }
@@ -271,7 +279,7 @@ describe('sender', () => {
       const sending = [1, 2, 3, 4, 5].map((body) => send(body));
       broker.giveCredit('q', 2);
       await Promise.all(sending.slice(0, 2));
-      sender.state.should.eql({ name: 'buffering', count: 3 });
+      sender.state.should.eql({ name: 'buffering', count: 3, percent: 0 });
       bodies('q').should.eql([1, 2]);
       broker.giveCredit('q');
       await Promise.all(sending);
@@ -567,7 +575,7 @@ describe('sender', () => {
     broker.giveCredit('q');
     await Promise.all(sending);
     await stateOf('connected');
-    told.should.eql([{ name: 'waiting' }, { name: 'buffering', count: 3 }, { name: 'connected' }]);
+    told.should.eql([{ name: 'waiting' }, { name: 'buffering', count: 3, percent: 0 }, { name: 'connected' }]);
   });
 
   describe('closing', () => {

@@ -17,7 +17,7 @@ const states: State[] = [
   { name: 'idle' },
   { name: 'detached' },
   { name: 'paused' },
-  { name: 'buffering', count: 7 },
+  { name: 'buffering', count: 7, percent: 1 },
   { name: 'waiting' },
   { name: 'connected' },
 ];
@@ -42,7 +42,7 @@ describe('status', () => {
   });
 
   it('counts what waits, and gives the reason of a failure', () => {
-    should(statusOf({ name: 'buffering', count: 7 }).args).deepEqual({ n: 7 });
+    should(statusOf({ name: 'buffering', count: 7, percent: 1 }).args).deepEqual({ n: 7, percent: 1 });
     should(statusOf({ name: 'refused', error: failure('amqp:not-found') }).args).deepEqual({
       reason: 'amqp:not-found',
     });
@@ -64,7 +64,9 @@ describe('status', () => {
   it('is the same as long as there is nothing new to tell', () => {
     should(isSame({ name: 'connected' }, { name: 'connected' })).equal(true);
     should(isSame({ name: 'connected' }, { name: 'connected', address: 'a' })).equal(false);
-    should(isSame({ name: 'buffering', count: 1 }, { name: 'buffering', count: 2 })).equal(false);
+    should(isSame({ name: 'buffering', count: 1, percent: 1 }, { name: 'buffering', count: 2, percent: 1 })).equal(
+      false,
+    );
     should(isSame({ name: 'refused', error: failure() }, { name: 'refused', error: failure() })).equal(true);
     should(isSame({ name: 'refused', error: failure() }, { name: 'disconnected', error: failure() })).equal(false);
     should(isSame({ name: 'refused', error: failure('a') }, { name: 'refused', error: failure('b') })).equal(false);

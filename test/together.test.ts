@@ -35,6 +35,7 @@ const requester = (name: string, options: object = {}) => {
     timeout: 500,
     reconnect: 'resend',
     buffer: 100,
+    bufferBytes: Infinity,
     styles,
     ...options,
   });
@@ -188,8 +189,10 @@ describe('a message that the peer falls over', () => {
       address: 'q',
       guarantee: 'at-least-once',
       buffer: 10,
+      bufferBytes: Infinity,
       full: 'refuse',
       retries: 3,
+      timeout: 0,
     });
     sender.open();
     connection.open();

@@ -3,6 +3,7 @@ import rhea, { type Connection as RheaConnection, type EventContext } from 'rhea
 import { type Backoff, pauseAfter } from './backoff';
 import { AmqpError, type PeerError } from './errors';
 import { type Login, mechanismsOf } from './sasl';
+import { Frames } from './frames';
 import { isSame, type State } from './status';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
 
@@ -104,14 +105,18 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
   async #run(): Promise<void> {
     const { backoff, loginBackoff, fault } = this.options;
     let failures = 0;
+    let wasRefused = false;
     while (this.#isWanted) {
       if (!('error' in this.state)) this.#change({ name: 'connecting' });
       // Who is told may close at once.
       if (!this.#isWanted) break;
       const { error, openFor } = fault ? { error: fault, openFor: 0 } : await this.#attempt();
       if (error.code === 'AMQP_SHUTDOWN') continue;
-      failures = openFor > STABLE_AFTER ? 0 : failures + 1;
       const isRefused = error.code === 'AMQP_AUTH';
+      // A series of refused logins says nothing of how long an outage lasts.
+      if (openFor > STABLE_AFTER || isRefused !== wasRefused) failures = 0;
+      failures++;
+      wasRefused = isRefused;
       this.#change(isRefused ? { name: 'auth', error } : { name: 'disconnected', error });
       if (this.#isWanted)
         await this.#pause(fault ? Infinity : pauseAfter(failures - 1, isRefused ? loginBackoff : backoff));
@@ -141,6 +146,17 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
     this.#overflow ??= new Connection({ ...this.options, containerId: `${containerId}+` });
     this.#overflow.add(user);
     this.#overflow.open();
+  }
+
+  /** Takes back what went to a further connection: this peer may have more sessions than the last one. */
+  #reclaim(): void {
+    const overflow = this.#overflow;
+    if (!overflow) return;
+    this.#overflow = undefined;
+    overflow.#reclaim();
+    for (const user of overflow.#users) this.#users.add(user);
+    overflow.#users.clear();
+    void overflow.close();
   }
 
   #pause(delay: number): Promise<void> {
@@ -203,6 +219,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
         setImmediate(() => {
           if (isOver || isClosing) return;
           openedAt = performance.now();
+          this.#reclaim();
           this.#change({ name: 'connected' }, connection);
         });
       });
@@ -235,7 +252,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
 
       timer = setTimeout(() => lost(`no answer within ${connectTimeout / 1000} s`), connectTimeout);
       try {
-        connection = container.connect({
+        connection = container.create_connection({
           reconnect: false,
           container_id: containerId,
           hostname: hostname || host,
@@ -252,14 +269,62 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
             connect: (_port: number, _host: string, _options: unknown, connected: () => void) =>
               openSocket(this.options, connected),
           }),
-        } as unknown as Parameters<typeof container.connect>[0]);
+        } as unknown as Parameters<typeof container.create_connection>[0]);
         connection.setMaxListeners(0);
+        guard(connection, (error) => lost(`the peer does not speak AMQP 1.0: ${textOf(error)}`, null, error));
+        connection.connect();
       } catch (error) {
         // A port or TLS option that Node refuses is thrown by the dial itself.
         lost(textOf(error), null, error);
       }
     });
   }
+}
+
+/** The longest that a timer of Node runs. */
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
+interface Open {
+  performative: { idle_time_out?: number | null };
+}
+
+interface Begin {
+  performative: { remote_channel?: number | null };
+}
+
+/** Keeps from rhea what would make it hang, grow without bound, or throw where nobody catches. */
+function guard(connection: RheaConnection, refuse: (error: unknown) => void): void {
+  const internals = connection as unknown as {
+    input(chunk: Buffer): void;
+    on_open(frame: Open): void;
+    on_begin(frame: Begin): void;
+  };
+  const frames = new Frames();
+  const input = internals.input.bind(connection);
+  let isRefused = false;
+  internals.input = (chunk) => {
+    if (isRefused) return;
+    try {
+      const bytes = frames.take(chunk);
+      if (bytes) input(bytes);
+    } catch (error) {
+      isRefused = true;
+      refuse(error);
+    }
+  };
+  const onOpen = internals.on_open.bind(connection);
+  internals.on_open = (frame) => {
+    // rhea sends its empty frames in half the time, and Node makes 1 ms of what is beyond 2^31.
+    const { performative } = frame;
+    if ((performative.idle_time_out ?? 0) > MAX_TIMEOUT) performative.idle_time_out = MAX_TIMEOUT;
+    onOpen(frame);
+  };
+  const onBegin = internals.on_begin.bind(connection);
+  internals.on_begin = (frame) => {
+    // A client has no use for sessions of its peer, and rhea would keep any number.
+    if (typeof frame.performative.remote_channel !== 'number') throw new Error('the peer begins a session');
+    onBegin(frame);
+  };
 }
 
 function textOf(error: unknown): string {

@@ -23,6 +23,7 @@ export type AmqpErrorCode =
   | 'AMQP_RELEASED'
   | 'AMQP_REPLY_TIMEOUT'
   | 'AMQP_SHUTDOWN'
+  | 'AMQP_STORE'
   | 'AMQP_TIMEOUT'
   | 'AMQP_TOO_LARGE';
 

@@ -83,13 +83,15 @@ export class Receiver extends Link<RheaReceiver> {
   readonly #user: ReceiverUser;
   /** What is to be settled, by the token of each message. */
   readonly #held: Expiring<string, Held>;
-  /** Tokens are `<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
-  readonly #prefix = randomBytes(6).toString('hex');
+  /** Tokens are `<name>.<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
+  readonly #object = randomBytes(6).toString('hex');
   #attaches = 0;
   #deliveries = 0;
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
   #granted = 0;
   #isPaused = false;
+  /** Ends `leave`. */
+  #left: (() => void) | undefined;
   /** Counts calls of `subscribe` and `close`: the last one counts. */
   #turn = 0;
   #lastState: unknown;
@@ -151,14 +153,17 @@ export class Receiver extends Link<RheaReceiver> {
 
   /** Why a token does not name a message that can be settled. */
   notHeld(id: string): AmqpError {
-    const [prefix, attach, number] = id.split('.');
-    if (prefix !== this.#prefix || !(Number(attach) <= this.#attaches && Number(number) <= this.#deliveries)) {
+    const isOfNode = id.startsWith(`${this.name}.`);
+    const [object, attach, number] = id.slice(this.name.length + 1).split('.');
+    const isOfThis = object === this.#object;
+    const isGiven = Number(attach) <= this.#attaches && Number(number) <= this.#deliveries;
+    if (!isOfNode || number === undefined || (isOfThis && !isGiven)) {
       return new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery.id is not of a message that this node has received');
     }
-    if (Number(attach) < this.#attaches || !this.rhea) {
+    if (!isOfThis || Number(attach) < this.#attaches || !this.rhea) {
       return new AmqpError(
         'AMQP_DELIVERY_LOST',
-        'the message was received before the link was lost: the peer delivers it again',
+        'the message was received before the link was lost, or the node redeployed: the peer delivers it again',
       );
     }
     return new AmqpError(
@@ -222,10 +227,28 @@ export class Receiver extends Link<RheaReceiver> {
     if (this.#address || this.#options.dynamic) super.open();
   }
 
+  /**
+   * Takes nothing more, and gives the flow `timeout` milliseconds to settle what it has. Resolves when that is settled,
+   * lost, or to be released by `close`.
+   */
+  async leave(timeout: number): Promise<void> {
+    if (this.rhea) setCredit(this.rhea, 0);
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => this.#left?.(), timeout);
+      this.#left = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      if (this.#held.size === 0) this.#left();
+    });
+  }
+
   /** Releases what the flow has not settled yet, and detaches. */
   override async close(): Promise<void> {
     this.#turn++;
+    this.#left?.();
     await this.#detach();
+    this.#left = undefined;
   }
 
   async #detach(): Promise<void> {
@@ -270,11 +293,14 @@ export class Receiver extends Link<RheaReceiver> {
   protected override lost(): void {
     this.#attaches++;
     this.#held.clear();
+    this.#left?.();
     this.#lastState = undefined;
   }
 
   #message({ message, delivery }: EventContext): void {
     if (!delivery || !this.rhea) return;
+    // On its way when the credit was taken back.
+    if (this.#left) return this.#settle(delivery, { settle: 'release' });
     if (this.#granted > 0) this.#granted--;
     const { format, tag } = delivery as unknown as { format: number | null; tag: Buffer };
     const info = { tag: Buffer.from(tag).toString('hex'), address: this.address, redelivered: false };
@@ -290,7 +316,7 @@ export class Receiver extends Link<RheaReceiver> {
     }
     const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' } };
     for (const incoming of messages) {
-      const id = `${this.#prefix}.${this.#attaches}.${++this.#deliveries}`;
+      const id = `${this.name}.${this.#object}.${this.#attaches}.${++this.#deliveries}`;
       if (this.#options.settle === 'flow') this.#held.set(id, held);
       this.#user.message(incoming, { ...info, ...markersOf(incoming) }, id);
     }
@@ -302,6 +328,7 @@ export class Receiver extends Link<RheaReceiver> {
   #settlePart(held: Held, outcome: Outcome): void {
     if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
     if (--held.messages === 0) this.#settle(held.delivery, held.outcome);
+    if (this.#held.size === 0) this.#left?.();
   }
 
   #settle(delivery: Delivery, outcome: Outcome): void {
@@ -319,7 +346,7 @@ export class Receiver extends Link<RheaReceiver> {
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */
   #replenish(): void {
     const { creditWindow: window } = this.#options;
-    if (!this.rhea || this.#isPaused || this.rhea.drain || window === 0) return;
+    if (!this.rhea || this.#isPaused || this.#left || this.rhea.drain || window === 0) return;
     const credit = creditOf(this.rhea);
     const missing = window - this.#held.size - credit;
     if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);

@@ -23,6 +23,8 @@ export interface RequesterOptions {
   reconnect: 'resend' | 'fail';
   /** Most requests in flight. */
   buffer: number;
+  /** Most bytes of them; a single request may have more. */
+  bufferBytes: number;
   styles: { fields: Style; body: Style };
 }
 
@@ -36,6 +38,8 @@ export interface RequestUser {
 interface Request extends RequestUser {
   entry: Entry;
   keys: string[];
+  /** Bytes. */
+  size: number;
   /** Where it is: with the sender, or delivered and waiting for its reply. */
   stage: 'sending' | 'delivered';
   /** It was on its way, with the reply address before, when that changed. */
@@ -56,6 +60,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   readonly #requests: Expiring<Request, Request>;
   /** By correlation id and message id, since peers answer with either. */
   #byKey = new Map<string, Request>();
+  #bytes = 0;
   #replyTo: string | undefined;
   #isClosing = false;
   #drained: (() => void) | undefined;
@@ -65,15 +70,17 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   constructor(connection: Connection, options: RequesterOptions) {
     super();
     this.#options = options;
-    const { name, address, replyTo, timeout, reconnect, buffer, styles } = options;
+    const { name, address, replyTo, timeout, reconnect, styles } = options;
     this.#requests = new Expiring(timeout, (request) => this.#expired(request));
     this.#sender = new Sender(connection, {
       name: `${name}:request`,
       address,
       guarantee: reconnect === 'resend' ? 'at-least-once' : 'at-most-once',
-      buffer,
+      buffer: Infinity,
+      bufferBytes: Infinity,
       full: 'refuse',
       retries: 3,
+      timeout: 0,
     });
     this.#sender.hold();
     this.#replies = new Receiver(
@@ -114,15 +121,16 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   /** Sends a request. Throws when it cannot be encoded, or its correlation id is that of another one in flight. */
   request(message: Outgoing, address: string | undefined, user: RequestUser): void {
     if (this.#isClosing) throw new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
-    if (this.#requests.size >= this.#options.buffer) {
-      throw new AmqpError('AMQP_BUFFER_FULL', `${this.#options.buffer} requests are in flight already`);
-    }
     const { fields } = message;
     fields.message_id ??= randomUUID();
     fields.correlation_id ??= fields.message_id;
     // Until there is an address this only finds out whether the message can be encoded.
     fields.reply_to = this.#replyTo ?? '';
     const bytes = encode(message);
+    const { buffer, bufferBytes } = this.#options;
+    const { size } = this.#requests;
+    if (size >= buffer || (size > 0 && this.#bytes + bytes.length > bufferBytes))
+      throw new AmqpError('AMQP_BUFFER_FULL', `${size} requests are in flight already`);
     const keys = [...new Set([keyOf(fields.message_id), keyOf(fields.correlation_id)])];
     if (keys.some((key) => this.#byKey.has(key))) {
       // A message delivered again, whose first request is still in flight, is a request of its own.
@@ -138,10 +146,12 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const request: Request = {
       ...user,
       keys,
+      size: bytes.length,
       stage: 'sending',
       entry: { bytes, address, done: (error, sent) => this.#sent(request, error, sent) },
     };
     this.#requests.set(request, request);
+    this.#bytes += request.size;
     for (const key of keys) this.#byKey.set(key, request);
     this.#sender.send(request.entry);
   }
@@ -168,10 +178,9 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const { address } = this.#replies;
     if (address !== this.#replyTo) {
       this.#replyTo = address;
-      const { waiting } = this.#sender;
       for (const request of this.#requests.values()) {
         if (address !== undefined) request.entry.bytes = withReplyTo(request.entry.bytes, address);
-        request.isStale = request.stage === 'sending' && !waiting.has(request.entry);
+        request.isStale = request.stage === 'sending' && !this.#sender.isWaiting(request.entry);
         if (request.stage === 'delivered') this.#resend(request);
       }
     }
@@ -231,6 +240,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
 
   #forget(request: Request): void {
     this.#requests.take(request);
+    this.#bytes -= request.size;
     for (const key of request.keys) this.#byKey.delete(key);
     if (this.#isClosing && this.#requests.size === 0) this.#drained?.();
   }

@@ -4,7 +4,7 @@ import type { Connection } from './connection';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';
 import { type AmqpFields, encode, type Incoming, type Outgoing } from './message';
-import { type DeliveryInfo, Receiver, type ReceiverUser } from './receiver';
+import { type DeliveryInfo, type Outcome, Receiver, type ReceiverUser } from './receiver';
 import { type Entry, Sender, type Sent } from './sender';
 import { type State, worstOf } from './status';
 
@@ -21,7 +21,7 @@ export interface ResponderOptions {
 }
 
 interface Request {
-  replyTo: string | undefined;
+  replyTo: string;
   fields: AmqpFields;
   /** To be accepted with its reply. */
   isHeld: boolean;
@@ -43,8 +43,11 @@ const OF_THE_REQUEST = [
   'body_type',
   'message_annotations',
 ];
-/** Most replies that wait to be sent. */
+/** Ends the token of a request to which there is no reply: nothing is kept of it. */
+const NO_REPLY_TO = '.no-reply-to';
+/** Most replies that wait to be sent, and bytes of them. */
 const BUFFER = 10_000;
+const BUFFER_BYTES = 64 * 1024 * 1024;
 
 /**
  * Takes requests, any number at a time, and sends each reply to the reply-to of its own request with its correlation
@@ -55,6 +58,8 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   readonly #requests: Expiring<string, Request>;
   readonly #receiver: Receiver;
   readonly #replies: Sender;
+  /** Ends `leave`. */
+  #left: (() => void) | undefined;
 
   constructor(connection: Connection, options: ResponderOptions, user: ReceiverUser) {
     super();
@@ -65,8 +70,10 @@ export class Responder extends EventEmitter<{ state: [State] }> {
       name: `${name}:reply`,
       guarantee: 'at-least-once',
       buffer: BUFFER,
+      bufferBytes: BUFFER_BYTES,
       full: 'refuse',
       retries: 3,
+      timeout: 0,
     });
     this.#receiver = new Receiver(
       connection,
@@ -79,7 +86,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     this.#receiver.on('state', () => {
       // Requests that went with the link are delivered again.
       for (const id of this.#requests.keys()) {
-        if (this.#requests.get(id)!.isHeld && !this.#receiver.holds(id)) this.#requests.take(id);
+        if (this.#requests.get(id)!.isHeld && !this.#receiver.holds(id)) this.#take(id);
       }
       this.emit('state', this.state);
     });
@@ -99,15 +106,13 @@ export class Responder extends EventEmitter<{ state: [State] }> {
    * Sends the reply to the request with the token `id`; `done` is called once, with the outcome. Throws when there is
    * no such request any more, it wants no reply, or the reply cannot be encoded.
    */
-  respond(id: string | undefined, message: Outgoing, done: Entry['done']): void {
-    if (id === undefined)
-      throw new AmqpError('AMQP_NO_REQUEST', 'msg.delivery.id is missing: reply with the msg that came in');
+  respond(id: string, message: Outgoing, done: Entry['done']): void {
+    if (id.endsWith(NO_REPLY_TO)) {
+      throw new AmqpError('AMQP_NO_REPLY_TO', 'the request has no reply_to, so its sender waits for no reply');
+    }
     const request = this.#requests.get(id);
     if (!request || request.entry) throw this.#receiver.notHeld(id);
     const { replyTo, fields: given } = request;
-    if (replyTo === undefined) {
-      throw new AmqpError('AMQP_NO_REPLY_TO', 'the request has no reply_to, so its sender waits for no reply');
-    }
     const correlationId = given.correlation_id ?? given.message_id;
     const fields: AmqpFields = { ...message.fields, to: replyTo, correlation_id: correlationId };
     for (const name of OF_THE_REQUEST) {
@@ -122,19 +127,44 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     this.#replies.send(entry);
   }
 
+  /** True while the request can be replied to. */
+  holds(id: string): boolean {
+    return this.#requests.get(id) !== undefined;
+  }
+
+  /** Takes nothing more, and gives the flow `timeout` milliseconds to reply to what it has. */
+  async leave(timeout: number): Promise<void> {
+    const left = this.#receiver.leave(timeout);
+    if (this.#requests.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(() => this.#left?.(), timeout);
+        this.#left = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    await left;
+  }
+
   /** Gives replies on their way `timeout` milliseconds, releases all other requests, and detaches. */
   async close(timeout: number): Promise<void> {
     this.removeAllListeners();
+    this.#left?.();
+    void this.#receiver.leave(timeout);
     await this.#replies.close(timeout);
     this.#requests.clear();
     await this.#receiver.close();
   }
 
   #request(incoming: Incoming, delivery: DeliveryInfo, id: string, user: ReceiverUser): void {
-    const { reply_to: given } = incoming.fields;
-    const replyTo = typeof given === 'string' && given !== '' ? given : undefined;
-    // Nobody waits for a reply to a request without reply_to, so nothing is to be waited for here either.
-    const isHeld = this.#options.settle === 'reply' && replyTo !== undefined;
+    const { reply_to: replyTo } = incoming.fields;
+    if (typeof replyTo !== 'string' || replyTo === '') {
+      user.message(incoming, delivery, id + NO_REPLY_TO);
+      // Nobody waits for a reply, so nothing is to be waited for here either.
+      return this.#receiver.settle(id, { settle: 'accept' });
+    }
+    const isHeld = this.#options.settle === 'reply';
     this.#requests.set(id, { replyTo, fields: incoming.fields, isHeld });
     user.message(incoming, delivery, id);
     if (!isHeld) this.#receiver.settle(id, { settle: 'accept' });
@@ -142,12 +172,24 @@ export class Responder extends EventEmitter<{ state: [State] }> {
 
   #sent(id: string, request: Request, error: AmqpError | undefined, sent: Sent, done: Entry['done']): void {
     request.entry = undefined;
-    if (!error) {
-      this.#requests.take(id);
+    // Nobody waits for the reply any more. A request that is kept, or released, would come again and again, and with as
+    // many as the window holds no other would ever be answered.
+    const isGone =
+      error?.code === 'AMQP_LINK_REFUSED' || sent.state === 'released' || error?.condition === 'amqp:not-found';
+    if (!error || isGone) {
+      this.#take(id);
+      const outcome: Outcome = error
+        ? { settle: 'reject', error: { condition: 'amqp:precondition-failed', description: error.message } }
+        : { settle: 'accept' };
       // Not held: it was accepted on arrival, or lost since, and the peer delivers it again.
-      if (this.#receiver.holds(id)) this.#receiver.settle(id, { settle: 'accept' });
+      if (this.#receiver.holds(id)) this.#receiver.settle(id, outcome);
     }
     done(error, sent);
+  }
+
+  #take(id: string): void {
+    this.#requests.take(id);
+    if (this.#requests.size === 0) this.#left?.();
   }
 
   #expired(id: string, { entry, replyTo }: Request): void {

@@ -29,12 +29,21 @@ export type Sent = {
   error?: { code: string; condition?: string; description?: string };
 };
 
-/** A message on its way. `done` is called once, with an error unless it was accepted (or, pre-settled, written). */
+/** A message to send. `done` is called once, with an error unless it was accepted (or, pre-settled, written). */
 export interface Entry {
   bytes: Buffer;
   /** For senders without an address of their own. */
   address?: string;
   done: (error: AmqpError | undefined, sent: Sent) => void;
+  /** With a store: called once it is on disk, before `done`. What fails before that has only `done`. */
+  stored?: () => void;
+}
+
+/** A message that a sender holds. */
+export interface Held {
+  readonly entry: Entry;
+  /** While it is on its way. */
+  delivery?: Delivery;
 }
 
 /** Milliseconds after which to look again whether the session's window has let a message through. */
@@ -57,23 +66,25 @@ export function fail(entry: Entry, error: AmqpError, sent: Sent = { address: ent
 }
 
 /** What the link tells its sender. */
-export interface SenderLinkUser<E extends Entry> {
+export interface SenderLinkUser<H> {
   /** It may be able to send again. */
   ready(): void;
-  settled(entry: E, outcome: Outcome): void;
+  settled(message: H, outcome: Outcome): void;
+  /** It cannot be sent by this link. */
+  failed(message: H, error: AmqpError): void;
   /** The link is gone, and with it the outcomes of these, in the order in which they were sent. */
-  lost(inDoubt: E[], error: AmqpError): void;
+  lost(inDoubt: H[], error: AmqpError): void;
 }
 
 /** The link of a sender: hands messages over while it has credit, and tells how it went with each. */
-export class SenderLink<E extends Entry> extends Link<RheaSender> {
+export class SenderLink<H extends Held> extends Link<RheaSender> {
   /** Sent and not settled, by rhea's delivery: ids begin anew with each session (R2). */
-  readonly inFlight = new Map<Delivery, E>();
+  readonly inFlight = new Map<Delivery, H>();
   readonly #options: SenderLinkOptions;
-  readonly #user: SenderLinkUser<E>;
+  readonly #user: SenderLinkUser<H>;
   #written: Delivery[] = [];
 
-  constructor(connection: Connection, name: string, options: SenderLinkOptions, user: SenderLinkUser<E>) {
+  constructor(connection: Connection, name: string, options: SenderLinkOptions, user: SenderLinkUser<H>) {
     super(connection, name);
     this.#options = options;
     this.#user = user;
@@ -87,24 +98,27 @@ export class SenderLink<E extends Entry> extends Link<RheaSender> {
     return credit > outgoing.next_delivery_id - outgoing.next_pending_delivery;
   }
 
-  send(entry: E): void {
+  /** To be called while the link is ready. */
+  send(message: H): void {
     const { rhea } = this;
     if (!rhea) throw new AmqpError('AMQP_DISCONNECTED', 'not attached');
+    const { bytes } = message.entry;
     // rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
     const limit: unknown = rhea.max_message_size;
-    if (typeof limit === 'number' && limit > 0 && entry.bytes.length > limit) {
-      const text = `the message has ${entry.bytes.length} bytes, the peer takes no more than ${limit}`;
-      return fail(entry, new AmqpError('AMQP_TOO_LARGE', text));
+    if (typeof limit === 'number' && limit > 0 && bytes.length > limit) {
+      const text = `the message has ${bytes.length} bytes, the peer takes no more than ${limit}`;
+      return this.#user.failed(message, new AmqpError('AMQP_TOO_LARGE', text));
     }
-    const delivery = rhea.send(entry.bytes, undefined, 0);
-    this.inFlight.set(delivery, entry);
+    const delivery = rhea.send(bytes, undefined, 0);
+    message.delivery = delivery;
+    this.inFlight.set(delivery, message);
     if (this.#options.guarantee !== 'pre-settled') return;
     if (this.#written.push(delivery) === 1) setImmediate(() => this.#flush());
   }
 
   /** Lets go of a message that is on its way: its outcome will tell nobody. */
-  forget(entry: E): void {
-    for (const [delivery, other] of this.inFlight) if (other === entry) this.inFlight.delete(delivery);
+  forget({ delivery }: H): void {
+    if (delivery) this.inFlight.delete(delivery);
   }
 
   protected override attach(session: Session): RheaSender {
@@ -141,6 +155,7 @@ export class SenderLink<E extends Entry> extends Link<RheaSender> {
 
   protected override lost(error: AmqpError): void {
     const inDoubt = [...this.inFlight.values()];
+    for (const message of inDoubt) message.delivery = undefined;
     this.inFlight.clear();
     this.#written = [];
     this.#user.lost(inDoubt, error);
@@ -170,11 +185,12 @@ export class SenderLink<E extends Entry> extends Link<RheaSender> {
   }
 
   #settle(delivery: Delivery, state: Sent['state'], outcome: Omit<Outcome, 'sent'>): void {
-    const entry = this.inFlight.get(delivery);
-    if (!entry) return;
+    const message = this.inFlight.get(delivery);
+    if (!message) return;
     this.inFlight.delete(delivery);
-    const address = this.#options.address ?? entry.address ?? this.rhea?.target?.address;
+    message.delivery = undefined;
+    const address = this.#options.address ?? message.entry.address ?? this.rhea?.target?.address;
     const tag = Buffer.from(delivery.tag as unknown as Buffer).toString('hex');
-    this.#user.settled(entry, { ...outcome, sent: { address, tag, state } });
+    this.#user.settled(message, { ...outcome, sent: { address, tag, state } });
   }
 }

@@ -1,58 +1,67 @@
 import { EventEmitter } from 'node:events';
 import { type Backoff, pauseAfter } from './backoff';
-import type { Connection, ConnectionUser } from './connection';
+import type { Connection } from './connection';
 import { AmqpError } from './errors';
-import { type Entry, fail, type Outcome, SenderLink, type SenderLinkOptions, type Sent } from './sender-link';
-import { isSame, type State, worstOf } from './status';
+import { Expiring } from './expiring';
+import { type Entry, fail, type Held, type Outcome, type Sent } from './sender-link';
+import { SenderLinks, type SenderLinksOptions } from './sender-links';
+import { isSame, type State } from './status';
+import type { Store, Stored } from './store';
 
 export type { Entry, Guarantee, Sent } from './sender-link';
 
-/** Without an address, and not dynamic: each entry has its own. */
-export interface SenderOptions extends SenderLinkOptions {
-  /** Link name; the same after each restart. */
-  name: string;
+export interface SenderOptions extends SenderLinksOptions {
   /** Most messages held: waiting, on their way, and to be tried again. */
   buffer: number;
-  /** What to do with a new message when the buffer is full. `drop`: the oldest one that is still waiting fails. */
+  /** Most bytes of them; a single message may have more. */
+  bufferBytes: number;
+  /** What to do with a new message when the buffer is full. `drop`: the oldest ones that are still waiting fail. */
   full: 'refuse' | 'drop';
   /** How often a message that the peer released or modified is sent again. */
   retries: number;
+  /** Milliseconds after which a message that has no outcome fails. 0: never. */
+  timeout: number;
+  /** Keeps the messages on disk too. */
+  store?: {
+    open(): Promise<Store>;
+    /** Who is to be told of a message that was on disk at the start. */
+    restored(stored: Stored): Entry;
+  };
 }
 
-interface Pending extends Entry {
+interface Pending extends Held {
+  sequence: number;
+  size: number;
+  isOnDisk: boolean;
+  /** It was sent, and its outcome never came. */
+  isInDoubt: boolean;
   attempts: number;
   /** Connections that were lost with this as the oldest message in doubt. */
   losses: number;
+  /** Runs between two tries. */
   timer?: NodeJS.Timeout;
 }
 
 /** A message is given up when so many connections in a row were lost over it: some brokers fall over a message. */
 const MAX_LOSSES = 10;
-/** Links to single addresses that are kept where the peer has no anonymous relay. */
-const MAX_LINKS = 64;
 const RETRY: Backoff = { initial: 200, max: 10_000 };
 /** How often the number of waiting messages is told, in milliseconds. */
 const COUNT_INTERVAL = 1000;
 
-/**
- * A bounded buffer in front of one link or, for messages that name their address themselves, of an anonymous link or
- * as many links as there are addresses. Order is kept per address. Emits 'state' after each change.
- */
-export class Sender extends EventEmitter<{ state: [State] }> implements ConnectionUser {
-  readonly sessions = 0;
+/** A bounded buffer in front of the links to the peer. Order is kept per address. Emits 'state' after each change. */
+export class Sender extends EventEmitter<{ state: [State] }> {
   readonly #connection: Connection;
   readonly #options: SenderOptions;
-  #waiting: Pending[] = [];
-  /** Looked at by the present `#pump`, and still waiting. */
-  #blocked: Pending[] = [];
-  #retrying = new Set<Pending>();
-  /** By address; the only one of a sender with an address, and an anonymous one, are under the empty string. */
-  #links = new Map<string, SenderLink<Pending>>();
-  #connectionState: State = { name: 'idle' };
-  /** Of connection and links together; undefined after a change of one of them. */
-  #linkState: State | undefined;
-  #isHeld = false;
-  #isPumping = false;
+  readonly #links: SenderLinks<Pending>;
+  /** All messages that have not ended. */
+  readonly #held: Expiring<Entry, Pending>;
+  #bytes = 0;
+  #sequence = 0;
+  /** On their way to the disk. */
+  #storing = 0;
+  #store: Promise<Store> | undefined;
+  /** Why there is no store. */
+  #fault: AmqpError | undefined;
   #isClosing = false;
   #drained: (() => void) | undefined;
   #counting: NodeJS.Timeout | undefined;
@@ -62,303 +71,296 @@ export class Sender extends EventEmitter<{ state: [State] }> implements Connecti
     super();
     this.#connection = connection;
     this.#options = options;
+    this.#held = new Expiring(options.timeout, (_entry, pending) => this.#expired(pending));
+    this.#links = new SenderLinks(connection, options, {
+      settled: (pending, outcome) => this.#settled(pending, outcome),
+      failed: (pending, error) => this.#fail(pending, error),
+      lost: (inDoubt, error) => this.#lost(inDoubt, error),
+      changed: () => this.#tell(),
+    });
   }
 
   /** Messages held: waiting, on their way, and to be tried again. */
   get size(): number {
-    let size = this.#waiting.length + this.#blocked.length + this.#retrying.size;
-    for (const link of this.#links.values()) size += link.inFlight.size;
-    return size;
+    return this.#held.size;
   }
 
-  /** Messages that are not on their way yet, or not any more. */
-  get waiting(): Set<Entry> {
-    return new Set<Entry>([...this.#waiting, ...this.#retrying]);
+  /** Whether a message is held that is not on its way yet, or not any more. */
+  isWaiting(entry: Entry): boolean {
+    const pending = this.#held.get(entry);
+    return pending !== undefined && !pending.delivery;
   }
 
   get state(): State {
-    // Kept, since this is asked for each message.
-    const state = (this.#linkState ??= worstOf(
-      this.#connectionState,
-      ...[...this.#links.values()].map((link) => link.state),
-    ));
-    if (state.name !== 'connected' || this.#waiting.length === 0) return state;
-    return this.#waiting.length === 1 ? { name: 'waiting' } : { name: 'buffering', count: this.#waiting.length };
+    if (this.#fault) return { name: 'fault', error: this.#fault };
+    const { state, waiting: count } = this.#links;
+    if (count === 0) return state;
+    if ('error' in state) return { ...state, count, percent: this.#percent };
+    if (state.name !== 'connected') return state;
+    return count === 1 ? { name: 'waiting' } : { name: 'buffering', count, percent: this.#percent };
   }
 
   open(): void {
-    this.#connection.add(this);
-    if (this.#hasAddress) this.#link('');
+    this.#links.open();
+    // The state tells of a failure.
+    void this.#openStore()?.catch(() => {});
   }
 
-  /** Takes a message. Whatever happens to it is told by its `done`; this never throws. */
+  /**
+   * Takes a message; an entry is for one. Whatever happens to it is told by its `done`, and by `stored` once it is on
+   * disk. This never throws.
+   */
   send(entry: Entry): void {
-    const pending: Pending = Object.assign(entry, { attempts: 0, losses: 0 });
-    const { buffer, full } = this.#options;
-    if (this.#isClosing) return fail(pending, new AmqpError('AMQP_SHUTDOWN', 'the node is closing'));
-    if (!this.#hasAddress && !entry.address) {
-      return fail(
-        pending,
-        new AmqpError('AMQP_NO_ADDRESS', 'the message has no address: set it in the node, msg.amqp.to or msg.topic'),
-      );
-    }
-    if (this.size >= buffer) {
-      const error = new AmqpError('AMQP_BUFFER_FULL', `the buffer is full: ${buffer} messages wait to be sent`);
-      const oldest = full === 'drop' ? this.#waiting.shift() : undefined;
-      if (!oldest) return fail(pending, error);
-      fail(oldest, error);
-    }
-    this.#waiting.push(pending);
+    const objection = this.#objectionTo(entry);
+    if (objection) return fail(entry, objection);
+    const pending = this.#hold(entry);
     // Needed when the endpoint does not connect by itself.
     this.#connection.open();
-    if (this.#waiting.length === 1 || !this.#isOneLink) this.#pump();
-    else this.#tell();
+    const store = this.#openStore();
+    if (store) void this.#keep(pending, store);
+    else this.#enqueue(pending);
   }
 
   /** Forgets a message that is not wanted any more: its `done` is not called. */
   cancel(entry: Entry): void {
-    const pending = entry as Pending;
-    this.#waiting = this.#waiting.filter((other) => other !== pending);
-    clearTimeout(pending.timer);
-    this.#retrying.delete(pending);
-    for (const link of this.#links.values()) link.forget(pending);
-    pending.done = () => {};
+    const pending = this.#held.get(entry);
+    if (pending) this.#end(pending);
   }
 
   /** Sends nothing until `resume`. */
   hold(): void {
-    this.#isHeld = true;
+    this.#links.hold();
   }
 
   resume(): void {
-    this.#isHeld = false;
-    this.#pump();
+    this.#links.resume();
   }
 
-  /** Gives what is held `timeout` milliseconds to be sent, fails the rest, and detaches. */
+  /**
+   * Gives what is held `timeout` milliseconds to be sent, fails the rest, and detaches. What is on disk stays there: of
+   * that only outcomes are waited for.
+   */
   async close(timeout: number): Promise<void> {
     this.#isClosing = true;
-    if (this.size > 0) {
-      const timer = new Promise<void>((resolve) => {
-        const handle = setTimeout(resolve, timeout);
+    if (!this.#isDrained) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeout);
         this.#drained = () => {
-          clearTimeout(handle);
+          clearTimeout(timer);
           resolve();
         };
       });
-      await timer;
     }
-    const error = new AmqpError('AMQP_SHUTDOWN', 'not sent before the node was closed');
-    for (const pending of this.#retrying) clearTimeout(pending.timer);
-    const unsent = [...this.#retrying, ...this.#waiting];
-    this.#retrying.clear();
-    this.#waiting = [];
-    for (const pending of unsent) fail(pending, error);
-    const links = [...this.#links.values()];
-    for (const link of links) {
-      const inDoubt = [...link.inFlight.values()];
-      link.inFlight.clear();
-      for (const pending of inDoubt)
-        fail(pending, new AmqpError('AMQP_SHUTDOWN', 'no outcome before the node was closed'));
+    for (const pending of this.#held.clear()) {
+      clearTimeout(pending.timer);
+      this.#links.delete(pending);
+      if (pending.isOnDisk) continue;
+      const what = pending.delivery ? 'no outcome' : 'not sent';
+      const error = new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`);
+      fail(pending.entry, doubted(pending, error));
     }
     clearTimeout(this.#counting);
-    await Promise.all(links.map((link) => link.close()));
-    await this.#connection.remove(this);
+    await this.#links.close();
+    // One that could not be opened needs no closing.
+    await this.#store?.then((store) => store.close()).catch(() => {});
   }
 
-  /** For the connection. */
-  connected(): void {
-    this.#connectionState = { name: 'connected' };
-    this.#linkState = undefined;
-    if (!this.#hasAddress) this.#chooseLinks();
-    this.#tell();
-    this.#pump();
+  get #isDrained(): boolean {
+    return this.#options.store ? this.#storing + this.#links.inFlight === 0 : this.#held.size === 0;
   }
 
-  /** For the connection. */
-  disconnected(state: State): void {
-    this.#connectionState = state;
-    this.#linkState = undefined;
-    this.#tell();
+  get #percent(): number {
+    const { buffer, bufferBytes } = this.#options;
+    return Math.round(100 * Math.max(this.#held.size / buffer, this.#bytes / bufferBytes));
   }
 
-  /** An anonymous link where the peer relays, else links as messages need them. */
-  #chooseLinks(): void {
-    const isRelayed = this.#isRelayed;
-    for (const [address, link] of this.#links) {
-      if ((address === '') !== isRelayed) this.#drop(address, link);
+  // The buffer
+
+  #objectionTo(entry: Entry): AmqpError | undefined {
+    if (this.#isClosing) return new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
+    if (!this.#links.hasAddress && !entry.address) {
+      return new AmqpError(
+        'AMQP_NO_ADDRESS',
+        'the message has no address: set it in the node, msg.amqp.to or msg.topic',
+      );
     }
-    if (isRelayed) this.#link('');
+    while (this.#isFullFor(entry)) {
+      const error = new AmqpError('AMQP_BUFFER_FULL', `the buffer is full: ${this.size} messages wait to be sent`);
+      const oldest = this.#options.full === 'drop' ? this.#links.first : undefined;
+      if (!oldest) return error;
+      this.#fail(oldest, error);
+    }
+    return undefined;
   }
 
-  get #isRelayed(): boolean {
-    return this.#connection.offers('ANONYMOUS-RELAY');
+  #isFullFor({ bytes }: Entry): boolean {
+    const { buffer, bufferBytes } = this.#options;
+    return this.size >= buffer || (this.size > 0 && this.#bytes + bytes.length > bufferBytes);
   }
 
-  get #isOneLink(): boolean {
-    return this.#hasAddress || this.#isRelayed;
+  #hold(entry: Entry): Pending {
+    const { length: size } = entry.bytes;
+    const state = { isOnDisk: false, isInDoubt: false, attempts: 0, losses: 0 };
+    const pending: Pending = { entry, sequence: ++this.#sequence, size, ...state };
+    this.#held.set(entry, pending);
+    this.#bytes += size;
+    return pending;
   }
 
-  get #hasAddress(): boolean {
-    return this.#options.address !== undefined || this.#options.dynamic === true;
+  #enqueue(pending: Pending): void {
+    this.#links.push(pending);
+    this.#tell();
   }
 
-  #link(address: string): SenderLink<Pending> {
-    const existing = this.#links.get(address);
-    if (existing) return existing;
-    const { name } = this.#options;
-    const link = new SenderLink<Pending>(
-      this.#connection,
-      address ? `${name}:${address}` : name,
-      { ...this.#options, address: address || this.#options.address },
-      {
-        ready: () => this.#pump(),
-        settled: (pending, outcome) => this.#settled(pending, outcome),
-        lost: (pending, error) => this.#lost(pending, error),
-      },
-    );
-    this.#links.set(address, link);
-    this.#linkState = undefined;
-    link.on('state', (state) => {
-      this.#linkState = undefined;
-      // With a link for each address nothing but this tells that one of them is no good.
-      if (address && state.name === 'refused' && state.error.code === 'AMQP_LINK_REFUSED')
-        this.#refused(address, link, state.error);
+  /** Lets go of a message; who waits for it is told by the caller. */
+  #end(pending: Pending): void {
+    this.#held.take(pending.entry);
+    this.#bytes -= pending.size;
+    clearTimeout(pending.timer);
+    this.#links.delete(pending);
+    // One that stays there is sent again by the next start, as after a crash.
+    if (pending.isOnDisk) void this.#store?.then((store) => store.delete(pending.sequence)).catch(() => {});
+  }
+
+  #fail(pending: Pending, error: AmqpError, sent?: Sent): void {
+    this.#end(pending);
+    fail(pending.entry, doubted(pending, error), sent);
+    this.#ended();
+  }
+
+  #ended(): void {
+    if (this.#isClosing && this.#isDrained) this.#drained?.();
+    this.#tell();
+  }
+
+  #expired(pending: Pending): void {
+    const seconds = this.#options.timeout / 1000;
+    const error =
+      pending.delivery || pending.isInDoubt
+        ? new AmqpError(
+            'AMQP_IN_DOUBT',
+            `no outcome within ${seconds} s: it is not known whether the message was delivered`,
+          )
+        : new AmqpError('AMQP_TIMEOUT', `not sent within ${seconds} s`);
+    this.#fail(pending, error);
+  }
+
+  // The store
+
+  #openStore(): Promise<Store> | undefined {
+    const { store } = this.#options;
+    if (!store) return undefined;
+    return (this.#store ??= this.#restore(store).catch((error: AmqpError) => {
+      // Tried again with the next message.
+      this.#store = undefined;
+      this.#fault = error;
       this.#tell();
-    });
-    link.open();
-    return link;
+      throw error;
+    }));
   }
 
-  /** The link to the address of an entry, or undefined when there are too many links already, all in use. */
-  #linkFor(pending: Pending): SenderLink<Pending> | undefined {
-    const address = pending.address!;
-    const link = this.#links.get(address);
-    if (link) {
-      // Least recently used first.
-      this.#links.delete(address);
-      this.#links.set(address, link);
-      return link;
+  async #restore(options: NonNullable<SenderOptions['store']>): Promise<Store> {
+    const store = await options.open();
+    const messages = this.#isClosing ? [] : await store.read();
+    for (const stored of messages) {
+      const pending = this.#hold(options.restored(stored));
+      pending.sequence = stored.sequence;
+      pending.isOnDisk = true;
+      // The process before this one may have sent it.
+      pending.isInDoubt = true;
+      this.#sequence = Math.max(this.#sequence, stored.sequence);
+      this.#links.push(pending);
     }
-    if (this.#links.size >= MAX_LINKS) {
-      const idle = [...this.#links].find(([other, { inFlight }]) => inFlight.size === 0 && !this.#isNeeded(other));
-      if (!idle) return undefined;
-      this.#drop(...idle);
-    }
-    return this.#link(address);
-  }
-
-  #isNeeded(address: string): boolean {
-    const isFor = (pending: Pending): boolean => pending.address === address;
-    return this.#waiting.some(isFor) || this.#blocked.some(isFor);
-  }
-
-  #drop(address: string, link: SenderLink<Pending>): void {
-    this.#links.delete(address);
-    this.#linkState = undefined;
-    link.removeAllListeners();
-    void link.close();
-  }
-
-  #refused(address: string, link: SenderLink<Pending>, error: AmqpError): void {
-    this.#drop(address, link);
-    const refused = this.#waiting.filter((pending) => pending.address === address);
-    this.#waiting = this.#waiting.filter((pending) => pending.address !== address);
-    for (const pending of refused) fail(pending, error);
-    this.#idle();
-  }
-
-  /** Hands over what can be sent, in order; a message whose link has no credit holds up only those for the same link. */
-  #pump(): void {
-    // What is told from in here may send again.
-    if (this.#isPumping || this.#isHeld || this.#connectionState.name !== 'connected') return;
-    this.#isPumping = true;
-    try {
-      this.#handOver();
-    } finally {
-      this.#isPumping = false;
-    }
-    // A message may have failed at once.
-    if (this.#isClosing && this.size === 0) this.#drained?.();
+    this.#fault = undefined;
     this.#tell();
+    return store;
   }
 
-  #handOver(): void {
-    if (this.#isOneLink) {
-      const link = this.#link('');
-      while (this.#waiting.length > 0 && link.isReady) link.send(this.#waiting.shift()!);
-    } else {
-      for (let pending; (pending = this.#waiting.shift());) {
-        const link = this.#linkFor(pending);
-        if (link?.isReady) link.send(pending);
-        else this.#blocked.push(pending);
-      }
-      this.#waiting = this.#blocked;
-      this.#blocked = [];
+  /** Sends a message once it is on disk. */
+  async #keep(pending: Pending, opening: Promise<Store>): Promise<void> {
+    const { entry } = pending;
+    this.#storing++;
+    try {
+      const store = await opening;
+      // Behind those that were on disk already.
+      pending.sequence = ++this.#sequence;
+      await store.put({ ...entry, sequence: pending.sequence });
+      // It may have failed meanwhile.
+      if (!this.#held.get(entry)) return await store.delete(pending.sequence);
+      pending.isOnDisk = true;
+      entry.stored?.();
+      this.#enqueue(pending);
+    } catch (error) {
+      if (this.#held.get(entry)) this.#fail(pending, error as AmqpError);
+    } finally {
+      this.#storing--;
+      this.#ended();
     }
   }
+
+  // Outcomes
 
   #settled(pending: Pending, { sent, peer, mayRetry }: Outcome): void {
     if (sent.state === 'accepted' || sent.state === 'settled') {
-      pending.done(undefined, sent);
+      this.#end(pending);
+      pending.entry.done(undefined, sent);
+      this.#ended();
     } else if (mayRetry && pending.attempts < this.#options.retries) {
-      this.#retrying.add(pending);
       const pause = pauseAfter(pending.attempts++, RETRY);
       pending.timer = setTimeout(() => {
-        this.#retrying.delete(pending);
-        this.#waiting.unshift(pending);
-        this.#pump();
+        this.#links.putBack(pending);
+        this.#links.pump();
       }, pause);
     } else {
-      fail(pending, new AmqpError(...FAILURE[sent.state], peer), sent);
+      this.#fail(pending, new AmqpError(...FAILURE[sent.state], peer), sent);
     }
-    this.#idle();
   }
 
   #lost(inDoubt: Pending[], error: AmqpError): void {
     const isResent = this.#options.guarantee === 'at-least-once';
     const [oldest] = inDoubt;
-    if (isResent && oldest) oldest.losses++;
-    const given = isResent ? inDoubt.filter(({ losses }) => losses >= MAX_LOSSES) : inDoubt;
-    if (isResent) this.#waiting = inDoubt.filter(({ losses }) => losses < MAX_LOSSES).concat(this.#waiting);
-    for (const pending of given) {
+    if (oldest) oldest.losses++;
+    for (const pending of inDoubt) pending.isInDoubt = true;
+    const isGivenUp = ({ losses }: Pending): boolean => !isResent || losses >= MAX_LOSSES;
+    this.#links.putBack(...inDoubt.filter((pending) => !isGivenUp(pending)));
+    for (const pending of inDoubt.filter(isGivenUp)) {
       const text = `it is not known whether the message was delivered: ${error.message}`;
-      fail(pending, new AmqpError('AMQP_IN_DOUBT', text, null, error));
+      this.#fail(pending, new AmqpError('AMQP_IN_DOUBT', text, null, error));
     }
-    if (given.length > 0) this.#idle();
   }
 
-  #idle(): void {
-    if (this.#isClosing && this.size === 0) this.#drained?.();
-    // A link in use may have been in the way of a message to one address more.
-    if (!this.#isOneLink && this.#waiting.length > 0) this.#pump();
-    else this.#tell();
-  }
+  // The state
 
-  /** Emits the state when it is another one. That messages wait is told only when it lasts, and the number now and then. */
+  /** Emits the state when it is another one. That messages wait is told only when it lasts, and their number now and then. */
   #tell(): void {
     const { state } = this;
-    if (isWaiting(state)) {
-      this.#counting ??= setTimeout(() => {
-        this.#counting = undefined;
-        if (isWaiting(this.state)) this.#emit(this.state);
-        this.#tell();
-      }, COUNT_INTERVAL);
-      return;
-    }
-    clearTimeout(this.#counting);
-    this.#counting = undefined;
-    if (state !== this.#told && !isSame(state, this.#told)) this.#emit(state);
+    const isWaiting = state.name === 'waiting' || state.name === 'buffering';
+    if (!isWaiting && !isSame(state, this.#told)) return this.#emit(state);
+    if (!isWaiting && countOf(state) === countOf(this.#told)) return;
+    this.#counting ??= setTimeout(() => {
+      this.#counting = undefined;
+      const now = this.state;
+      if (countOf(now) !== countOf(this.#told) || !isSame(now, this.#told)) this.#emit(now);
+    }, COUNT_INTERVAL);
   }
 
   #emit(state: State): void {
+    clearTimeout(this.#counting);
+    this.#counting = undefined;
     this.#told = state;
     this.emit('state', state);
   }
 }
 
-function isWaiting({ name }: State): boolean {
-  return name === 'waiting' || name === 'buffering';
+/** A message whose outcome was lost once may have been delivered then, whatever ends it now. */
+function doubted({ isInDoubt }: Pending, error: AmqpError): AmqpError {
+  if (!isInDoubt || error.code === 'AMQP_IN_DOUBT') return error;
+  const text = `it may have been delivered before its outcome was lost: ${error.message}`;
+  return new AmqpError('AMQP_IN_DOUBT', text, null, error);
+}
+
+function countOf(state: State): number | undefined {
+  return 'count' in state ? state.count : undefined;
 }
 
 const FAILURE: Record<Exclude<Sent['state'], 'accepted' | 'settled'>, [AmqpError['code'], string]> = {

@@ -21,8 +21,26 @@ export function channelsOf(connection: RheaConnection): number {
   return Object.keys((connection as unknown as { local_channel_map: object }).local_channel_map).length;
 }
 
+/** The largest message that is taken: rhea keeps its frames until the last has come. */
+const MAX_MESSAGE_SIZE = 64 * 2 ** 20;
+/** Deliveries beyond credit that are forgiven (R6). */
+const MAX_DELIVERIES = 5000;
+
 interface Frame {
-  performative: { message_format?: number; aborted?: boolean; role: boolean; first: number; last?: number };
+  payload?: Buffer;
+  performative: {
+    message_format?: number;
+    delivery_id?: number | null;
+    delivery_tag?: Buffer | null;
+    aborted?: boolean;
+    role: boolean;
+    first: number;
+    last?: number;
+  };
+}
+
+interface AttachFrame {
+  performative: { name: string };
 }
 
 interface Deliveries {
@@ -33,6 +51,8 @@ interface Deliveries {
 export interface SessionInternals {
   incoming: { deliveries: Unsettled; next_delivery_id: number; next_transfer_id: number };
   outgoing: { deliveries: Unsettled; next_delivery_id: number; next_pending_delivery: number };
+  links: object;
+  on_attach(frame: AttachFrame): void;
   on_transfer(frame: Frame): void;
   on_disposition(frame: Frame): void;
   _get_link(frame: Frame): RheaReceiver & { credit: number; delivery_count: number; _incomplete?: Delivery };
@@ -86,6 +106,15 @@ export function ownSession(connection: RheaConnection): Session {
   incoming.deliveries = new Unsettled();
   outgoing.deliveries = new Unsettled();
 
+  const onAttach = internals.on_attach.bind(session);
+  internals.on_attach = (frame) => {
+    // rhea would make a link of any that the peer attaches, in any number.
+    if (!Object.hasOwn(internals.links, frame.performative.name))
+      throw new Error('the peer attaches a link of its own');
+    onAttach(frame);
+  };
+
+  const sizes = new Map<RheaReceiver, number>();
   const onTransfer = internals.on_transfer.bind(session);
   internals.on_transfer = (frame) => {
     const { performative } = frame;
@@ -99,6 +128,14 @@ export function ownSession(connection: RheaConnection): Session {
     }
     // R8, R12: only an undefined message-format keeps rhea from decoding the message.
     if (performative.message_format === 0) performative.message_format = undefined;
+    const { delivery_id: id, delivery_tag: tag } = performative;
+    // rhea would throw at the disposition, where nobody catches it.
+    if (!receiver._incomplete && (typeof id !== 'number' || !tag)) throw new Error('a transfer without id or tag');
+    const size = (receiver._incomplete ? (sizes.get(receiver) ?? 0) : 0) + (frame.payload?.length ?? 0);
+    if (size > MAX_MESSAGE_SIZE) throw new Error(`the peer sent a message of more than ${MAX_MESSAGE_SIZE} bytes`);
+    sizes.set(receiver, size);
+    if (receiver.credit === 0 && incoming.deliveries.size > MAX_DELIVERIES)
+      throw new Error(`the peer sent more than ${MAX_DELIVERIES} messages without credit`);
     // R6: some peers send more than their credit; rhea complains of that on the console.
     if (receiver.credit === 0) receiver.credit = 1;
     onTransfer(frame);

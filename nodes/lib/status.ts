@@ -4,8 +4,15 @@ import type { AmqpError } from './errors';
 export type State =
   | { name: 'idle' | 'connecting' | 'waiting' | 'detached' | 'paused' }
   | { name: 'connected'; address?: string }
-  | { name: 'buffering'; count: number }
-  | { name: 'refused' | 'disconnected' | 'auth'; error: AmqpError };
+  | { name: 'buffering'; count: number; percent: number }
+  | {
+      /** `fault`: of the node itself. */
+      name: 'refused' | 'disconnected' | 'auth' | 'fault';
+      error: AmqpError;
+      /** Of a sender: messages that wait, and how full its buffer is. */
+      count?: number;
+      percent?: number;
+    };
 
 export interface Status {
   fill: 'red' | 'green' | 'yellow' | 'blue' | 'grey';
@@ -14,12 +21,15 @@ export interface Status {
   key: string;
   /** What the text is to be filled with. */
   args?: Record<string, string | number>;
+  /** Messages that wait, and how full the buffer is, to be told beside the text. */
+  waiting?: { n: number; percent: number };
   /** Shown as it is, in place of a translated text. */
   text?: string;
 }
 
 /** The one table of states and their looks, worst first. */
 const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
+  fault: { fill: 'red', shape: 'ring' },
   auth: { fill: 'red', shape: 'ring' },
   disconnected: { fill: 'red', shape: 'ring' },
   refused: { fill: 'red', shape: 'ring' },
@@ -35,8 +45,11 @@ const ORDER = Object.keys(LOOKS);
 
 export function statusOf(state: State): Status {
   const look = { ...LOOKS[state.name], key: state.name };
-  if ('error' in state) return { ...look, args: { reason: reasonOf(state.error) } };
-  if (state.name === 'buffering') return { ...look, args: { n: state.count } };
+  if ('error' in state) {
+    const { error, count, percent = 0 } = state;
+    return { ...look, args: { reason: reasonOf(error) }, ...(count && { waiting: { n: count, percent } }) };
+  }
+  if (state.name === 'buffering') return { ...look, args: { n: state.count, percent: state.percent } };
   if (state.name === 'connected' && state.address) return { ...look, text: state.address };
   return look;
 }
@@ -46,7 +59,7 @@ export function worstOf(...states: State[]): State {
   return states.reduce((worst, state) => (ORDER.indexOf(state.name) <= ORDER.indexOf(worst.name) ? state : worst));
 }
 
-/** True when there is nothing new to tell. */
+/** True when there is nothing new to tell, but for numbers of messages that wait while something is wrong. */
 export function isSame(state: State, other: State): boolean {
   if ('error' in state && 'error' in other)
     return state.name === other.name && reasonOf(state.error) === reasonOf(other.error);
