@@ -13,6 +13,7 @@ const EMPTY_FRAME = '0000000802000000';
 
 /** What a peer may send that is no AMQP frame. */
 const HOSTILE: Record<string, string> = {
+  'with an array of more elements than it has bytes': '0000001e02000000005318d00000000e00000001f000000005ffffffff40',
   'of size 0': '0000000002000000',
   'shorter than its header': '0000000702000000',
   'with data offset 0': '0000000800000000',
@@ -602,6 +603,31 @@ describe('a connection', () => {
       await next(connection, 'connected');
       should(early.told).deepEqual(['idle', 'connecting', 'connected', 'disconnected', 'connected']);
       should(late.told).deepEqual(['connected', 'disconnected', 'connected']);
+    });
+
+    it('needs no further one any more once the peer allows enough sessions', async () => {
+      const small = await startBroker({ channelMax: 0 });
+      const large = await startBroker();
+      const proxy = await proxyOf(small);
+      const connection = connectionTo(proxy);
+      const users = Array.from({ length: 3 }, () => user());
+      const all = async (): Promise<void> => {
+        for (const { told } of users) while (told.at(-1) !== 'connected') await pause(5);
+      };
+      for (const one of users) connection.add(one);
+      connection.open();
+      await all();
+      should(small.connections()).equal(3);
+      proxy.server.removeAllListeners('connection').on('connection', (client) => {
+        const peer = net.connect(large.port, '127.0.0.1');
+        client.on('error', () => {}).on('close', () => peer.destroy());
+        client.pipe(peer).pipe(client);
+      });
+      small.dropSockets();
+      for (const { told } of users) while (told.at(-1) === 'connected') await pause(1);
+      await all();
+      while (large.connections() !== 1) await pause(5);
+      await connection.close();
     });
 
     it('opens a further one for those whose sessions the peer does not allow, and closes it with them (R23)', async () => {

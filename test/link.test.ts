@@ -348,6 +348,45 @@ describe('a link', () => {
   });
 
   describe('and a peer that is not as it should be', () => {
+    const refused: Record<string, (session: PeerSession) => void> = {
+      'a delivery without id': (session) =>
+        session.output(frames.transfer({ handle: 0, delivery_tag: Buffer.of(1) }), encoded('x')),
+      'a message without end': (session) => {
+        for (let i = 0; i < 1200; i++) session.output(transfer(0, { more: true }), Buffer.alloc(60_000));
+      },
+      'thousands of messages without credit': (session) => {
+        for (let id = 0; id < 6000; id++)
+          session.output(frames.transfer({ handle: 0, delivery_id: id, delivery_tag: Buffer.of(1) }), encoded('x'));
+      },
+    };
+    for (const [what, script] of Object.entries(refused)) {
+      it(`ends the connection over ${what}`, async () => {
+        const reader = await scripted((session) => script(session));
+        while (!reader.states.some(({ name }) => name === 'disconnected')) await once(reader, 'state');
+        await reader.close();
+      });
+    }
+
+    it('survives an address that cannot be one', async () => {
+      const types = rhea.types as unknown as Record<string, (...values: unknown[]) => unknown>;
+      const container = rhea.create_container();
+      container.on('sender_open', ({ sender }: EventContext) => {
+        const address = types['wrap_described']!(1, 'toString');
+        const { attach } = (sender as unknown as { local: { attach: { source: unknown } } }).local;
+        attach.source = types['wrap_described']!([address], 0x28);
+      });
+      for (const event of ['connection_close', 'session_close', 'sender_close', 'disconnected']) {
+        container.on(event, () => {});
+      }
+      const server = container.listen({ port: 0, host: '127.0.0.1' });
+      cleanups.push(() => new Promise((resolve) => server.close(resolve)));
+      await once(server, 'listening');
+      const reader = new Reader(connectionTo((server.address() as net.AddressInfo).port), 'q');
+      reader.open();
+      while (!reader.states.some(({ name }) => name === 'disconnected')) await once(reader, 'state');
+      await reader.close();
+    });
+
     it('is attached also when the peer never names an address', async () => {
       const reader = await scripted(() => {});
       await state(reader, 'connected');

@@ -253,6 +253,18 @@ describe('a responder', () => {
     should([broker.unsettled('q'), broker.ready('q')]).eql([3, 1]);
   });
 
+  it('rejects requests that nobody waits for any more, so that they keep no others from being answered', async () => {
+    await start({ creditWindow: 2 });
+    for (const n of [1, 2]) {
+      const { id } = await request({ message_id: `old ${n}`, reply_to: 'dynamic-gone', body: n });
+      await respond(id, 'reply').should.be.rejectedWith({ code: 'AMQP_RELEASED' });
+    }
+    const { id } = await request({ message_id: 'new', reply_to: 'back', body: 'new' });
+    await respond(id, 'reply');
+    broker.messages('back')[0]!.should.match({ correlation_id: 'new' });
+    broker.depth('DLQ').should.equal(2);
+  });
+
   describe('refuses a reply', () => {
     it('to a request that it never took', async () => {
       await start();

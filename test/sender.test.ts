@@ -358,6 +358,46 @@ describe('sender', () => {
     });
   });
 
+  describe('a time-out', () => {
+    it('fails a message that was not sent by then, and leaves those behind it alone', async () => {
+      await open({ timeout: 500 });
+      broker.holdCredit('q');
+      await send('late').should.be.rejectedWith({ code: 'AMQP_TIMEOUT' });
+      should(sender.size).equal(0);
+      const next = send('in time');
+      broker.giveCredit('q');
+      (await next).state.should.equal('accepted');
+      broker
+        .messages('q')
+        .map((message) => message!.body as string)
+        .should.eql(['in time']);
+    });
+
+    it('leaves in doubt a message that was sent and has no outcome by then', async () => {
+      await open({ timeout: 50 });
+      broker.answer('q', 'none');
+      await send('a').should.be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
+    });
+  });
+
+  it('refuses a message when the bytes it may hold are used up, but takes any single one', async () => {
+    await open({ bufferBytes: 100 });
+    broker.answer('q', 'none');
+    void send('x'.repeat(1000)).catch(() => {});
+    await send('x').should.be.rejectedWith({ code: 'AMQP_BUFFER_FULL' });
+    should(sender.size).equal(1);
+  });
+
+  it('leaves a message in doubt whose outcome was lost, also when it is rejected when sent again', async () => {
+    await open();
+    broker.once('message', () => {
+      broker.answer('q', 'reject');
+      broker.dropSockets();
+    });
+    await send('a').should.be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
+    broker.depth('q').should.equal(1);
+  });
+
   describe('when the connection is lost before the outcome', () => {
     it('sends at least once: again, in order, before what came later (R2)', async () => {
       await open();

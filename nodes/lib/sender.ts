@@ -155,9 +155,8 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       clearTimeout(pending.timer);
       this.#links.delete(pending);
       if (pending.isOnDisk) continue;
-      const what = pending.delivery ? 'no outcome' : 'not sent';
-      const error = new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`);
-      fail(pending.entry, doubted(pending, error));
+      const what = pending.delivery || pending.isInDoubt ? 'no outcome' : 'not sent';
+      fail(pending.entry, new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`));
     }
     clearTimeout(this.#counting);
     await this.#links.close();

@@ -90,6 +90,13 @@ describe('under faults of links', () => {
   const FAULTS: [name: string, fault: Fault, told: string][] = [
     ['is detached with an error, closed', detached(true, ERROR), ERROR.condition],
     ['is detached with an error, not closed', detached(false, ERROR), ERROR.condition],
+    [
+      'is detached with qd:routed-link-lost',
+      detached(true, { condition: 'qd:routed-link-lost' }),
+      'qd:routed-link-lost',
+    ],
+    ['is detached with amqp:link:redirect', detached(true, { condition: 'amqp:link:redirect' }), 'amqp:link:redirect'],
+    ['is detached with amqp:link:stolen', detached(true, { condition: 'amqp:link:stolen' }), 'amqp:link:stolen'],
     ['is detached without an error, closed', detached(true, {}), 'the peer detached the link'],
     ['is detached without an error, not closed', detached(false, {}), 'the peer detached the link'],
     ['has its session ended with an error', ended(ERROR), ERROR.condition],
