@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import should from 'should';
 import { Store } from '../nodes/lib/store';
 
+const message = (sequence: number) => ({ sequence, bytes: Buffer.from(`message ${sequence}`), address: 'grüße' });
+
 describe('a store', () => {
   let directory: string;
   let store: Store | undefined;
-  const message = (sequence: number) => ({ sequence, bytes: Buffer.from(`message ${sequence}`), address: 'grüße' });
 
   beforeEach(() => (directory = mkdtempSync(join(tmpdir(), 'store-'))));
   afterEach(async () => {
