@@ -3,6 +3,7 @@ import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { Connection } from './lib/connection';
 import { AmqpError } from './lib/errors';
+import type { SourceOption } from './lib/source';
 import { isSame, type State, statusOf } from './lib/status';
 
 interface EndpointDef extends NodeDef {
@@ -115,8 +116,19 @@ export default function init(RED: NodeAPI): void {
     this.connection = connection;
     this.users = {};
 
+    const named = (options: SourceOption[]): string =>
+      options.map((option) => RED._(`amqp-endpoint.option.${option}`)).join(', ');
+
     const show = (node: Node, state: State): void => {
-      const { fill, shape, key, args, waiting, text } = statusOf(state);
+      const {
+        fill,
+        shape,
+        key,
+        options,
+        args = options && { options: named(options) },
+        waiting,
+        text,
+      } = statusOf(state);
       // A key without arguments is translated by the editor, into the language of who looks at it.
       const words = text ?? (args ? RED._(STATUS + key, args) : STATUS + key);
       node.status({ fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words });
@@ -156,7 +168,13 @@ export default function init(RED: NodeAPI): void {
           node.warn(RED._('amqp-endpoint.log.refused', { peer, reason: state.error.message }));
         }
         if (state.name === 'fault' && !isSame(state, logged)) node.error(state.error);
-        if (['fault', 'refused', 'connected'].includes(state.name)) logged = state;
+        if (state.name === 'ignored' && !isSame(state, logged)) {
+          const { name = '', version = '' } = connection.product;
+          const product = `${name} ${version}`.trim();
+          const who = product ? `${peer} (${product})` : peer;
+          node.warn(RED._('amqp-endpoint.log.ignored', { peer: who, options: named(state.options) }));
+        }
+        if (['fault', 'refused', 'ignored', 'connected'].includes(state.name)) logged = state;
       };
       link.on('state', tell);
       let isOpen = true;

@@ -4,6 +4,7 @@ import { fromCloudEvent } from './lib/cloudevents';
 import { AmqpError, type PeerError } from './lib/errors';
 import { type Format, type Incoming, type OutputOption, payloadOf, stylesOf, toMsg } from './lib/message';
 import { type DeliveryInfo, type Outcome, Receiver, type Settle } from './lib/receiver';
+import type { AddressKind, SourceOptions } from './lib/source';
 
 interface ReceiverDef extends NodeDef {
   endpoint: string;
@@ -12,6 +13,13 @@ interface ReceiverDef extends NodeDef {
   /** Missing in flows of node-red-contrib-rhea, and so are output, settle, onerror and settletimeout. */
   format?: Format;
   output?: OutputOption;
+  kind?: '' | AddressKind;
+  selector?: string;
+  browse?: boolean;
+  /** Kept by the peer while there is no link, shared by several receivers, or both. */
+  subscription?: '' | 'durable' | 'shared' | 'shared-durable';
+  /** Blank: the id of the node. */
+  subscriptionname?: string;
   settle?: Settle;
   onerror?: Outcome['settle'];
   creditwindow?: number | string;
@@ -63,13 +71,10 @@ export default function init(RED: NodeAPI): void {
     const receiver = new Receiver(
       endpoint.connection,
       {
-        name: this.id,
+        name: linkNameOf(config),
         address: address || undefined,
         dynamic,
-        source: {
-          ...(Number(config.durable) > 0 && { durable: Number(config.durable) }),
-          ...(config.expirypolicy && { expiry_policy: config.expirypolicy }),
-        },
+        source: sourceOptionsOf(config),
         settle,
         creditWindow: Number(config.creditwindow ?? 100),
         settleTimeout: 1000 * Number(config.settletimeout ?? 300),
@@ -114,7 +119,7 @@ export default function init(RED: NodeAPI): void {
         case 'drain':
           return receiver.drain();
         case 'unsubscribe':
-          return receiver.close();
+          return receiver.unsubscribe();
         case 'subscribe':
           // Needed when the endpoint does not connect by itself.
           if (await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined))
@@ -132,6 +137,41 @@ export default function init(RED: NodeAPI): void {
   }
 
   RED.nodes.registerType('amqp-receiver', ReceiverNode);
+}
+
+/** A dynamic address is there for its link only. */
+function subscriptionOf({ subscription, dynamic }: ReceiverDef): string {
+  return dynamic ? '' : (subscription ?? '');
+}
+
+/** A shared subscription has a link of each receiver, told apart by what follows the bar, as JMS clients do it. */
+function linkNameOf(config: ReceiverDef): string {
+  const { id, subscriptionname } = config;
+  const subscription = subscriptionOf(config);
+  const name = subscription && subscriptionname ? subscriptionname : id;
+  return subscription.startsWith('shared') ? `${name}|${id}` : name;
+}
+
+function sourceOptionsOf(config: ReceiverDef): SourceOptions {
+  const { kind, selector, browse } = config;
+  const subscription = subscriptionOf(config);
+  return {
+    kind: kind || undefined,
+    selector: selector || undefined,
+    browse: browse && !subscription,
+    shared: subscription.startsWith('shared'),
+    // 2: it keeps what is not settled, too (3.5.5).
+    ...(subscription.endsWith('durable') ? { durable: 2, expiry_policy: 'never' } : legacySource(config)),
+  };
+}
+
+/** In flows of node-red-contrib-rhea, until they are edited. */
+function legacySource({ subscription, durable, expirypolicy }: ReceiverDef): SourceOptions {
+  if (subscription !== undefined) return {};
+  return {
+    ...(Number(durable) > 0 && { durable: Number(durable) }),
+    ...(expirypolicy && { expiry_policy: expirypolicy }),
+  };
 }
 
 function creditOf(credit: unknown): number {

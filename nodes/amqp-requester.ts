@@ -31,6 +31,7 @@ export default function init(RED: NodeAPI): void {
     const requester = new Requester(endpoint.connection, {
       name: this.id,
       address: address.fixed,
+      kind: config.kind || undefined,
       replyTo: replyto === 'fixed' ? { address: replyaddress } : { capabilities },
       timeout: 1000 * Number(config.timeout ?? 30),
       reconnect: config.reconnect ?? 'resend',

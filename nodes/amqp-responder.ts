@@ -5,10 +5,12 @@ import { withSent } from './amqp-sender';
 import { AmqpError } from './lib/errors';
 import { type BodyOption, type Format, outgoing, type OutputOption, stylesOf } from './lib/message';
 import { Responder } from './lib/responder';
+import type { AddressKind } from './lib/source';
 
 interface ResponderDef extends NodeDef {
   endpoint: string;
   address: string;
+  kind?: '' | AddressKind;
   /** Missing in flows of node-red-contrib-rhea, and so are the properties after it. */
   format?: Format;
   body?: BodyOption;
@@ -30,6 +32,7 @@ export default function init(RED: NodeAPI): void {
       {
         name: this.id,
         address,
+        kind: config.kind || undefined,
         settle,
         creditWindow: Number(config.creditwindow ?? 100),
         timeout: 1000 * Number(config.settletimeout ?? 300),

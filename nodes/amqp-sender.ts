@@ -14,11 +14,13 @@ import {
   withMessageId,
 } from './lib/message';
 import { type Entry, type Guarantee, Sender, type Sent } from './lib/sender';
+import type { AddressKind } from './lib/source';
 import { type Durability, Store, type Stored } from './lib/store';
 
 export interface AddressDef extends NodeDef {
   address?: string;
   addressType?: string;
+  kind?: '' | AddressKind;
   /** The peer makes the address. */
   dynamic?: boolean;
 }
@@ -139,6 +141,7 @@ export default function init(RED: NodeAPI): void {
       target: {
         ...(Number(config.durable) > 0 && { durable: Number(config.durable) }),
         ...(config.expirypolicy && { expiry_policy: config.expirypolicy }),
+        ...(config.kind && { capabilities: [config.kind] }),
       },
       guarantee,
       buffer: Number(config.buffer || 10_000),

@@ -71,6 +71,13 @@ const throughJson = (msg: Msg) => JSON.parse(JSON.stringify(msg)) as Msg;
 const payloads = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
 const data = (content: string) => rhea.message.data_section(Buffer.from(content));
 
+/** What the log says of options that the peer ignores: the test helper gives the key in place of the text. */
+const warnings = () =>
+  helper
+    .log()
+    .args.map(([entry]) => entry)
+    .filter(({ id, msg }) => id === 'receiver' && /ignored/.test(String(msg)));
+
 describe('amqp-receiver', () => {
   before(() => helper.startServer());
   after(() => helper.stopServer());
@@ -620,6 +627,92 @@ describe('amqp-receiver', () => {
         broker.connections().should.equal(1);
       });
     }
+  });
+
+  describe('its subscription', () => {
+    const named = { address: 'topic', kind: 'topic', subscriptionname: 'ledger' };
+
+    it('asks for nothing special by default', async () => {
+      await start();
+      await status('receiver', 'connected');
+      const { name, source } = broker.links()[0]!;
+      name.should.equal('receiver');
+      should(source).eql({ address: 'q' });
+    });
+
+    it('is kept while the node is away when it is durable, and deleted when it unsubscribes', async () => {
+      await start({ ...named, subscription: 'durable' }, {}, probe);
+      await status('receiver', 'connected');
+      const [link] = broker.links().filter(({ role }) => role === 'receiver');
+      should(link).match({ name: 'ledger', source: { durable: 2, expiry_policy: 'never', capabilities: ['topic'] } });
+      let detached = once(broker, 'detach');
+      await helper.setFlows(flow(endpointNode(broker.port), probe), 'nodes');
+      should((await detached)[0]).match({ name: 'ledger', closed: false });
+      await helper.unload();
+      await load(flow(endpointNode(broker.port), node('amqp-receiver', { ...named, subscription: 'durable' })));
+      await status('receiver', 'connected');
+      detached = once(broker, 'detach');
+      await tell({ action: 'unsubscribe' });
+      should((await detached)[0]).match({ name: 'ledger', closed: true });
+    });
+
+    it('cannot be deleted without a link: the msg fails, and the subscription stays', async () => {
+      await start({ ...named, subscription: 'durable' });
+      await status('receiver', 'connected');
+      await broker.stop();
+      await status('receiver', 'disconnected');
+      should(await refusal({ action: 'unsubscribe' })).match({ code: 'AMQP_DISCONNECTED' });
+      broker = await Broker.start({ port: broker.port });
+      await status('receiver', 'connected');
+    });
+
+    it('is shared by receivers that name it, each with a link of its own', async () => {
+      const shared = { ...named, subscription: 'shared' };
+      await start(shared, {}, node('amqp-receiver', { id: 'second', ...shared }));
+      await Promise.all([status('receiver', 'connected'), status('second', 'connected')]);
+      broker
+        .links()
+        .map(({ name }) => name)
+        .toSorted()
+        .should.eql(['ledger|receiver', 'ledger|second']);
+      should(broker.links()[0]!.source).not.have.property('durable');
+      should(broker.links()[0]!.source).match({ capabilities: ['topic', 'shared', 'global'] });
+    });
+
+    it('is none when the address is dynamic, and the legacy properties count only until the node is edited', async () => {
+      const legacy = { durable: 2, expirypolicy: 'never' };
+      const dynamic = { id: 'second', address: '', dynamic: true, subscription: 'shared-durable' };
+      await start({ ...legacy, subscription: '' }, {}, node('amqp-receiver', dynamic));
+      await status('receiver', 'connected');
+      while (broker.links().length < 2) await once(broker, 'attach');
+      for (const { source } of broker.links()) should(source).not.have.properties('durable', 'capabilities');
+    });
+  });
+
+  describe('an option that the peer ignores', () => {
+    it('shows as a warning, and is logged once, also over a reconnect', async () => {
+      await start({ selector: "colour = 'red'" });
+      should(await status('receiver', 'ignored')).match({ fill: 'yellow', shape: 'ring' });
+      warnings().should.have.length(1);
+      should((await receive({ body: 1 })).payload).equal(1);
+      await broker.stop();
+      await status('receiver', 'disconnected');
+      broker = await Broker.start({ port: broker.port });
+      await status('receiver', 'ignored');
+      warnings().should.have.length(1);
+    });
+
+    it('takes nothing where reading without removing would remove, credit of the flow or not', async () => {
+      const product = { product: 'RabbitMQ', version: '4.3.6' };
+      await start({ browse: true }, { properties: product }, probe);
+      await status('receiver', 'ignored');
+      broker.put('q', { body: 1 });
+      await tell({ credit: 5 });
+      await tell({ action: 'pause' });
+      await tell({ action: 'resume' });
+      await roundTrip();
+      broker.depth('q').should.equal(1);
+    });
   });
 
   describe('wired into a sender', () => {

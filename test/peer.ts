@@ -28,6 +28,8 @@ export interface BrokerOptions {
   idleTimeout?: number;
   maxFrameSize?: number;
   maxMessageSize?: number;
+  /** What it says of itself in its open. */
+  properties?: { product?: string; version?: string };
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
 }
@@ -477,6 +479,7 @@ export class Broker extends EventEmitter {
       session_buffer_size: 65536,
       channel_max: options.channelMax,
       idle_time_out: options.idleTimeout,
+      properties: options.properties,
       max_frame_size: options.maxFrameSize,
       enable_sasl_external: options.tls?.requestCert,
       offered_capabilities: options.anonymousRelay === false ? undefined : ['ANONYMOUS-RELAY'],

@@ -3,10 +3,12 @@ import net from 'node:net';
 import rhea from 'rhea';
 import should from 'should';
 import { Connection } from '../nodes/lib/connection';
-import { type Login, mechanismsOf } from '../nodes/lib/sasl';
+import { type Login, mechanismsOf, preferOurs } from '../nodes/lib/sasl';
 import { Broker, type BrokerOptions } from './peer';
 
 type ServerMechanism = { outcome?: boolean; start(response: Buffer): unknown; step(response: Buffer): unknown };
+
+const names = (login: Login) => Object.keys(mechanismsOf(login));
 
 describe('SASL', () => {
   const cleanups: (() => unknown)[] = [];
@@ -107,8 +109,44 @@ describe('SASL', () => {
     should(await logIn(port, { username: 'anna', password: 'secret' })).match({ name: 'auth' });
   });
 
-  it('offers one mechanism', () => {
-    should(Object.keys(mechanismsOf({}))).deepEqual(['ANONYMOUS']);
-    should(Object.keys(mechanismsOf({ username: 'anna' }))).deepEqual(['PLAIN']);
+  it('is by the client certificate rather than anonymous, whatever the peer prefers (R27)', async () => {
+    const responses: string[] = [];
+    const mechanism = (name: string): ServerMechanism => ({
+      outcome: true,
+      start: (response) => responses.push(`${name} ${response.toString()}`),
+      step: () => {},
+    });
+    const { ANONYMOUS, EXTERNAL } = mechanismsOf({ tls: { cert: 'certificate' } });
+    const container = rhea.create_container();
+    Object.assign(container.sasl_server_mechanisms, {
+      ANONYMOUS: () => mechanism('ANONYMOUS'),
+      EXTERNAL: () => mechanism('EXTERNAL'),
+    });
+    for (const event of ['connection_close', 'disconnected', 'error', 'protocol_error']) container.on(event, () => {});
+    const server = container.listen({ port: 0, host: '127.0.0.1' });
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)));
+    await once(server, 'listening');
+    const { port } = server.address() as net.AddressInfo;
+    for (const ours of [{ EXTERNAL, ANONYMOUS }, { ANONYMOUS }]) {
+      const client = rhea.create_container().create_connection({
+        port,
+        host: '127.0.0.1',
+        reconnect: false,
+        sasl_mechanisms: ours,
+      } as unknown as rhea.ConnectionOptions);
+      client.connect();
+      preferOurs(client, ours);
+      await once(client, 'connection_open');
+      client.close();
+    }
+    should(responses).eql(['EXTERNAL ', 'ANONYMOUS anonymous']);
+  });
+
+  it('offers PLAIN with a user name, and nothing else; without, what needs none', () => {
+    should(names({})).deepEqual(['ANONYMOUS']);
+    should(names({ username: 'anna' })).deepEqual(['PLAIN']);
+    should(names({ username: 'anna', tls: { cert: 'certificate' } })).deepEqual(['PLAIN']);
+    should(names({ tls: { pfx: 'certificate' } })).deepEqual(['EXTERNAL', 'ANONYMOUS']);
+    should(names({ tls: {} })).deepEqual(['ANONYMOUS']);
   });
 });

@@ -16,6 +16,7 @@ const states: State[] = [
   { name: 'connecting' },
   { name: 'idle' },
   { name: 'detached' },
+  { name: 'ignored', options: ['selector', 'browse'] },
   { name: 'paused' },
   { name: 'buffering', count: 7, percent: 1 },
   { name: 'waiting' },
@@ -25,7 +26,7 @@ const states: State[] = [
 describe('status', () => {
   it('has a text for each state, with all its blanks filled', () => {
     for (const state of states) {
-      const { key, args = {} } = statusOf(state);
+      const { key, options, args = { options } } = statusOf(state);
       should(texts).have.property(key);
       const blanks = [...texts[key]!.matchAll(/__(\w+?)__/g)].map(([, name]) => name);
       should(args).have.properties(blanks);
@@ -37,6 +38,7 @@ describe('status', () => {
     for (const name of ['auth', 'disconnected', 'refused']) should(looks[name]).match({ fill: 'red', shape: 'ring' });
     should(looks['connecting']).match({ fill: 'yellow', shape: 'ring' });
     for (const name of ['waiting', 'buffering', 'paused']) should(looks[name]).match({ fill: 'yellow', shape: 'dot' });
+    should(looks['ignored']).match({ fill: 'yellow', shape: 'ring' });
     should(looks['connected']).match({ fill: 'green', shape: 'dot' });
     should(states.filter((state) => statusOf(state).fill === 'green')).have.length(1);
   });

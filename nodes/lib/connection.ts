@@ -2,8 +2,9 @@ import { EventEmitter } from 'node:events';
 import rhea, { type Connection as RheaConnection, type EventContext } from 'rhea';
 import { type Backoff, pauseAfter } from './backoff';
 import { AmqpError, type PeerError } from './errors';
-import { type Login, mechanismsOf } from './sasl';
+import { type Login, mechanismsOf, preferOurs } from './sasl';
 import { Frames } from './frames';
+import type { Product } from './source';
 import { isSame, type State } from './status';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
 
@@ -68,6 +69,12 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
   offers(capability: string): boolean {
     const offered = this.#rhea?.offered_capabilities as string | string[] | undefined;
     return offered !== undefined && [offered].flat().includes(capability);
+  }
+
+  /** What the peer says it is, in the properties of its open. */
+  get product(): Product {
+    const { product: name, version } = (this.#rhea?.properties ?? {}) as Record<string, string | undefined>;
+    return { name, version };
   }
 
   /** Adds a link. It is told the present state at once, and each later one. */
@@ -212,12 +219,13 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
       container.on('connection_open', (context: EventContext) => {
         clearTimeout(timer);
         connection = context.connection;
-        // Below the least that is allowed (2.7.1) rhea cuts messages up for ever.
         const { max_frame_size: maxFrameSize } = connection;
-        if ((maxFrameSize ?? MAX_FRAME_SIZE) < MIN_MAX_FRAME_SIZE) return lost(`its max-frame-size is ${maxFrameSize}`);
         // A peer may open only to say in its close, right behind, that it refuses.
         setImmediate(() => {
           if (isOver || isClosing) return;
+          // Below the least that is allowed (2.7.1) rhea cuts messages up for ever.
+          if ((maxFrameSize ?? MAX_FRAME_SIZE) < MIN_MAX_FRAME_SIZE)
+            return lost(`its max-frame-size is ${maxFrameSize}`);
           openedAt = performance.now();
           this.#reclaim();
           this.#change({ name: 'connected' }, connection);
@@ -252,6 +260,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
 
       timer = setTimeout(() => lost(`no answer within ${connectTimeout / 1000} s`), connectTimeout);
       try {
+        const mechanisms = mechanismsOf(this.options);
         connection = container.create_connection({
           reconnect: false,
           container_id: containerId,
@@ -260,7 +269,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
           port,
           // R18: rhea gives up after twice the value.
           ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
-          sasl_mechanisms: mechanismsOf(this.options),
+          sasl_mechanisms: mechanisms,
           tcp_no_delay: true,
           max_frame_size: MAX_FRAME_SIZE,
           connection_details: () => ({
@@ -273,6 +282,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
         connection.setMaxListeners(0);
         guard(connection, (error) => lost(`the peer does not speak AMQP 1.0: ${textOf(error)}`, null, error));
         connection.connect();
+        preferOurs(connection, mechanisms);
       } catch (error) {
         // A port or TLS option that Node refuses is thrown by the dial itself.
         lost(textOf(error), null, error);

@@ -60,10 +60,15 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
   protected abstract addressOf(link: R): string | undefined;
   /** Whether there is no link without such an address, or null is an answer too. */
   protected abstract readonly needsAddress: 'always' | 'usually' | 'never';
-  /** Called once attached. */
+  /** Called once attached, after the change of state. */
   protected abstract attached(link: R): void;
   /** Called when no longer attached, whatever the reason. Deliveries of the rhea link are in doubt from now on. */
   protected abstract lost(error: AmqpError): void;
+
+  /** The state of the link while it is attached. */
+  protected attachedState(_link: R): State {
+    return { name: 'connected' };
+  }
 
   /** Whether the peer is to keep the end that is its own while the link is detached. */
   protected get isDurable(): boolean {
@@ -79,22 +84,27 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     void this.#closing.then(() => this.#isOpen && this.connection.add(this));
   }
 
-  /** Detaches for good, or until the next `open`. Resolves in bounded time. */
-  close(): Promise<void> {
+  /** Detaches for good, or until the next `open`; with `deletes` the peer keeps nothing. Resolves in bounded time. */
+  protected detach({ deletes = !this.isDurable } = {}): Promise<void> {
     if (!this.#isOpen) return this.#closing ?? Promise.resolve();
     this.#isOpen = false;
-    this.#closing = this.#close().finally(() => (this.#closing = undefined));
+    this.#closing = this.#detach(deletes).finally(() => (this.#closing = undefined));
     return this.#closing;
   }
 
-  async #close(): Promise<void> {
+  /** Detaches; what is durable stays at the peer. */
+  close(): Promise<void> {
+    return this.detach();
+  }
+
+  async #detach(deletes: boolean): Promise<void> {
     clearTimeout(this.#retry);
     const { rhea } = this;
     const session = this.#current?.session;
     this.#lose(new AmqpError('AMQP_SHUTDOWN', 'the link was closed'));
     // R22: a detach that closes deletes a durable subscription.
-    if (this.isDurable) rhea?.detach();
-    else rhea?.close();
+    if (deletes) rhea?.close();
+    else rhea?.detach();
     if (session) await this.#end(session);
     await this.connection.remove(this);
     this.change({ name: 'detached' });
@@ -172,7 +182,7 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
       clearTimeout(current.timer);
       current.since = performance.now();
       this.rhea = link;
-      this.change({ name: 'connected' });
+      this.change(this.attachedState(link));
       this.attached(link);
     };
     this.listen(link, `${role}_open`, () => {

@@ -7,6 +7,8 @@ import { Link } from './link';
 import { decode, type Incoming, messagesIn } from './message';
 import { isPlainObject, type Style } from './notation';
 import { forget } from './session';
+import { ignoredOptions, type SourceOption, type SourceOptions, sourceOf } from './source';
+import type { State } from './status';
 
 /**
  * When the peer may forget a message: once the flow has it, when the flow says so, or before it is even sent.
@@ -21,8 +23,7 @@ export interface ReceiverOptions {
   dynamic?: boolean;
   /** Asked of a dynamic source. */
   capabilities?: string[];
-  /** Further fields of the source (3.5.3). */
-  source?: { durable?: number; expiry_policy?: string };
+  source?: SourceOptions;
   settle: Settle;
   /** Most messages that are unsettled or on their way. 0: only what `grant` asks for. */
   creditWindow: number;
@@ -90,6 +91,8 @@ export class Receiver extends Link<RheaReceiver> {
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
   #granted = 0;
   #isPaused = false;
+  /** What the peer does not do of what was asked. */
+  #ignored: SourceOption[] = [];
   /** Ends `leave`. */
   #left: (() => void) | undefined;
   /** Counts calls of `subscribe` and `close`: the last one counts. */
@@ -119,7 +122,7 @@ export class Receiver extends Link<RheaReceiver> {
   async subscribe(address?: string): Promise<boolean> {
     const turn = ++this.#turn;
     if (address !== undefined && address !== this.#address) {
-      await this.#detach();
+      await this.detach();
       if (turn !== this.#turn) return false;
       this.#address = address;
     }
@@ -175,7 +178,7 @@ export class Receiver extends Link<RheaReceiver> {
   /** Grants credit beyond the window. */
   grant(credit: number): void {
     this.#granted = Math.min(MAX_CREDIT, this.#granted + credit);
-    if (this.rhea && !this.#isPaused) this.rhea.add_credit(Math.min(credit, MAX_CREDIT - creditOf(this.rhea)));
+    if (this.rhea && this.#takes) this.rhea.add_credit(Math.min(credit, MAX_CREDIT - creditOf(this.rhea)));
   }
 
   /** Takes no more messages until `resume`, but for those on their way. */
@@ -188,7 +191,9 @@ export class Receiver extends Link<RheaReceiver> {
 
   resume(): void {
     this.#isPaused = false;
-    if (this.rhea) this.attached(this.rhea);
+    if (!this.rhea) return;
+    this.change(this.attachedState(this.rhea));
+    this.attached(this.rhea);
   }
 
   /** Has the peer send at once what it has, up to the credit, and use up the rest of it. Resolves when that is done. */
@@ -247,20 +252,28 @@ export class Receiver extends Link<RheaReceiver> {
   override async close(): Promise<void> {
     this.#turn++;
     this.#left?.();
-    await this.#detach();
+    await this.detach();
     this.#left = undefined;
   }
 
-  async #detach(): Promise<void> {
+  /** As `close`; a durable subscription is deleted, which takes a link. */
+  async unsubscribe(): Promise<void> {
+    if (this.isDurable && !this.rhea)
+      throw new AmqpError('AMQP_DISCONNECTED', 'cannot unsubscribe: the link is not attached');
+    this.#turn++;
+    await this.detach({ deletes: true });
+  }
+
+  protected override async detach(options?: { deletes?: boolean }): Promise<void> {
     for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
-    await super.close();
+    await super.detach(options);
   }
 
   protected override attach(session: Session): RheaReceiver {
-    const { dynamic, capabilities, source, settle } = this.#options;
+    const { dynamic, capabilities, source = {}, settle } = this.#options;
     const link = session.attach_receiver({
       name: this.name,
-      source: { ...source, ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
+      source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
       snd_settle_mode: settle === 'pre-settled' ? 1 : 0,
       rcv_settle_mode: 0,
       // R3, R5, R21: credit and settling are ours.
@@ -283,9 +296,21 @@ export class Receiver extends Link<RheaReceiver> {
     return this.#options.dynamic ? 'always' : 'usually';
   }
 
+  protected override attachedState(link: RheaReceiver): State {
+    const { source = {}, dynamic } = this.#options;
+    this.#ignored = ignoredOptions(source, link.source, this.connection.product);
+    if (this.#isPaused) return { name: 'paused' };
+    if (this.#ignored.length > 0) return { name: 'ignored', options: this.#ignored };
+    return { name: 'connected', ...(dynamic && { address: link.source.address }) };
+  }
+
+  /** A browser that the peer takes for a consumer would empty the queue. */
+  get #takes(): boolean {
+    return !this.#isPaused && !this.#ignored.includes('browse');
+  }
+
   protected override attached(link: RheaReceiver): void {
-    if (this.#isPaused) return this.change({ name: 'paused' });
-    this.change({ name: 'connected', address: this.#options.dynamic ? link.source.address : undefined });
+    if (!this.#takes) return;
     if (this.#granted > 0) link.add_credit(this.#granted - creditOf(link));
     this.#replenish();
   }
@@ -346,7 +371,7 @@ export class Receiver extends Link<RheaReceiver> {
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */
   #replenish(): void {
     const { creditWindow: window } = this.#options;
-    if (!this.rhea || this.#isPaused || this.#left || this.rhea.drain || window === 0) return;
+    if (!this.rhea || !this.#takes || this.#left || this.rhea.drain || window === 0) return;
     const credit = creditOf(this.rhea);
     const missing = window - this.#held.size - credit;
     if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);

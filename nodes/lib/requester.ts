@@ -8,6 +8,7 @@ import { encode, type Incoming, type Outgoing, withReplyTo } from './message';
 import type { Style } from './notation';
 import { type DeliveryInfo, Receiver } from './receiver';
 import { type Entry, Sender, type Sent } from './sender';
+import type { AddressKind } from './source';
 import { type State, worstOf } from './status';
 
 export interface RequesterOptions {
@@ -15,6 +16,8 @@ export interface RequesterOptions {
   name: string;
   /** Where all requests go. Without, each has its own address. */
   address?: string;
+  /** What that address is. */
+  kind?: AddressKind;
   /** Where replies come to: an address that the peer makes (with these capabilities), or a fixed one. */
   replyTo: { capabilities?: string[] } | { address: string };
   /** Milliseconds to wait for a reply. 0: for ever. */
@@ -70,11 +73,12 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   constructor(connection: Connection, options: RequesterOptions) {
     super();
     this.#options = options;
-    const { name, address, replyTo, timeout, reconnect, styles } = options;
+    const { name, address, kind, replyTo, timeout, reconnect, styles } = options;
     this.#requests = new Expiring(timeout, (request) => this.#expired(request));
     this.#sender = new Sender(connection, {
       name: `${name}:request`,
       address,
+      target: kind && { capabilities: [kind] },
       guarantee: reconnect === 'resend' ? 'at-least-once' : 'at-most-once',
       buffer: Infinity,
       bufferBytes: Infinity,

@@ -6,12 +6,15 @@ import { Expiring } from './expiring';
 import { type AmqpFields, encode, type Incoming, type Outgoing } from './message';
 import { type DeliveryInfo, type Outcome, Receiver, type ReceiverUser } from './receiver';
 import { type Entry, Sender, type Sent } from './sender';
+import type { AddressKind } from './source';
 import { type State, worstOf } from './status';
 
 export interface ResponderOptions {
   /** Begins the link names; the same after each restart. */
   name: string;
   address: string;
+  /** What that address is. */
+  kind?: AddressKind;
   /** When a request is accepted: once its reply has been, or once the flow has it. */
   settle: 'reply' | 'arrival';
   creditWindow: number;
@@ -64,7 +67,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   constructor(connection: Connection, options: ResponderOptions, user: ReceiverUser) {
     super();
     this.#options = options;
-    const { name, address, creditWindow, timeout, styles } = options;
+    const { name, address, kind, creditWindow, timeout, styles } = options;
     this.#requests = new Expiring(timeout, (id, request) => this.#expired(id, request));
     this.#replies = new Sender(connection, {
       name: `${name}:reply`,
@@ -77,7 +80,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     });
     this.#receiver = new Receiver(
       connection,
-      { name: `${name}:request`, address, settle: 'flow', creditWindow, settleTimeout: 0, styles },
+      { name: `${name}:request`, address, source: { kind }, settle: 'flow', creditWindow, settleTimeout: 0, styles },
       {
         message: (incoming, delivery, id) => this.#request(incoming, delivery, id, user),
         undecodable: (error, delivery) => user.undecodable(error, delivery),

@@ -3,6 +3,7 @@ import { type Connection, peerErrorOf } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { Link } from './link';
 import { forget, type SessionInternals } from './session';
+import type { State } from './status';
 
 /**
  * What happens to a message when the connection is lost before its outcome is known. `at-least-once`: it is sent again.
@@ -16,7 +17,7 @@ export interface SenderLinkOptions {
   /** The peer makes the address. */
   dynamic?: boolean;
   /** Further fields of the target (3.5.4). */
-  target?: { durable?: number; expiry_policy?: string };
+  target?: { durable?: number; expiry_policy?: string; capabilities?: string[] };
   guarantee: Guarantee;
 }
 
@@ -45,6 +46,8 @@ export interface Held {
   /** While it is on its way. */
   delivery?: Delivery;
 }
+
+const OUTCOMES = ['accepted', 'rejected', 'released', 'modified'].map((name) => `amqp:${name}:list`);
 
 /** Milliseconds after which to look again whether the session's window has let a message through. */
 const WINDOW_PAUSE = 20;
@@ -125,6 +128,8 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
     const { address, dynamic, target, guarantee } = this.#options;
     const link = session.attach_sender({
       name: this.name,
+      // Qpid Broker-J detaches where it could reject, unless told that we take that.
+      source: { outcomes: OUTCOMES },
       target: dynamic ? { ...target, dynamic: true } : { ...target, address },
       snd_settle_mode: guarantee === 'pre-settled' ? 1 : 0,
       rcv_settle_mode: 0,
@@ -148,8 +153,11 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
     return this.#options.address ? 'usually' : 'never';
   }
 
-  protected override attached(link: RheaSender): void {
-    if (this.#options.dynamic) this.change({ name: 'connected', address: link.target.address });
+  protected override attachedState(link: RheaSender): State {
+    return { name: 'connected', ...(this.#options.dynamic && { address: link.target.address }) };
+  }
+
+  protected override attached(): void {
     this.#user.ready();
   }
 

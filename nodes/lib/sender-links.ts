@@ -115,6 +115,11 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     if (!lane.link && lane.waiting.size === 0) this.#lanes.delete(lane.address);
   }
 
+  /** The state of the link that the message waits for. */
+  stateFor(message: H): State {
+    return this.#lanes.get(this.#laneName(message))?.link?.state ?? this.#connectionState;
+  }
+
   /** Sends nothing until `resume`. */
   hold(): void {
     this.#isHeld = true;

@@ -234,14 +234,15 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   #expired(pending: Pending): void {
     const seconds = this.#options.timeout / 1000;
-    const error =
+    const state = this.#links.stateFor(pending);
+    // Why it had to wait: the peer's own words, or else what is known.
+    const why = 'error' in state ? state.error : undefined;
+    const reason = why && !why.condition ? `: ${why.message}` : '';
+    const [code, text] =
       pending.delivery || pending.isInDoubt
-        ? new AmqpError(
-            'AMQP_IN_DOUBT',
-            `no outcome within ${seconds} s: it is not known whether the message was delivered`,
-          )
-        : new AmqpError('AMQP_TIMEOUT', `not sent within ${seconds} s`);
-    this.#fail(pending, error);
+        ? (['AMQP_IN_DOUBT', `no outcome within ${seconds} s, the message may have been delivered`] as const)
+        : (['AMQP_TIMEOUT', `not sent within ${seconds} s`] as const);
+    this.#fail(pending, new AmqpError(code, text + reason, why, why));
   }
 
   // The store

@@ -1,9 +1,15 @@
 import type { AmqpError } from './errors';
+import type { SourceOption } from './source';
 
 /** What a connection or link is doing, in the words that users see. */
 export type State =
   | { name: 'idle' | 'connecting' | 'waiting' | 'detached' | 'paused' }
   | { name: 'connected'; address?: string }
+  | {
+      /** Connected, but the peer does not do what was asked. */
+      name: 'ignored';
+      options: SourceOption[];
+    }
   | { name: 'buffering'; count: number; percent: number }
   | {
       /** `fault`: of the node itself. */
@@ -19,6 +25,8 @@ export interface Status {
   shape: 'ring' | 'dot';
   /** Key of the text in the catalogue of amqp-endpoint, below `amqp-endpoint.status`. */
   key: string;
+  /** Options that the text is to name, each by its translation. */
+  options?: SourceOption[];
   /** What the text is to be filled with. */
   args?: Record<string, string | number>;
   /** Messages that wait, and how full the buffer is, to be told beside the text. */
@@ -36,6 +44,7 @@ const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
   connecting: { fill: 'yellow', shape: 'ring' },
   idle: { fill: 'grey', shape: 'ring' },
   detached: { fill: 'grey', shape: 'ring' },
+  ignored: { fill: 'yellow', shape: 'ring' },
   paused: { fill: 'yellow', shape: 'dot' },
   buffering: { fill: 'yellow', shape: 'dot' },
   waiting: { fill: 'yellow', shape: 'dot' },
@@ -49,6 +58,7 @@ export function statusOf(state: State): Status {
     const { error, count, percent = 0 } = state;
     return { ...look, args: { reason: reasonOf(error) }, ...(count && { waiting: { n: count, percent } }) };
   }
+  if (state.name === 'ignored') return { ...look, options: state.options };
   if (state.name === 'buffering') return { ...look, args: { n: state.count, percent: state.percent } };
   if (state.name === 'connected' && state.address) return { ...look, text: state.address };
   return look;

@@ -168,7 +168,16 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       ['amqp-receiver', { settle: 'arrival' }, { onerror: false, settletimeout: false }],
       ['amqp-receiver', { settle: 'flow' }, { onerror: true, settletimeout: true }],
       ['amqp-receiver', { settle: 'pre-settled' }, { onerror: false, settletimeout: false }],
-      ['amqp-receiver', { dynamic: true }, { address: false }],
+      ['amqp-receiver', { dynamic: false }, { address: true, kind: true, subscription: true }],
+      ['amqp-receiver', { dynamic: true }, { address: false, kind: false, subscription: false }],
+      ['amqp-receiver', { subscription: '' }, { subscriptionname: false, selector: true, browse: true }],
+      ['amqp-receiver', { subscription: 'durable' }, { subscriptionname: true, selector: true, browse: false }],
+      ['amqp-receiver', { subscription: 'shared' }, { subscriptionname: true, selector: true, browse: false }],
+      [
+        'amqp-receiver',
+        { subscription: 'shared', dynamic: true },
+        { subscription: false, subscriptionname: false, browse: true },
+      ],
       ['amqp-requester', { replyto: 'dynamic' }, { replycapability: false, replyaddress: false }],
       ['amqp-requester', { replyto: 'capability' }, { replycapability: true, replyaddress: false }],
       ['amqp-requester', { replyto: 'fixed' }, { replycapability: false, replyaddress: true }],
@@ -179,7 +188,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       for (const [type, given, rows] of offers) {
         const form = await editor.edit(type === 'amqp-endpoint' ? 'endpoint' : type);
         await form.enter(given);
-        await editor.screenshot(`${type}-${Object.entries(given).join('-').replace(',', '-')}`);
+        await editor.screenshot(`${type}-${Object.entries(given).join('-').replaceAll(',', '-')}`);
         for (const [name, offered] of Object.entries(rows)) {
           should(await form.offers(name)).equal(offered, `${name} of ${type} with ${JSON.stringify(given)}`);
         }
@@ -197,6 +206,169 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       await form.enter({ port: '1234', usetls: true });
       (await form.value('port')).should.equal('1234');
       await form.cancel();
+    });
+
+    it('sets what Azure needs when a person chooses it, and takes it back with another choice', async () => {
+      await open(FLOW);
+      const form = await editor.edit('endpoint');
+      await form.enter({ peer: 'servicebus' });
+      (await form.value('port')).should.equal('5671');
+      (await form.field('usetls').isChecked()).should.be.true();
+      (await form.placeholder('host')).should.equal('name.servicebus.windows.net');
+      await form.show('host');
+      await form.enter({ host: '' });
+      await editor.screenshot('amqp-endpoint-peer-servicebus');
+      await form.enter({ peer: 'rabbitmq4' });
+      (await form.value('port')).should.equal('5672');
+      (await form.field('usetls').isChecked()).should.be.false();
+      (await form.placeholder('hostname')).should.equal('vhost:name');
+      await form.enter({ peer: 'eventhubs', port: '1234' });
+      await form.enter({ peer: '' });
+      (await form.value('port')).should.equal('1234');
+      (await form.field('usetls').isChecked()).should.be.true();
+      await form.cancel();
+    });
+
+    it('leaves TLS on that a person chose, whatever the kind of server', async () => {
+      await open(FLOW);
+      const form = await editor.edit('endpoint');
+      await form.enter({ usetls: true, peer: 'artemis' });
+      (await form.value('port')).should.equal('5671');
+      (await form.field('usetls').isChecked()).should.be.true();
+      await form.cancel();
+    });
+
+    it('changes nothing by itself when an endpoint with a kind of server is opened', async () => {
+      await open([TAB, { ...ENDPOINT, peer: 'servicebus', port: '5672', usetls: false }]);
+      const form = await editor.edit('endpoint');
+      (await form.placeholder('host')).should.equal('name.servicebus.windows.net');
+      await form.done();
+      await editor.deploy();
+      (await deployed('endpoint')).should.containEql({ peer: 'servicebus', port: '5672', usetls: false });
+    });
+
+    const PEERS = ['', 'artemis', 'activemq', 'rabbitmq4', 'rabbitmq3', 'router', 'servicebus', 'eventhubs'];
+    const SERVERS = PEERS.map((peer) => ({ ...ENDPOINT, id: `endpoint-${peer}`, name: peer, peer }));
+
+    it('gives an example of an address for the server chosen', async () => {
+      await open([...FLOW, ...SERVERS]);
+      const examples: Record<string, Record<string, string>> = {
+        'amqp-sender': {
+          rabbitmq4: 'e.g. /queues/orders',
+          activemq: 'e.g. queue://orders',
+          eventhubs: 'e.g. orders',
+          '': 'Leave blank to take it from each message',
+        },
+        'amqp-receiver': {
+          eventhubs: 'e.g. orders/ConsumerGroups/$Default/Partitions/0',
+          servicebus: 'e.g. orders/Subscriptions/name',
+          '': 'Leave blank to subscribe by msg.action',
+        },
+        'amqp-requester': { rabbitmq3: 'e.g. /amq/queue/orders', '': 'Leave blank to take it from each message' },
+        'amqp-responder': { rabbitmq4: 'e.g. /queues/orders', '': 'Address of the requests' },
+      };
+      for (const [type, given] of Object.entries(examples)) {
+        const form = await editor.edit(type);
+        for (const [peer, example] of Object.entries(given)) {
+          await form.enter({ endpoint: `endpoint-${peer}` });
+          (await form.address.getAttribute('placeholder'))!.should.equal(example, `${type} with ${peer}`);
+        }
+        await form.cancel();
+      }
+    });
+
+    it('shows how an address is written for the server chosen', async () => {
+      await open([...FLOW, ...SERVERS]);
+      const receiving: [peer: string, typed: string, offered: string[]][] = [
+        ['rabbitmq4', 'my queue', ['/queues/my%20queue']],
+        ['rabbitmq4', 'orders/eu', ['/queues/orders%2Feu']],
+        ['rabbitmq4', "it's (ä)*!", ['/queues/it%27s%20%28%C3%A4%29%2A%21']],
+        ['rabbitmq4', '/queues/orders', []],
+        ['rabbitmq4', '${QUEUE}', []],
+        ['rabbitmq4', '', []],
+        ['rabbitmq3', 'my queue', ['/amq/queue/my queue', '/queue/my queue', '/topic/my queue']],
+        ['rabbitmq3', 'orders/eu', ['/amq/queue/orders%2Feu', '/queue/orders%2Feu', '/topic/orders%2Feu']],
+        ['rabbitmq3', '/queue/orders', []],
+        ['activemq', 'orders', ['queue://orders', 'topic://orders']],
+        ['activemq', 'topic://orders', []],
+        ['servicebus', 'orders', ['orders/Subscriptions/name']],
+        ['servicebus', 'orders/subscriptions/mine', []],
+        ['servicebus', 'orders/$DeadLetterQueue', []],
+        ['eventhubs', 'hub', ['hub/ConsumerGroups/$Default/Partitions/0']],
+        ['eventhubs', 'hub/ConsumerGroups/mine/Partitions/1', []],
+        ...['', 'artemis', 'router'].map((peer): [string, string, string[]] => [peer, 'orders/eu', []]),
+      ];
+      const sending: typeof receiving = [
+        ['rabbitmq4', 'my queue', ['/queues/my%20queue', '/exchanges/my%20queue']],
+        ['rabbitmq4', 'orders/eu', ['/queues/orders%2Feu', '/exchanges/orders/eu']],
+        ['rabbitmq4', 'orders/eu/a b', ['/queues/orders%2Feu%2Fa%20b', '/exchanges/orders/eu%2Fa%20b']],
+        ['rabbitmq3', 'orders', ['/amq/queue/orders', '/queue/orders', '/topic/orders', '/exchange/orders/key']],
+        ['servicebus', 'orders', []],
+        ['eventhubs', 'hub', []],
+      ];
+      for (const type of NODES) {
+        const cases = ['amqp-sender', 'amqp-requester'].includes(type) ? sending : receiving;
+        const form = await editor.edit(type);
+        for (const [peer, typed, offered] of cases) {
+          await form.enter({ endpoint: `endpoint-${peer}` });
+          await form.address.fill(typed);
+          (await form.hints.allInnerTexts()).should.eql(offered, `${type}: ${typed} with ${peer}`);
+          if (offered.length) await editor.screenshot(`${type}-hints-${peer}`);
+        }
+        await form.cancel();
+      }
+    });
+
+    it('puts in the address that is clicked', async () => {
+      await open([...FLOW, ...SERVERS]);
+      for (const type of ['amqp-sender', 'amqp-receiver']) {
+        const form = await editor.edit(type);
+        await form.enter({ endpoint: 'endpoint-rabbitmq4' });
+        await form.address.fill('my queue');
+        await form.hints.first().click();
+        (await form.address.inputValue()).should.equal('/queues/my%20queue');
+        (await form.hints.count()).should.equal(0);
+        await form.done();
+      }
+      await editor.deploy();
+      for (const type of ['amqp-sender', 'amqp-receiver'])
+        (await deployed(type)).should.containEql({ address: '/queues/my%20queue' });
+    });
+
+    it('takes an address that is no text as it is', async () => {
+      await open([...FLOW, ...SERVERS]);
+      const form = await editor.edit('amqp-sender');
+      await form.enter({ endpoint: 'endpoint-rabbitmq4' });
+      (await form.hints.count()).should.equal(2);
+      await form.enter({ address: 'msg:queue' });
+      (await form.hints.count()).should.equal(0);
+      await form.cancel();
+    });
+
+    it('wants a name for a shared subscription, and only for that', async () => {
+      await open(FLOW);
+      const form = await editor.edit('amqp-receiver');
+      for (const [subscription, wrong] of Object.entries({ shared: true, durable: false, 'shared-durable': true })) {
+        await form.enter({ subscription });
+        should(await form.invalid('subscriptionname')).equal(wrong, subscription);
+      }
+      await form.enter({ subscriptionname: 'mine' });
+      (await form.invalid('subscriptionname')).should.be.false();
+      await form.cancel();
+    });
+
+    it('forgets the choices that exclude each other', async () => {
+      await open(FLOW);
+      let form = await editor.edit('amqp-receiver');
+      await form.enter({ browse: true, subscription: 'durable' });
+      await form.done();
+      await editor.deploy();
+      (await deployed('amqp-receiver')).should.containEql({ browse: false, subscription: 'durable' });
+      form = await editor.edit('amqp-receiver');
+      await form.enter({ dynamic: true });
+      await form.done();
+      await editor.deploy();
+      (await deployed('amqp-receiver')).should.containEql({ dynamic: true, subscription: '' });
     });
 
     it('marks a wrong value while it is typed', async () => {
@@ -234,6 +406,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       ['amqp-receiver', { endpoint: '' }, /^Server: /],
       ['amqp-receiver', { creditwindow: 65536 }, new RegExp(`^Messages in progress: ${whole} from 0 to 65535$`)],
       ['amqp-receiver', { settletimeout: 'x' }, /^Give back after: /],
+      ['amqp-receiver', { subscription: 'shared' }, /^Subscription name: property value missing$/],
+      ['amqp-receiver', { subscription: 'shared-durable' }, /^Subscription name: property value missing$/],
       ['amqp-requester', { endpoint: '' }, /^Server: /],
       ['amqp-requester', { replyto: 'fixed', replyaddress: '' }, /^Reply address: property value missing$/],
       ['amqp-requester', { timeout: -1 }, /^Wait for the reply: /],
@@ -248,6 +422,9 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       ['amqp-sender', { address: '', buffer: '${BUFFER}', retries: 0 }],
       ['amqp-sender', { address: 'amqp.to', addressType: 'msg' }],
       ['amqp-receiver', { address: '', creditwindow: 0, settletimeout: '0' }],
+      ['amqp-receiver', { subscription: 'durable', subscriptionname: '' }],
+      ['amqp-receiver', { subscription: 'shared', subscriptionname: 'mine' }],
+      ['amqp-receiver', { subscription: 'shared', dynamic: true }],
       ['amqp-requester', { address: '', replyto: 'dynamic', replyaddress: '', timeout: '0.25' }],
       ['amqp-requester', { replyto: 'fixed', replyaddress: 'replies' }],
     ];
@@ -277,6 +454,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     const endpointForm = await editor.form('node-config-input');
     await endpointForm.enter({
       name: 'Broker',
+      peer: 'artemis',
       host: 'broker.example',
       autoconnect: false,
       user: 'me',
@@ -293,6 +471,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     const endpoint = await form.value('endpoint');
     const senderValues = {
       name: 'Send',
+      kind: 'topic',
       format: 'message',
       body: 'json',
       guarantee: 'at-most-once',
@@ -308,6 +487,10 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       'amqp-receiver': {
         name: 'Receive',
         address: 'orders',
+        kind: 'queue',
+        subscription: 'shared-durable',
+        subscriptionname: 'mine',
+        selector: 'weight > 2',
         format: 'message',
         output: 'typed',
         settle: 'flow',
@@ -351,6 +534,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       id: endpoint,
       type: 'amqp-endpoint',
       name: 'Broker',
+      peer: 'artemis',
       host: 'broker.example',
       port: '5671',
       hostname: 'virtual',
@@ -369,7 +553,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     }
     const reply = await deployed(ids['amqp-requester']!);
     reply.should.containEql({ address: '', addressType: 'str', replycapability: 'temporary-queue' });
-    (await deployed(ids['amqp-receiver']!)).should.containEql({ dynamic: false });
+    (await deployed(ids['amqp-receiver']!)).should.containEql({ dynamic: false, browse: false });
 
     JSON.stringify(await installation.flows()).should.not.containEql('secret');
     (await installation.get(`/credentials/amqp-endpoint/${endpoint}`))!.should.eql({ user: 'me', has_pass: true });
@@ -397,6 +581,10 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         onerror: 'release',
         creditwindow: 100,
         settletimeout: 300,
+        subscription: '',
+        subscriptionname: '',
+        selector: '',
+        browse: false,
       },
       'amqp-requester': {
         addressType: 'str',
@@ -429,6 +617,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         name: '',
         endpoint: 'endpoint',
         address: type === 'amqp-responder' ? 'requests' : '',
+        kind: '',
         format: 'body',
         wires: type === 'amqp-requester' ? [[], []] : [[]],
         ...expected[type],
@@ -504,6 +693,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         (await deployed(original.id)).should.containEql({ ...original, format: 'message' });
       (await deployed('amqp-sender')).should.containEql({ guarantee: 'pre-settled', outcomes: 'all', buffer: '10000' });
       (await deployed('amqp-receiver')).should.containEql({ settle: 'flow', onerror: 'release', output: 'auto' });
+      (await deployed('amqp-receiver')).should.containEql({ subscription: 'durable', browse: false, kind: '' });
       (await deployed('amqp-requester')).should.containEql({ replyto: 'dynamic', addressType: 'str' });
       (await deployed('amqp-responder')).should.containEql({ settle: 'reply', creditwindow: '100' });
     });
@@ -518,7 +708,13 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       await form.done();
       await editor.deploy();
       const endpoint = await deployed('endpoint');
-      endpoint.should.containEql({ port: '5673', container_id: 'here', autoconnect: true, connecttimeout: '10' });
+      endpoint.should.containEql({
+        peer: '',
+        port: '5673',
+        container_id: 'here',
+        autoconnect: true,
+        connecttimeout: '10',
+      });
       endpoint.should.not.have.properties('username').and.not.have.properties('password');
       (await installation.get('/credentials/amqp-endpoint/endpoint'))!.should.eql({ user: 'old', has_pass: true });
     });

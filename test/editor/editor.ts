@@ -209,6 +209,20 @@ export class Form {
     return this.field(name).inputValue();
   }
 
+  async placeholder(name: string): Promise<string> {
+    return (await this.field(name).getAttribute('placeholder'))!;
+  }
+
+  /** Where a person types the address, whether the input is typed or plain. */
+  get address(): Locator {
+    return this.row('address').locator('input[type="text"]');
+  }
+
+  /** The addresses offered beneath it. */
+  get hints(): Locator {
+    return this.row('address').locator('.amqp10-hints a');
+  }
+
   async invalid(name: string): Promise<boolean> {
     return ((await this.field(name).getAttribute('class')) ?? '').includes('input-error');
   }

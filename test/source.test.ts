@@ -1,0 +1,66 @@
+import rhea, { type Source } from 'rhea';
+import should from 'should';
+import { ignoredOptions, type Product, type SourceOptions, sourceOf } from '../nodes/lib/source';
+
+const ALL: SourceOptions = { selector: 'a = 1', browse: true, durable: 2, expiry_policy: 'never', shared: true };
+const echo = (options: SourceOptions, changes: object = {}) => ({ ...sourceOf(options), ...changes }) as Source;
+
+describe('source', () => {
+  it('asks for nothing that was not asked for', () => {
+    should(sourceOf({})).eql({});
+  });
+
+  it('asks for a selector as JMS clients do', () => {
+    should(sourceOf({ selector: "colour = 'red'" })).eql({ filter: rhea.filter.selector("colour = 'red'") });
+  });
+
+  it('asks for capabilities as an array (R23)', () => {
+    should(sourceOf({ kind: 'topic' })).eql({ capabilities: ['topic'] });
+    should(sourceOf({ kind: 'topic', shared: true })).eql({ capabilities: ['topic', 'shared', 'global'] });
+  });
+
+  it('asks to read without removing, and to keep the subscription', () => {
+    should(sourceOf({ browse: true })).eql({ distribution_mode: 'copy' });
+    should(sourceOf({ durable: 2, expiry_policy: 'never' })).eql({ durable: 2, expiry_policy: 'never' });
+  });
+
+  it('tells of no option that the peer confirms', () => {
+    should(ignoredOptions(ALL, echo(ALL), {})).be.empty();
+    should(ignoredOptions({}, {} as Source, { name: 'RabbitMQ', version: '3.13.7' })).be.empty();
+  });
+
+  const missing: [name: string, changes: object, ignored: string[]][] = [
+    ['no filter', { filter: undefined }, ['selector']],
+    ['an empty filter', { filter: {} }, ['selector']],
+    ['no distribution mode', { distribution_mode: undefined }, ['browse']],
+    ['the distribution mode move', { distribution_mode: 'move' }, ['browse']],
+    ['no durability', { durable: 0 }, ['durable']],
+    ['an earlier end', { expiry_policy: 'session-end' }, ['durable']],
+    ['no capabilities', { capabilities: undefined }, ['shared']],
+    ['another capability', { capabilities: 'topic' }, ['shared']],
+  ];
+  for (const [name, changes, ignored] of missing) {
+    it(`tells what the peer ignores when it answers with ${name}`, () => {
+      should(ignoredOptions(ALL, echo(ALL, changes), {})).eql(ignored);
+    });
+  }
+
+  it('takes a lower durability for one: some peers have one kind only', () => {
+    should(ignoredOptions(ALL, echo(ALL, { durable: 1 }), {})).be.empty();
+  });
+
+  const products: [product: Product, ignored: string[]][] = [
+    [{ name: 'RabbitMQ', version: '3.10.8' }, ['selector', 'browse', 'durable', 'shared']],
+    [{ name: 'RabbitMQ', version: '4.0.5' }, ['selector', 'browse']],
+    [{ name: 'RabbitMQ', version: '4.3.6' }, ['browse']],
+    [{ name: 'ActiveMQ', version: '6.3.1' }, ['shared']],
+    [{ name: 'apache-activemq-artemis', version: '2.56.0' }, []],
+    [{ name: 'qpid-dispatch-router', version: '1.19.0' }, ['selector', 'browse', 'durable']],
+    [{ name: 'skupper-router' }, ['selector', 'browse', 'durable']],
+  ];
+  for (const [product, ignored] of products) {
+    it(`knows what ${product.name} ${product.version ?? ''} confirms and does not do`, () => {
+      should(ignoredOptions(ALL, echo(ALL), product)).eql(ignored);
+    });
+  }
+});
