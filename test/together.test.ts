@@ -288,6 +288,25 @@ describe('nodes wired to each other', () => {
     should(broker.messages('back')[0]!.content_type).equal('application/json');
   });
 
+  it('the flow says of what kind the body of a reply is, in a msg.amqp of its own', async () => {
+    await load(flow(endpointNode(broker.port), node('amqp-responder')));
+    const [taken, completed] = [message('out'), message('completed')];
+    broker.put('q', { body: rhea.message.sequence_section(['a', 1]), message_id: 1, reply_to: 'back' });
+    inject('responder', { ...(await taken), amqp: { body_type: 'sequence' } });
+    await completed;
+    should(broker.messages('back')[0]!.body).match({ typecode: 0x76 });
+  });
+
+  it('a reply keeps the type of JMS message of the request, and not what its addresses were', async () => {
+    await load(flow(endpointNode(broker.port), node('amqp-responder')));
+    const [taken, completed] = [message('out'), message('completed')];
+    const message_annotations = { 'x-opt-jms-msg-type': 5, 'x-opt-jms-dest': 0, 'x-opt-jms-reply-to': 2 };
+    broker.put('q', { body: 'text', message_id: 1, reply_to: 'back', message_annotations });
+    inject('responder', await taken);
+    await completed;
+    should(broker.messages('back')[0]!.message_annotations).eql({ 'x-opt-jms-msg-type': 5 });
+  });
+
   it('a request that is redelivered while it is in flight does not loop', async () => {
     const configs = flow(
       endpointNode(broker.port),

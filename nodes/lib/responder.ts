@@ -43,9 +43,9 @@ const OF_THE_REQUEST = [
   'creation_time',
   'ttl',
   'content_encoding',
-  'body_type',
-  'message_annotations',
 ];
+/** Annotations of JMS that tell what the request's own `to` and `reply_to` are. */
+const JMS_ADDRESSES = ['x-opt-jms-dest', 'x-opt-jms-reply-to'];
 /** Ends the token of a request to which there is no reply: nothing is kept of it. */
 const NO_REPLY_TO = '.no-reply-to';
 /** Most replies that wait to be sent, and bytes of them. */
@@ -118,9 +118,12 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const { replyTo, fields: given } = request;
     const correlationId = given.correlation_id ?? given.message_id;
     const fields: AmqpFields = { ...message.fields, to: replyTo, correlation_id: correlationId };
-    for (const name of OF_THE_REQUEST) {
-      if (JSON.stringify(fields[name]) === JSON.stringify(given[name])) delete fields[name];
-    }
+    const isEcho = (name: string): boolean => JSON.stringify(message.fields[name]) === JSON.stringify(given[name]);
+    // Beside the ids of the request the body_type is the request's too; in a msg.amqp of the flow's own it is asked for.
+    if (isEcho('message_id') && isEcho('body_type')) delete fields.body_type;
+    for (const name of OF_THE_REQUEST) if (isEcho(name)) delete fields[name];
+    const { message_annotations: annotations } = fields;
+    if (annotations instanceof Map) for (const key of JMS_ADDRESSES) annotations.delete(key);
     const entry: Entry = {
       bytes: encode({ ...message, fields }),
       address: replyTo,

@@ -1,10 +1,12 @@
 // The nodes and a JMS client with each other, over the embedded broker.
 import should from 'should';
-import { endpointNode, flow, helper, inject, load, message, node } from '../flow';
+import { endpointNode, flow, helper, inject, load, message, messages, type Msg, node } from '../flow';
 import { Broker } from '../peer';
-import { JmsClient, type JmsMessage, type Kind } from './jms/client';
+import { type CorrelatedBy, JmsClient, type JmsMessage, type Kind } from './jms/client';
 
 const amqp = (type: string, value: unknown) => ({ $amqp: type, value });
+
+const KINDS: Kind[] = ['text', 'bytes', 'map', 'stream', 'object', 'typed-object', 'no-body'];
 
 const BYTES = Buffer.from('0001feff', 'hex');
 const TEXT = 'grüße €';
@@ -28,6 +30,89 @@ const PROPERTIES = {
 
 const type = (number: number) => ({ message_annotations: { 'x-opt-jms-msg-type': number } });
 
+const MAP = {
+  aBoolean: true,
+  aByte: -8,
+  aShort: -16,
+  anInt: -32,
+  aLong: -64,
+  aLargeLong: amqp('long', LARGE),
+  aFloat: FLOAT,
+  aDouble: 0.1,
+  aWholeDouble: 2,
+  aChar: '€',
+  aString: TEXT,
+  noString: null,
+  bytes: BYTES,
+};
+/** What the JMS client sends, and what a flow has of it. */
+const RECEIVED: [name: string, kind: Kind, payload: unknown, type: number, fields: object][] = [
+  ['TextMessage as its text', 'text', TEXT, 5, { body_type: 'value' }],
+  ['BytesMessage as a Buffer', 'bytes', BYTES, 3, { body_type: 'data', content_type: 'application/octet-stream' }],
+  ['MapMessage as an object', 'map', MAP, 2, { body_type: 'value' }],
+  ['StreamMessage as an array', 'stream', Object.values(MAP), 4, { body_type: 'sequence' }],
+  ['ObjectMessage of AMQP types as its value', 'typed-object', [TEXT, 1], 1, { body_type: 'value' }],
+  ['Message as null', 'no-body', null, 0, {}],
+];
+
+const VALUES = {
+  aBoolean: true,
+  anInt: 1,
+  aLong: 2 ** 31,
+  aDouble: 0.5,
+  aString: TEXT,
+  aByte: amqp('byte', -8),
+  aShort: amqp('short', -16),
+  aLargeLong: amqp('long', LARGE),
+  aFloat: amqp('float', 0.5),
+  aWholeDouble: amqp('double', 2),
+};
+const IN_JAVA = {
+  aBoolean: 'Boolean true',
+  anInt: 'Integer 1',
+  aLong: 'Long 2147483648',
+  aDouble: 'Double 0.5',
+  aString: `String ${TEXT}`,
+  aByte: 'Byte -8',
+  aShort: 'Short -16',
+  aLargeLong: `Long ${LARGE}`,
+  aFloat: 'Float 0.5',
+  aWholeDouble: 'Double 2.0',
+};
+const ENTRIES = { ...VALUES, aChar: amqp('char', '€'), bytes: BYTES, noString: null };
+const ENTRIES_IN_JAVA = { ...IN_JAVA, aChar: 'Character €', bytes: 'byte[] 0001feff', noString: 'null' };
+/** What a flow sends, and what the JMS client has of it. */
+const SENT: [what: string, msg: object, type: JmsMessage['type'], body: unknown, option?: string][] = [
+  ['a string', { payload: TEXT }, 'TextMessage', `String ${TEXT}`],
+  ['what the body "string" writes', { payload: 42 }, 'TextMessage', 'String 42', 'string'],
+  ['what the body "json" writes', { payload: { a: TEXT } }, 'TextMessage', `String {"a":"${TEXT}"}`, 'json'],
+  ['a string of type 5', { payload: TEXT, amqp: type(5) }, 'TextMessage', `String ${TEXT}`],
+  ['a Buffer', { payload: BYTES }, 'BytesMessage', 'byte[] 0001feff'],
+  ['a Buffer of type 3', { payload: BYTES, amqp: type(3) }, 'BytesMessage', 'byte[] 0001feff'],
+  ['what the body "binary" writes', { payload: 'abc' }, 'BytesMessage', 'byte[] 616263', 'binary'],
+  ['an object of type 2', { payload: ENTRIES, amqp: type(2) }, 'MapMessage', ENTRIES_IN_JAVA],
+  [
+    'an array of type 4',
+    { payload: Object.values(ENTRIES), amqp: type(4) },
+    'StreamMessage',
+    Object.values(ENTRIES_IN_JAVA),
+  ],
+  ['an object without a type', { payload: { a: 1 } }, 'ObjectMessage', 'LinkedHashMap {a=1}'],
+  ['an array without a type', { payload: [1, TEXT] }, 'ObjectMessage', `ArrayList [1, ${TEXT}]`],
+  ['a number', { payload: 42 }, 'ObjectMessage', 'Integer 42'],
+  ['null', { payload: null }, 'TextMessage', 'null'],
+  ['null of type 0', { payload: null, amqp: type(0) }, 'Message', ''],
+];
+
+/** Ids of requests, of each type. */
+const IDS: [what: string, id: unknown][] = [
+  ['a string that begins as in JMS', 'ID:1'],
+  ['another string', 'one'],
+  ['a ulong', amqp('ulong', '18446744073709551615')],
+  ['a uuid', amqp('uuid', '00112233-4455-6677-8899-aabbccddeeff')],
+  ['binary', BYTES],
+];
+
 let broker: Broker;
 let jms: JmsClient;
 
@@ -48,6 +133,15 @@ async function forward(kind: Kind, output: string): Promise<[sent: JmsMessage, r
     ),
   );
   return [await jms.send('q', kind), await jms.receive('forwarded')];
+}
+
+/** The msg that leaves with the reply, and the request as the service had it. */
+async function ask(id: CorrelatedBy, msg: object, reply: Kind | 'same', output: string): Promise<[Msg, JmsMessage]> {
+  await load(flow(endpointNode(broker.port), node('amqp-requester', { output })));
+  const out = message('out');
+  inject('requester', msg);
+  const [request] = await jms.serve('q', id, reply);
+  return [await out, request!];
 }
 
 describe('A JMS client (Qpid JMS 2.10)', function () {
@@ -76,30 +170,7 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
   afterEach(() => helper.unload());
 
   describe('sends a message that a receiver reads', () => {
-    const MAP = {
-      aBoolean: true,
-      aByte: -8,
-      aShort: -16,
-      anInt: -32,
-      aLong: -64,
-      aLargeLong: amqp('long', LARGE),
-      aFloat: FLOAT,
-      aDouble: 0.1,
-      aWholeDouble: 2,
-      aChar: '€',
-      aString: TEXT,
-      noString: null,
-      bytes: BYTES,
-    };
-    const kinds: [name: string, kind: Kind, payload: unknown, type: number, fields: object][] = [
-      ['TextMessage as its text', 'text', TEXT, 5, { body_type: 'value' }],
-      ['BytesMessage as a Buffer', 'bytes', BYTES, 3, { body_type: 'data', content_type: 'application/octet-stream' }],
-      ['MapMessage as an object', 'map', MAP, 2, { body_type: 'value' }],
-      ['StreamMessage as an array', 'stream', Object.values(MAP), 4, { body_type: 'sequence' }],
-      ['ObjectMessage of AMQP types as its value', 'typed-object', [TEXT, 1], 1, { body_type: 'value' }],
-      ['Message as null', 'no-body', null, 0, {}],
-    ];
-    for (const [name, kind, payload, number, fields] of kinds) {
+    for (const [name, kind, payload, number, fields] of RECEIVED) {
       it(name, async () => {
         await load(flow(endpointNode(broker.port), node('amqp-receiver')));
         const received = message('out');
@@ -144,54 +215,7 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
   });
 
   describe('receives what a sender sends', () => {
-    const VALUES = {
-      aBoolean: true,
-      anInt: 1,
-      aLong: 2 ** 31,
-      aDouble: 0.5,
-      aString: TEXT,
-      aByte: amqp('byte', -8),
-      aShort: amqp('short', -16),
-      aLargeLong: amqp('long', LARGE),
-      aFloat: amqp('float', 0.5),
-      aWholeDouble: amqp('double', 2),
-    };
-    const IN_JAVA = {
-      aBoolean: 'Boolean true',
-      anInt: 'Integer 1',
-      aLong: 'Long 2147483648',
-      aDouble: 'Double 0.5',
-      aString: `String ${TEXT}`,
-      aByte: 'Byte -8',
-      aShort: 'Short -16',
-      aLargeLong: `Long ${LARGE}`,
-      aFloat: 'Float 0.5',
-      aWholeDouble: 'Double 2.0',
-    };
-    const ENTRIES = { ...VALUES, aChar: amqp('char', '€'), bytes: BYTES, noString: null };
-    const ENTRIES_IN_JAVA = { ...IN_JAVA, aChar: 'Character €', bytes: 'byte[] 0001feff', noString: 'null' };
-    const rows: [what: string, msg: object, type: JmsMessage['type'], body: unknown, option?: string][] = [
-      ['a string', { payload: TEXT }, 'TextMessage', `String ${TEXT}`],
-      ['what the body "string" writes', { payload: 42 }, 'TextMessage', 'String 42', 'string'],
-      ['what the body "json" writes', { payload: { a: TEXT } }, 'TextMessage', `String {"a":"${TEXT}"}`, 'json'],
-      ['a string of type 5', { payload: TEXT, amqp: type(5) }, 'TextMessage', `String ${TEXT}`],
-      ['a Buffer', { payload: BYTES }, 'BytesMessage', 'byte[] 0001feff'],
-      ['a Buffer of type 3', { payload: BYTES, amqp: type(3) }, 'BytesMessage', 'byte[] 0001feff'],
-      ['what the body "binary" writes', { payload: 'abc' }, 'BytesMessage', 'byte[] 616263', 'binary'],
-      ['an object of type 2', { payload: ENTRIES, amqp: type(2) }, 'MapMessage', ENTRIES_IN_JAVA],
-      [
-        'an array of type 4',
-        { payload: Object.values(ENTRIES), amqp: type(4) },
-        'StreamMessage',
-        Object.values(ENTRIES_IN_JAVA),
-      ],
-      ['an object without a type', { payload: { a: 1 } }, 'ObjectMessage', 'LinkedHashMap {a=1}'],
-      ['an array without a type', { payload: [1, TEXT] }, 'ObjectMessage', `ArrayList [1, ${TEXT}]`],
-      ['a number', { payload: 42 }, 'ObjectMessage', 'Integer 42'],
-      ['null', { payload: null }, 'TextMessage', 'null'],
-      ['null of type 0', { payload: null, amqp: type(0) }, 'Message', ''],
-    ];
-    for (const [what, msg, expected, body, option = 'auto'] of rows) {
+    for (const [what, msg, expected, body, option = 'auto'] of SENT) {
       it(`${what} as a ${expected}`, async () => {
         should(await receive(msg, { body: option })).match({ type: expected, body });
       });
@@ -239,8 +263,7 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
   });
 
   describe('receives what another has sent, forwarded from a receiver to a sender,', () => {
-    const kinds: Kind[] = ['text', 'bytes', 'map', 'stream', 'object', 'typed-object', 'no-body'];
-    for (const kind of kinds) {
+    for (const kind of KINDS) {
       it(`unchanged (${kind}, output "typed")`, async () => {
         const [sent, received] = await forward(kind, 'typed');
         should(received).eql(sent);
@@ -271,4 +294,108 @@ describe('A JMS client (Qpid JMS 2.10)', function () {
       });
     }
   });
+
+  describe('sends a request that a responder answers', () => {
+    for (const kind of KINDS) {
+      it(`with a reply equal to the request, when the flow gives that back (${kind}, output "typed")`, async () => {
+        await load(
+          flow(endpointNode(broker.port), node('amqp-responder', { output: 'typed', wires: [['responder']] })),
+        );
+        const request = await jms.request('q', kind, 'asked');
+        const [reply] = await jms.replies(1);
+        const { type: sent, body, headers, properties } = request;
+        should({ type: reply!.type, body: reply!.body }).eql({ type: sent, body });
+        const { JMSXGroupID: _id, JMSXGroupSeq: _seq, ...rest } = properties;
+        should(reply!.properties).eql({ JMSXDeliveryCount: 'Integer 1', ...rest });
+        should(reply!.headers).match({
+          JMSCorrelationID: 'String asked',
+          JMSReplyTo: 'null',
+          JMSType: 'String greeting',
+        });
+        should(reply!.headers['JMSMessageID']).not.equal(headers['JMSMessageID']);
+      });
+    }
+
+    for (const [what, msg, expected, body, option = 'auto'] of SENT) {
+      it(`with ${what}, as a ${expected}`, async () => {
+        await load(flow(endpointNode(broker.port), node('amqp-responder', { body: option })));
+        const taken = message('out');
+        await jms.request('q', 'text', 'asked');
+        inject('responder', { delivery: (await taken).delivery, ...msg });
+        const [reply] = await jms.replies(1);
+        should({ type: reply!.type, body: reply!.body }).eql({ type: expected, body });
+        should(reply!.headers['JMSCorrelationID']).equal('String asked');
+      });
+    }
+
+    it('with the correlation id of its own, in whatever order the flow answers', async () => {
+      await load(flow(endpointNode(broker.port), node('amqp-responder')));
+      const taken = messages('out', 5);
+      for (const id of ['a', 'b', 'c', 'd', 'e']) await jms.request('q', 'text', id);
+      const [a, b, c, d, e] = await taken;
+      const order = [c!, a!, e!, d!, b!];
+      for (const msg of order) inject('responder', { ...msg, payload: `to ${msg.amqp!['correlation_id'] as string}` });
+      should((await jms.replies(5)).map(({ headers, body }) => [headers['JMSCorrelationID'], body])).eql(
+        ['c', 'a', 'e', 'd', 'b'].map((id) => [`String ${id}`, `String to ${id}`]),
+      );
+    });
+  });
+
+  for (const id of ['message-id', 'correlation-id'] satisfies CorrelatedBy[]) {
+    describe(`answers a requester by the ${id} of the request`, () => {
+      for (const [name, kind, payload, number, fields] of RECEIVED) {
+        it(`with a ${name}`, async () => {
+          const [msg] = await ask(id, { payload: 'asked', topic: 'mine', keep: name }, kind, 'auto');
+          should(msg).match({ topic: 'mine', keep: name });
+          should(msg.payload).eql(payload);
+          should(msg.amqp).match({ ...fields, ...type(number) });
+        });
+      }
+
+      it('with an ObjectMessage as the bytes of the object in Java', async () => {
+        const [{ payload, amqp: fields }] = await ask(id, { payload: 'asked' }, 'object', 'auto');
+        should((payload as Buffer).subarray(0, 4)).eql(Buffer.from('aced0005', 'hex'));
+        should(fields).match({ body_type: 'data', content_type: 'application/x-java-serialized-object', ...type(1) });
+      });
+
+      for (const [what, msg, expected, body, option] of SENT) {
+        if (option) continue; // its payload is another than the one that comes back
+        it(`with ${what}, which it had as a ${expected} from the flow`, async () => {
+          const { payload, amqp: fields } = msg as Msg;
+          const ids = { message_id: 'ID:m', correlation_id: 'c' };
+          const [answer, request] = await ask(
+            id,
+            { payload, amqp: { ...fields, ...ids }, keep: what },
+            'same',
+            'typed',
+          );
+          should({ type: request.type, body: request.body }).eql({ type: expected, body });
+          should(request.headers).match({ JMSMessageID: 'String ID:m', JMSCorrelationID: 'String c' });
+          should(request.headers['JMSReplyTo']).startWith('JmsQueue dynamic-');
+          should(answer.payload).eql(payload);
+          should(answer['keep']).equal(what);
+          should(answer.amqp!['correlation_id']).equal(id === 'message-id' ? 'ID:m' : 'c');
+        });
+      }
+
+      for (const [what, value] of IDS) {
+        it(`that is ${what}`, async () => {
+          const ids = { message_id: 'other', correlation_id: 'another', [id.replace('-', '_')]: value };
+          const [{ payload, amqp: fields }] = await ask(id, { payload: 'asked', amqp: ids }, 'text', 'auto');
+          should(payload).equal(TEXT);
+          should(fields!['correlation_id']).eql(value);
+        });
+      }
+
+      it('each with its own reply, in whatever order they come', async () => {
+        await load(flow(endpointNode(broker.port), node('amqp-requester')));
+        const [out, outcomes] = [messages('out', 5), messages('outcome', 5)];
+        for (let n = 0; n < 5; n++) inject('requester', { payload: `request ${n}`, n });
+        const requests = await jms.serve('q', id, 'same', 5);
+        should(requests.map(({ body }) => body)).eql([0, 1, 2, 3, 4].map((n) => `String request ${n}`));
+        should((await out).map(({ n, payload }) => [n, payload])).eql([4, 3, 2, 1, 0].map((n) => [n, `request ${n}`]));
+        for (const { sent } of await outcomes) should(sent).match({ address: 'q', state: 'accepted' });
+      });
+    });
+  }
 });

@@ -11,7 +11,8 @@ import struct
 import sys
 from uuid import UUID
 
-from proton import Data, Message
+from proton import Data, Message, Url, symbol
+from proton.reactor import ReceiverOption
 from proton.utils import BlockingConnection
 
 TIMEOUT = 15
@@ -152,8 +153,9 @@ def of_message(message):
     return {"fields": fields, "body": to_tree(message.body), "inferred": message.inferred}
 
 
-def connect(port):
-    return BlockingConnection(f"amqp://127.0.0.1:{port}", timeout=TIMEOUT, allowed_mechs="ANONYMOUS")
+def connect(url):
+    mechanism = "PLAIN" if Url(url).username else "ANONYMOUS"
+    return BlockingConnection(url, timeout=TIMEOUT, allowed_mechs=mechanism)
 
 
 def encode(tree):
@@ -172,29 +174,76 @@ def decode(encoded):
     return get(data)
 
 
-def send(port, address, messages):
-    connection = connect(port)
+def send(url, address, messages):
+    connection = connect(url)
     sender = connection.create_sender(address, name="proton-sender")
     for message in messages:
         sender.send(to_message(**message))
     connection.close()
 
 
-def receive(port, address, count):
-    connection = connect(port)
-    receiver = connection.create_receiver(address, credit=count, name="proton-receiver")
+def take(receiver, count):
     messages = []
     for _ in range(count):
-        messages.append(of_message(receiver.receive(timeout=TIMEOUT)))
+        messages.append(receiver.receive(timeout=TIMEOUT))
         receiver.accept()
-    connection.close()
     return messages
 
+
+def receive(url, address, count):
+    connection = connect(url)
+    receiver = connection.create_receiver(address, credit=count, name="proton-receiver")
+    messages = take(receiver, count)
+    connection.close()
+    return [of_message(message) for message in messages]
+
+
+class TemporaryQueue(ReceiverOption):
+    """What some brokers want to be asked for before they make an address."""
+
+    def apply(self, receiver):
+        receiver.source.capabilities.put_object(symbol("temporary-queue"))
+
+
+def request(url, address, messages):
+    """Sends requests with an address of the broker's making as reply-to. That address, and a reply for each."""
+    connection = connect(url)
+    options = TemporaryQueue()
+    receiver = connection.create_receiver(None, credit=len(messages), dynamic=True, name="replies", options=options)
+    reply_to = receiver.link.remote_source.address
+    sender = connection.create_sender(address, name="requests")
+    for message in messages:
+        asked = to_message(**message)
+        asked.reply_to = reply_to
+        sender.send(asked)
+    replies = [of_message(reply) for reply in take(receiver, len(messages))]
+    connection.close()
+    return {"reply_to": reply_to, "replies": replies}
+
+
+def serve(url, address, count, correlation, relay):
+    """Takes requests, and replies to each with its own body, the last first. The requests."""
+    connection = connect(url)
+    receiver = connection.create_receiver(address, credit=count, name="service")
+    requests = take(receiver, count)
+    senders = {}
+    for asked in reversed(requests):
+        target = None if relay else asked.reply_to
+        if target not in senders:
+            senders[target] = connection.create_sender(target, name=f"answers-{len(senders)}")
+        reply = Message(asked.body, inferred=asked.inferred, correlation_id=getattr(asked, IDS[correlation]))
+        reply.address = asked.reply_to
+        senders[target].send(reply)
+    connection.close()
+    return [of_message(asked) for asked in requests]
+
+
+COMMANDS = {"encode": encode, "decode": decode, "send": send, "receive": receive, "request": request, "serve": serve}
 
 for line in sys.stdin:
     name, *arguments = json.loads(line)
     try:
-        answer = {"result": {"encode": encode, "decode": decode, "send": send, "receive": receive}[name](*arguments)}
+        answer = {"result": COMMANDS[name](*arguments)}
     except Exception as error:  # the test is to say what went wrong
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), flush=True)

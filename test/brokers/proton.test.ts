@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import should from 'should';
 import { Decoder } from '../../nodes/lib/decoder';
 import { Encoder } from '../../nodes/lib/encoder';
-import { endpointNode, flow, helper, inject, load, message, messages, node } from '../flow';
+import { endpointNode, flow, helper, inject, load, message, messages, type Msg, node } from '../flow';
 import { Broker } from '../peer';
 
 /** A value as the Python side has it: see proton.py. */
@@ -63,6 +63,17 @@ const text300 = 'ü'.repeat(150);
 
 /** A message as the Python side has it. */
 type Received = { fields: Record<string, unknown>; body: Tree; inferred: boolean };
+/** One for the Python side to make. */
+type Sent = { fields: object; body: Tree; inferred: boolean };
+
+/** Ids of each type as we have them, and as Proton does. */
+const IDS: [ours: unknown, protons: Tree][] = [
+  ['text', t('string', 'text')],
+  [0, t('ulong', '0')],
+  [amqp('ulong', '18446744073709551615'), t('ulong', '18446744073709551615')],
+  [amqp('uuid', UUID), t('uuid', UUID_HEX)],
+  [Buffer.from([1, 2, 3]), t('binary', '010203')],
+];
 
 /** All fields, with values that are not the defaults. */
 const FIELDS = {
@@ -275,6 +286,10 @@ const VALUES: Record<string, [value: unknown, tree: Tree][]> = {
   ],
 };
 
+/** Replies in the order of the requests, whose correlation ids are numbers. */
+const byCorrelation = ({ fields: a }: Received, { fields: b }: Received): number =>
+  Number((a['correlation_id'] as Tree)[1]) - Number((b['correlation_id'] as Tree)[1]);
+
 describe('with Proton', function () {
   let proton: Proton;
 
@@ -321,6 +336,19 @@ describe('with Proton', function () {
           node('amqp-receiver', { address: 'from-proton', output: 'typed' }),
           node('amqp-receiver', { id: 'take', address: 'to-forward', output: 'typed', wires: [['pass']] }),
           node('amqp-sender', { id: 'pass', address: 'forwarded' }),
+          node('amqp-responder', {
+            id: 'values',
+            address: 'values',
+            output: 'typed',
+            body: 'value',
+            wires: [['values']],
+          }),
+          node('amqp-responder', { id: 'kinds', address: 'kinds', output: 'typed', wires: [['kinds']] }),
+          node('amqp-responder', { id: 'later', address: 'later', wires: [['asked']] }),
+          node('helper', { id: 'asked', wires: [] }),
+          node('amqp-requester', { address: 'service', output: 'typed', wires: [['outcomes'], ['answers']] }),
+          node('helper', { id: 'outcomes', wires: [] }),
+          node('helper', { id: 'answers', wires: [] }),
         ),
       );
     });
@@ -337,14 +365,14 @@ describe('with Proton', function () {
 
     it('Proton receives a body of each type', async () => {
       for (const [payload] of rows) inject('sender', { payload, amqp: { body_type: 'value' } });
-      const received = await proton.call<Received[]>('receive', broker.port, 'to-proton', rows.length);
+      const received = await proton.call<Received[]>('receive', broker.url, 'to-proton', rows.length);
       for (const [index, [, body]] of rows.entries()) should(received[index]).match({ body, inferred: false });
     });
 
     it('Proton sends a body of each type', async () => {
       const received = messages('out', rows.length);
       const sent = rows.map(([, body]) => ({ fields: {}, body, inferred: false }));
-      await proton.call('send', broker.port, 'from-proton', sent);
+      await proton.call('send', broker.url, 'from-proton', sent);
       for (const [index, { payload }] of (await received).entries()) should(payload).deepEqual(rows[index]![0]);
     });
 
@@ -352,7 +380,7 @@ describe('with Proton', function () {
       inject('sender', { payload: Buffer.from('ab') });
       inject('sender', { payload: ['a', 1], amqp: { body_type: 'sequence' } });
       inject('sender', { payload: { a: 1 }, amqp: { content_type: 'application/json' } });
-      const [data, sequence, json] = await proton.call<Received[]>('receive', broker.port, 'to-proton', 3);
+      const [data, sequence, json] = await proton.call<Received[]>('receive', broker.url, 'to-proton', 3);
       should(data).match({ body: t('binary', '6162'), inferred: true });
       should(sequence).match({ body: t('list', [t('string', 'a'), t('int', '1')]), inferred: true });
       should(json).match({ body: t('binary', Buffer.from('{"a":1}').toString('hex')), inferred: true });
@@ -361,7 +389,7 @@ describe('with Proton', function () {
 
     it('Proton sends a body of each kind', async () => {
       const received = messages('out', 3);
-      await proton.call('send', broker.port, 'from-proton', [
+      await proton.call('send', broker.url, 'from-proton', [
         { fields: {}, body: t('binary', '6162'), inferred: true },
         { fields: {}, body: t('list', [t('string', 'a'), t('int', '1')]), inferred: true },
         { fields: {}, body: t('null'), inferred: false },
@@ -374,14 +402,14 @@ describe('with Proton', function () {
 
     it('Proton receives all fields', async () => {
       inject('sender', { payload: 'body', amqp: { ...FIELDS.ours, first_acquirer: true, delivery_count: 2 } });
-      const [received] = await proton.call<Received[]>('receive', broker.port, 'to-proton', 1);
+      const [received] = await proton.call<Received[]>('receive', broker.url, 'to-proton', 1);
       should(received!.fields).deepEqual({ ...FIELDS.protons, first_acquirer: true, delivery_count: 2 });
     });
 
     it('Proton sends all fields', async () => {
       const received = message('out');
       const fields = { ...FIELDS.protons, first_acquirer: true, delivery_count: 2 };
-      await proton.call('send', broker.port, 'from-proton', [{ fields, body: t('string', 'body'), inferred: false }]);
+      await proton.call('send', broker.url, 'from-proton', [{ fields, body: t('string', 'body'), inferred: false }]);
       const { amqp: received1, delivery, topic } = await received;
       should(received1).deepEqual({ ...FIELDS.ours, first_acquirer: true, delivery_count: 2, body_type: 'value' });
       should(delivery).match({ address: 'from-proton', redelivered: true, to: 'somewhere' });
@@ -389,26 +417,19 @@ describe('with Proton', function () {
     });
 
     it('Proton exchanges ids of each type', async () => {
-      const ids: [ours: unknown, protons: Tree][] = [
-        ['text', t('string', 'text')],
-        [0, t('ulong', '0')],
-        [amqp('ulong', '18446744073709551615'), t('ulong', '18446744073709551615')],
-        [amqp('uuid', UUID), t('uuid', UUID_HEX)],
-        [Buffer.from([1, 2, 3]), t('binary', '010203')],
-      ];
-      for (const [id] of ids) inject('sender', { payload: 'body', amqp: { message_id: id, correlation_id: id } });
-      const received = await proton.call<Received[]>('receive', broker.port, 'to-proton', ids.length);
-      should(received.map(({ fields }) => fields['message_id'])).deepEqual(ids.map(([, tree]) => tree));
-      should(received.map(({ fields }) => fields['correlation_id'])).deepEqual(ids.map(([, tree]) => tree));
+      for (const [id] of IDS) inject('sender', { payload: 'body', amqp: { message_id: id, correlation_id: id } });
+      const received = await proton.call<Received[]>('receive', broker.url, 'to-proton', IDS.length);
+      should(received.map(({ fields }) => fields['message_id'])).deepEqual(IDS.map(([, tree]) => tree));
+      should(received.map(({ fields }) => fields['correlation_id'])).deepEqual(IDS.map(([, tree]) => tree));
 
-      const arrived = messages('out', ids.length);
-      const sent = ids.map(([, id]) => ({
+      const arrived = messages('out', IDS.length);
+      const sent = IDS.map(([, id]) => ({
         fields: { message_id: id, correlation_id: id },
         body: t('string', 'body'),
         inferred: false,
       }));
-      await proton.call('send', broker.port, 'from-proton', sent);
-      should((await arrived).map((msg) => msg.amqp!['message_id'])).deepEqual(ids.map(([id]) => id));
+      await proton.call('send', broker.url, 'from-proton', sent);
+      should((await arrived).map((msg) => msg.amqp!['message_id'])).deepEqual(IDS.map(([id]) => id));
     });
 
     it('a receiver wired to a sender forwards bodies and fields from Proton to Proton', async () => {
@@ -417,12 +438,161 @@ describe('with Proton', function () {
         { fields: FIELDS.protons, body: t('binary', '6162'), inferred: true },
         { fields: FIELDS.protons, body: t('list', [t('symbol', 'a')]), inferred: true },
       ];
-      await proton.call('send', broker.port, 'to-forward', sent);
-      const received = await proton.call<Received[]>('receive', broker.port, 'forwarded', sent.length);
+      await proton.call('send', broker.url, 'to-forward', sent);
+      const received = await proton.call<Received[]>('receive', broker.url, 'forwarded', sent.length);
       should(received.map(({ body }) => body)).deepEqual(sent.map(({ body }) => body));
       should(received.map(({ inferred }) => inferred)).deepEqual(sent.map(({ inferred }) => inferred));
       const { delivery_annotations: _, ...fields } = FIELDS.protons;
       should(received.at(-1)!.fields).match({ ...fields, user_id: '', to: null });
     });
+
+    /** What comes back from a responder that gives each request back as it is, with that input and output. */
+    const turnAround = async (sent: Sent[], address: string): Promise<Received[]> => {
+      const asked = ['request', broker.url, address, sent] as const;
+      const { reply_to: replyTo, replies } = await proton.call<{ reply_to: string; replies: Received[] }>(...asked);
+      should(replies.map(({ fields }) => fields['to'])).deepEqual(replies.map(() => replyTo));
+      should(replies.map(({ fields }) => fields['reply_to'])).deepEqual(replies.map(() => null));
+      return replies;
+    };
+
+    describe('Proton asks a responder', () => {
+      it('with a body of each type, which comes back unchanged', async () => {
+        const sent = rows.map(([, body], n) => ({
+          fields: { correlation_id: t('ulong', `${n}`) },
+          body,
+          inferred: false,
+        }));
+        const replies = (await turnAround(sent, 'values')).toSorted(byCorrelation);
+        for (const [n, { fields, body, inferred }] of replies.entries()) {
+          should({ id: fields['correlation_id'], body, inferred }).deepEqual({
+            id: t('ulong', `${n}`),
+            body: rows[n]![1],
+            inferred: false,
+          });
+        }
+      });
+
+      it('with a body as data, as a value or with none, which comes back as the same', async () => {
+        const bodies: Omit<Sent, 'fields'>[] = [
+          { body: t('binary', '6162'), inferred: true },
+          { body: t('list', [t('symbol', 'a'), t('int', '1')]), inferred: false },
+          { body: t('string', 'a'), inferred: false },
+          { body: t('null'), inferred: false },
+        ];
+        const sent = bodies.map((body, n) => ({ fields: { correlation_id: t('ulong', `${n}`) }, ...body }));
+        const replies = (await turnAround(sent, 'kinds')).toSorted(byCorrelation);
+        should(replies.map(({ body, inferred }) => ({ body, inferred }))).deepEqual(bodies);
+      });
+
+      it('with an id of each type, which comes back as correlation id', async () => {
+        const ids = IDS.map(([, id]) => id);
+        const sent = [
+          ...ids.map((id) => ({ fields: { message_id: id }, body: t('null'), inferred: false })),
+          ...ids.map((id) => ({
+            fields: { message_id: t('string', 'm'), correlation_id: id },
+            body: t('null'),
+            inferred: false,
+          })),
+        ];
+        const replies = await turnAround(sent, 'values');
+        should(replies.map(({ fields }) => fields['correlation_id'])).deepEqual([...ids, ...ids]);
+      });
+
+      it('with all fields, of which those come back that are not of the request alone', async () => {
+        const [reply] = await turnAround(
+          [{ fields: FIELDS.protons, body: t('string', 'body'), inferred: false }],
+          'values',
+        );
+        const { durable, priority, subject, correlation_id, content_type, application_properties } = FIELDS.protons;
+        should(reply!.fields).match({
+          durable,
+          priority,
+          subject,
+          correlation_id,
+          content_type,
+          application_properties,
+          message_id: t('null'),
+          user_id: '',
+          ttl: 0,
+          absolute_expiry_time: 0,
+          creation_time: 0,
+          group_id: null,
+          group_sequence: 0,
+          reply_to_group_id: null,
+          delivery_annotations: t('null'),
+        });
+      });
+
+      it('and each reply has the correlation id of its own request, in whatever order the flow answers', async () => {
+        const taken = messages('asked', 5);
+        const sent = [0, 1, 2, 3, 4].map((n) => ({
+          fields: { message_id: t('string', 'same'), correlation_id: t('ulong', `${n}`) },
+          body: t('int', `${n}`),
+          inferred: false,
+        }));
+        const replies = turnAround(sent, 'later');
+        const requests = await taken;
+        const order = [2, 0, 4, 3, 1];
+        for (const n of order) inject('later', { ...requests[n], payload: `to ${requests[n]!.payload as number}` });
+        should((await replies).map(({ fields, body }) => [fields['correlation_id'], body])).deepEqual(
+          order.map((n) => [t('ulong', `${n}`), t('string', `to ${n}`)]),
+        );
+      });
+    });
+
+    for (const relay of [false, true]) {
+      for (const id of ['message_id', 'correlation_id']) {
+        const how = relay ? 'the anonymous relay' : 'a sender to its reply-to';
+        /** The msgs that leave with the replies (the last one's first) and the requests as the service had them. */
+        const ask = async (msgs: object[]): Promise<[answers: Msg[], requests: Received[]]> => {
+          const [answers, outcomes] = [messages('answers', msgs.length), messages('outcomes', msgs.length)];
+          for (const [n, msg] of msgs.entries()) inject('requester', { ...msg, n });
+          const asked = ['serve', broker.url, 'service', msgs.length, id, relay] as const;
+          const requests = await proton.call<Received[]>(...asked);
+          for (const { sent } of await outcomes) should(sent).match({ address: 'service', state: 'accepted' });
+          should((await answers).map(({ n }) => n)).deepEqual(msgs.map((_, n) => n).toReversed());
+          return [await answers, requests];
+        };
+
+        describe(`Proton answers a requester by the ${id} of the request, over ${how},`, () => {
+          it('each of many with its own body, of each type', async () => {
+            const [answers, requests] = await ask(rows.map(([payload]) => ({ payload, amqp: { body_type: 'value' } })));
+            for (const [n, { body, inferred }] of requests.entries())
+              should({ body, inferred }).deepEqual({ body: rows[n]![1], inferred: false });
+            for (const { n, payload } of answers) should(payload).deepEqual(rows[n as number]![0]);
+          });
+
+          it('with a body of each kind', async () => {
+            const [answers, requests] = await ask([
+              { payload: Buffer.from('ab') },
+              { payload: ['a', 1], amqp: { body_type: 'sequence' } },
+              { payload: null },
+            ]);
+            should(requests.map(({ body, inferred }) => ({ body, inferred }))).deepEqual([
+              { body: t('binary', '6162'), inferred: true },
+              { body: t('list', [t('string', 'a'), t('int', '1')]), inferred: true },
+              { body: t('null'), inferred: false },
+            ]);
+            const [none, sequence, data] = answers;
+            should(data).match({ payload: Buffer.from('ab'), amqp: { body_type: 'data' } });
+            should(sequence).match({ payload: ['a', 1], amqp: { body_type: 'sequence' } });
+            should(none!.payload).be.null();
+          });
+
+          it('whatever type the id is of', async () => {
+            const [answers] = await ask(
+              IDS.map(([value], n) => ({
+                payload: n,
+                amqp: { message_id: `m${n}`, correlation_id: `c${n}`, [id]: value },
+              })),
+            );
+            for (const { n, payload, amqp: fields } of answers) {
+              should(payload).equal(n);
+              should(fields!['correlation_id']).deepEqual(IDS[n as number]![0]);
+            }
+          });
+        });
+      }
+    }
   });
 });

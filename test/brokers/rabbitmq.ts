@@ -1,27 +1,47 @@
 // A RabbitMQ of its own for one test run: everything it writes lies in one temporary directory, everything it opens is on loopback.
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { freePort } from '../../scripts/free-port';
+import { type Broker, type BrokerKind, FIXTURES, type Queue, run, Server } from './broker';
+import { unpacked, within } from './debian';
 
 const LIB = '/usr/lib/rabbitmq/lib';
 
-/** A durable classic queue: its name, with arguments where it needs some. */
-export type Queue = string | { name: string; arguments: Record<string, string | number> };
+/** What rabbitmqctl close_all_connections would do, if 3.10 knew of the connections of its plugin. They end with no close frame. */
+const CLOSE_ALL =
+  '[catch rabbit_amqp1_0_reader:shutdown(rabbit_connection_sup:reader(P), "disconnect()")' +
+  ' || R <- maps:keys(ranch:info()), P <- ranch:procs(R, connections)].';
 
 export type RabbitMQOptions = {
-  queues?: Queue[];
+  /** Durable classic queues, unless their arguments say otherwise. */
+  queues?: (string | (Queue & { arguments?: Record<string, string | number> }))[];
+  /** Queues that get what is sent to amq.topic with this key. */
+  bindings?: { queue: string; key: string }[];
   /** Name to password, beside guest/guest. */
   users?: Record<string, string>;
 };
 
-export class RabbitMQ {
+/** Where a RabbitMQ lies, and the command that runs what lies there. */
+type Installation = { home: string; command: [string, ...string[]] };
+
+/** The plugin rabbitmq_amqp1_0 of this machine's Debian. Topics need no setup: they are routing keys of amq.topic. */
+export const rabbitmq3: BrokerKind = {
+  async prepare() {
+    const reason = RabbitMQ.available();
+    if (reason) throw new Error(reason);
+  },
+  start: (setup) => RabbitMQ.start(withLimited(setup.queues)),
+};
+
+/** RabbitMQ 4, which speaks AMQP 1.0 itself. */
+export const rabbitmq40 = packaged('trixie');
+export const rabbitmq43 = packaged('forky'); // testing: the version moves on
+
+export class RabbitMQ implements Broker {
   /** Why there can be no RabbitMQ on this machine; undefined when there can. */
   static available(): string | undefined {
-    const home = installation();
+    const home = installation()?.home;
     if (!home) return `no RabbitMQ in ${LIB} (Debian: apt-get install rabbitmq-server)`;
     const plugins = readdirSync(join(home, 'plugins'));
     if (!plugins.some((name) => name.startsWith('rabbitmq_amqp1_0-'))) return `${home} has no plugin rabbitmq_amqp1_0`;
@@ -29,16 +49,17 @@ export class RabbitMQ {
   }
 
   /** Starts a broker and resolves once it accepts connections. */
-  static async start(options: RabbitMQOptions = {}): Promise<RabbitMQ> {
-    const reason = RabbitMQ.available();
-    if (reason) throw new Error(reason);
-    const broker = new RabbitMQ(installation()!, {
+  static async start(options: RabbitMQOptions = {}, found = installation()): Promise<RabbitMQ> {
+    if (!found) throw new Error(RabbitMQ.available());
+    const broker = new RabbitMQ(found, {
       amqp: await freePort(),
+      amqps: await freePort(),
       epmd: await freePort(),
       distribution: await freePort(),
     });
     broker.#configure(options);
     try {
+      await broker.#epmd();
       await broker.start();
     } catch (error) {
       await broker.stop();
@@ -49,22 +70,20 @@ export class RabbitMQ {
 
   readonly host = '127.0.0.1';
   readonly port: number;
+  readonly tlsPort: number;
   readonly version: string;
   readonly #directory = mkdtempSync(join(tmpdir(), 'rabbitmq-'));
   readonly #env: NodeJS.ProcessEnv;
-  #epmd: ChildProcess | undefined;
-  #server: ChildProcess | undefined;
-  readonly #lastResort = () => {
-    this.#server?.kill('SIGKILL');
-    this.#epmd?.kill('SIGKILL');
-  };
+  readonly #portMapper = new Server();
+  readonly #server = new Server();
 
   private constructor(
-    private readonly home: string,
-    private readonly ports: Record<'amqp' | 'epmd' | 'distribution', number>,
+    private readonly found: Installation,
+    private readonly ports: Record<'amqp' | 'amqps' | 'epmd' | 'distribution', number>,
   ) {
     this.port = ports.amqp;
-    this.version = home.replace(/^.*-/, '');
+    this.tlsPort = ports.amqps;
+    this.version = found.home.replace(/^.*-/, 'RabbitMQ ');
     const own = Object.entries(process.env).filter(([name]) => !/^(RABBITMQ|ERL)_|^NOTIFY_SOCKET$/.test(name));
     const loopback = '-kernel inet_dist_use_interface {127,0,0,1}';
     this.#env = {
@@ -85,59 +104,38 @@ export class RabbitMQ {
       RABBITMQ_CTL_ERL_ARGS: loopback,
       RUNNING_UNDER_SYSTEMD: 'true', // makes the script exec the Erlang VM, so that our child is the broker itself
     };
-    process.once('exit', this.#lastResort);
   }
 
-  /** Starts the broker again, with the data it had, after `kill()`. */
   async start(): Promise<void> {
-    await this.#startEpmd();
-    const server = spawn(join(this.home, 'sbin', 'rabbitmq-server'), {
-      env: this.#env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    this.#server = server;
-    let output = '';
-    await new Promise<void>((resolve, reject) => {
-      const read = (chunk: Buffer) => {
-        output += chunk.toString();
-        if (/completed with \d+ plugins/.test(output)) resolve();
-      };
-      server.stdout.on('data', read);
-      server.stderr.on('data', read);
-      server.once('error', reject);
-      server.once('exit', (code) => reject(new Error(`RabbitMQ ended with ${code} while it started:\n${output}`)));
-    });
+    await this.#run(this.#server, join(this.found.home, 'sbin', 'rabbitmq-server'), [], /completed with \d+ plugins/);
   }
 
-  /** Stops the broker as an administrator does, and starts it again with the same data. */
   async restart(): Promise<void> {
-    await this.#end('SIGTERM');
+    await this.#server.end('SIGTERM');
     await this.start();
   }
 
-  /** Ends the broker without a word to anyone. */
   async kill(): Promise<void> {
-    await this.#end('SIGKILL');
+    await this.#server.end('SIGKILL');
   }
 
-  /** Stops the broker and removes all it left behind. */
   async stop(): Promise<void> {
-    await this.#end('SIGTERM');
-    const epmd = this.#epmd;
-    this.#epmd = undefined;
-    if (epmd && epmd.exitCode === null && epmd.signalCode === null) {
-      epmd.kill('SIGKILL');
-      await once(epmd, 'exit');
-    }
-    process.removeListener('exit', this.#lastResort);
+    await this.#server.end('SIGTERM');
+    await this.#portMapper.end('SIGKILL');
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
   /** Runs rabbitmqctl against this broker and resolves with what it printed. */
   async ctl(...args: string[]): Promise<string> {
-    const ctl = join(this.home, 'sbin', 'rabbitmqctl');
-    const { stdout } = await promisify(execFile)(ctl, args, { env: this.#env });
+    const [command, ...before] = this.found.command;
+    const ctl = join(this.found.home, 'sbin', 'rabbitmqctl');
+    const { stdout } = await run(command, [...before, ctl, ...args], { env: this.#env });
     return stdout;
+  }
+
+  async disconnect(): Promise<void> {
+    if (this.#native) await this.ctl('close_all_connections', 'disconnect()');
+    else await this.ctl('eval', CLOSE_ALL);
   }
 
   /** Adds an account that may do everything in the default vhost. */
@@ -153,55 +151,114 @@ export class RabbitMQ {
     return Object.fromEntries(queues.map(({ name, messages }) => [name, messages]));
   }
 
-  #configure({ queues = [], users = {} }: RabbitMQOptions): void {
+  async depth(queue: string): Promise<number> {
+    const depth = (await this.depths())[queue];
+    if (depth === undefined) throw new Error(`no queue ${queue}`);
+    return depth;
+  }
+
+  /** Speaks AMQP 1.0 itself, with addresses of its own, rather than by a plugin that maps it to AMQP 0.9.1. */
+  get #native(): boolean {
+    return !this.version.startsWith('RabbitMQ 3.');
+  }
+
+  #configure({ queues = [], bindings = [], users = {} }: RabbitMQOptions): void {
+    const mechanisms = ['PLAIN', 'AMQPLAIN', ...(this.#native ? ['ANONYMOUS'] : []), 'EXTERNAL'];
     const config = [
       `listeners.tcp.1 = 127.0.0.1:${this.port}`,
+      `listeners.ssl.1 = 127.0.0.1:${this.tlsPort}`,
+      `ssl_options.cacertfile = ${join(FIXTURES, 'ca.crt')}`,
+      `ssl_options.certfile = ${join(FIXTURES, 'server.crt')}`,
+      `ssl_options.keyfile = ${join(FIXTURES, 'server.key')}`,
+      'ssl_options.verify = verify_peer',
+      'ssl_options.fail_if_no_peer_cert = true',
+      'ssl_cert_login_from = common_name', // and not the whole subject
+      ...mechanisms.map((name, i) => `auth_mechanisms.${i + 1} = ${name}`),
+      ...(this.#native ? [] : ['amqp1_0.default_user = guest']), // what SASL ANONYMOUS may do; the default of 4
       `load_definitions = ${join(this.#directory, 'definitions.json')}`,
-      'amqp1_0.default_user = guest', // what SASL ANONYMOUS may do
       'disk_free_limit.absolute = 1MB',
     ];
+    const plugins = ['rabbitmq_auth_mechanism_ssl', ...(this.#native ? [] : ['rabbitmq_amqp1_0'])];
     const accounts = Object.entries({ guest: 'guest', ...users });
     const definitions = {
       vhosts: [{ name: '/' }],
-      users: accounts.map(([name, password]) => ({ name, password, tags: '' })),
-      permissions: accounts.map(([user]) => ({ user, vhost: '/', configure: '.*', write: '.*', read: '.*' })),
+      users: [
+        ...accounts.map(([name, password]) => ({ name, password, tags: '' })),
+        { name: 'client', password_hash: '', tags: '' }, // of the certificate: no password fits
+      ],
+      permissions: [...accounts, ['client']].map(([user]) => {
+        const names = user === 'limited' ? '^(?!forbidden$)' : '.*';
+        return { user, vhost: '/', configure: names, write: names, read: names };
+      }),
       queues: queues
-        .map((queue) => (typeof queue === 'string' ? { name: queue, arguments: {} } : queue))
-        .map((queue) => ({ ...queue, vhost: '/', durable: true, auto_delete: false })),
+        .map((queue) => (typeof queue === 'string' ? { name: queue } : queue))
+        .map((queue) => ({
+          name: queue.name,
+          vhost: '/',
+          durable: true,
+          auto_delete: false,
+          arguments: toArguments(queue),
+        })),
+      bindings: bindings.map(({ queue, key }) => ({
+        vhost: '/',
+        source: 'amq.topic',
+        destination: queue,
+        destination_type: 'queue',
+        routing_key: key,
+        arguments: {},
+      })),
     };
     writeFileSync(join(this.#directory, 'rabbitmq.conf'), `${config.join('\n')}\n`);
-    writeFileSync(join(this.#directory, 'enabled_plugins'), '[rabbitmq_amqp1_0].\n');
+    writeFileSync(join(this.#directory, 'enabled_plugins'), `[${plugins.join()}].\n`);
     writeFileSync(join(this.#directory, 'definitions.json'), JSON.stringify(definitions));
   }
 
   /** Runs epmd as a child of ours: left to Erlang it would become a daemon that outlives the broker. */
-  async #startEpmd(): Promise<void> {
-    if (this.#epmd) return;
+  async #epmd(): Promise<void> {
     const options = ['-d', '-d', '-port', String(this.ports.epmd), '-address', '127.0.0.1'];
-    const epmd = spawn('epmd', options, { env: this.#env, stdio: ['ignore', 'ignore', 'pipe'] });
-    this.#epmd = epmd;
-    await new Promise<void>((resolve, reject) => {
-      epmd.stderr.on('data', (chunk: Buffer) => {
-        if (chunk.includes('entering the main select() loop')) resolve();
-      });
-      epmd.once('error', reject);
-      epmd.once('exit', (code) => reject(new Error(`epmd ended with ${code}`)));
-    });
+    await this.#run(this.#portMapper, 'epmd', options, /entering the main select\(\) loop/);
   }
 
-  async #end(signal: NodeJS.Signals): Promise<void> {
-    const server = this.#server;
-    this.#server = undefined;
-    if (!server || server.exitCode !== null || server.signalCode !== null) return;
-    server.kill(signal);
-    await once(server, 'exit');
+  async #run(server: Server, program: string, args: string[], ready: RegExp): Promise<void> {
+    const [command, ...before] = this.found.command;
+    await server.start(command, [...before, program, ...args], { env: this.#env }, ready);
   }
 }
 
-function installation(): string | undefined {
-  if (!existsSync(LIB)) return undefined;
-  const version = readdirSync(LIB)
-    .filter((name) => name.startsWith('rabbitmq_server-3.'))
+function toArguments(queue: Queue & { arguments?: object }): object {
+  const { deadLetters, maxLength } = queue;
+  return {
+    ...(deadLetters && { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetters }),
+    ...(maxLength && { 'x-max-length': maxLength, 'x-overflow': 'reject-publish' }),
+    ...queue.arguments,
+  };
+}
+
+function withLimited(queues: Queue[]): RabbitMQOptions {
+  return { queues, users: { limited: 'limited' } };
+}
+
+function packaged(suite: string): BrokerKind {
+  const tree = () => unpacked(suite, 'rabbitmq-server');
+  return {
+    async prepare() {
+      await tree();
+    },
+    async start({ queues, topics }) {
+      // A topic is an exchange, and cannot be received from: each subscriber has a queue.
+      const bindings = topics.flatMap((key) => ['one', 'two'].map((who) => ({ queue: `${key}.${who}`, key })));
+      const all = [...queues, ...bindings.map(({ queue: name }) => ({ name }))];
+      return RabbitMQ.start({ ...withLimited(all), bindings }, installation(await tree()));
+    },
+  };
+}
+
+/** The newest RabbitMQ of this machine, or of the Debian unpacked in `tree`. */
+function installation(tree?: string): Installation | undefined {
+  const lib = join(tree ?? '/', LIB);
+  if (!existsSync(lib)) return undefined;
+  const name = readdirSync(lib)
+    .filter((entry) => entry.startsWith(tree ? 'rabbitmq_server-' : 'rabbitmq_server-3.'))
     .at(-1);
-  return version && join(LIB, version);
+  return name ? { home: join(LIB, name), command: tree ? within(tree) : ['env'] } : undefined;
 }

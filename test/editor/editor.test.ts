@@ -296,7 +296,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         ['servicebus', 'orders/$DeadLetterQueue', []],
         ['eventhubs', 'hub', ['hub/ConsumerGroups/$Default/Partitions/0']],
         ['eventhubs', 'hub/ConsumerGroups/mine/Partitions/1', []],
-        ...['', 'artemis', 'router'].map((peer): [string, string, string[]] => [peer, 'orders/eu', []]),
+        ['artemis', 'orders', ['a queue', 'a topic']],
+        ...['', 'router'].map((peer): [string, string, string[]] => [peer, 'orders/eu', []]),
       ];
       const sending: typeof receiving = [
         ['rabbitmq4', 'my queue', ['/queues/my%20queue', '/exchanges/my%20queue']],
@@ -305,6 +306,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         ['rabbitmq3', 'orders', ['/amq/queue/orders', '/queue/orders', '/topic/orders', '/exchange/orders/key']],
         ['servicebus', 'orders', []],
         ['eventhubs', 'hub', []],
+        ['artemis', 'orders', ['a queue', 'a topic']],
       ];
       for (const type of NODES) {
         const cases = ['amqp-sender', 'amqp-requester'].includes(type) ? sending : receiving;
@@ -333,6 +335,18 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       await editor.deploy();
       for (const type of ['amqp-sender', 'amqp-receiver'])
         (await deployed(type)).should.containEql({ address: '/queues/my%20queue' });
+    });
+
+    it('has one say whether an address is a queue or a topic where the server would make a topic of it', async () => {
+      await open([...FLOW, ...SERVERS]);
+      const form = await editor.edit('amqp-receiver');
+      await form.enter({ endpoint: 'endpoint-artemis' });
+      await form.address.fill('orders');
+      await form.hints.first().click();
+      (await form.hints.count()).should.equal(0);
+      await form.done();
+      await editor.deploy();
+      (await deployed('amqp-receiver')).should.containEql({ address: 'orders', kind: 'queue' });
     });
 
     it('takes an address that is no text as it is', async () => {

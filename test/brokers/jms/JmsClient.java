@@ -1,4 +1,5 @@
 import jakarta.jms.BytesMessage;
+import jakarta.jms.Destination;
 import jakarta.jms.JMSConsumer;
 import jakarta.jms.JMSContext;
 import jakarta.jms.JMSException;
@@ -8,6 +9,7 @@ import jakarta.jms.MessageEOFException;
 import jakarta.jms.ObjectMessage;
 import jakarta.jms.Queue;
 import jakarta.jms.StreamMessage;
+import jakarta.jms.TemporaryQueue;
 import jakarta.jms.TextMessage;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -24,8 +26,17 @@ import java.util.stream.Collectors;
 import org.apache.qpid.jms.JmsConnectionFactory;
 
 /**
- * Sends and receives for a test: `send <queue> <kind>` or `receive <queue>` on standard input; the message, as JMS shows
- * it, is the answer, as JSON in which each value is "<Java class> <value>".
+ * Sends and receives for a test, as standard input says. The answer is the message, as JMS shows it, as JSON in which
+ * each value is "<Java class> <value>":
+ *
+ * <ul>
+ *   <li>`send <queue> <kind>`, `receive <queue>`
+ *   <li>`request <queue> <kind> <correlation id>` sends a message with a temporary queue as reply-to, and
+ *       `reply <count>` takes replies from there (the answer is a list)
+ *   <li>`serve <queue> <message-id | correlation-id> <kind | same> <count>` takes requests (the answer is a list), and
+ *       then replies to each, the last first: with a message of that kind or the request itself, and that id of the
+ *       request as correlation id
+ * </ul>
  */
 public class JmsClient {
   private static final byte[] BYTES = {0, 1, (byte) 0xfe, (byte) 0xff};
@@ -35,15 +46,51 @@ public class JmsClient {
     PrintStream out = new PrintStream(System.out, true, "UTF-8");
     try (JMSContext context = new JmsConnectionFactory(args[0]).createContext()) {
       for (String line = in.readLine(); line != null; line = in.readLine()) {
-        String[] words = line.split(" ");
-        Queue queue = context.createQueue(words[1]);
-        Message message = words[0].equals("send") ? send(context, queue, words[2]) : receive(context, queue);
-        out.println(json(shown(message)));
+        out.println(json(answer(context, line.split(" "))));
       }
     }
   }
 
-  private static Message send(JMSContext context, Queue queue, String kind) throws JMSException {
+  /** Where replies to our requests come. */
+  private static TemporaryQueue replies;
+
+  private static Object answer(JMSContext context, String[] words) throws JMSException {
+    switch (words[0]) {
+      case "send":
+        Queue elsewhere = context.createQueue("replies");
+        return shown(send(context, context.createQueue(words[1]), words[2], elsewhere, "correlated"));
+      case "receive":
+        return shown(receive(context, context.createQueue(words[1]), 1).get(0));
+      case "request":
+        if (replies == null) replies = context.createTemporaryQueue();
+        return shown(send(context, context.createQueue(words[1]), words[2], replies, words[3]));
+      case "reply":
+        return shownAll(receive(context, replies, Integer.parseInt(words[1])));
+      case "serve":
+        return serve(context, context.createQueue(words[1]), words[2], words[3], Integer.parseInt(words[4]));
+      default:
+        throw new IllegalArgumentException(words[0]);
+    }
+  }
+
+  private static List<Object> serve(JMSContext context, Queue queue, String id, String kind, int count)
+      throws JMSException {
+    List<Message> requests = receive(context, queue, count);
+    List<Object> shown = shownAll(requests);
+    Collections.reverse(requests);
+    for (Message request : requests) {
+      Destination replyTo = request.getJMSReplyTo();
+      String correlationId = id.equals("message-id") ? request.getJMSMessageID() : request.getJMSCorrelationID();
+      Message reply = kind.equals("same") ? request : message(context, kind);
+      reply.setJMSCorrelationID(correlationId);
+      reply.setJMSReplyTo(null);
+      context.createProducer().send(replyTo, reply);
+    }
+    return shown;
+  }
+
+  private static Message send(JMSContext context, Queue queue, String kind, Queue replyTo, String correlationId)
+      throws JMSException {
     Message message = message(context, kind);
     message.setBooleanProperty("aBoolean", true);
     message.setByteProperty("aByte", (byte) -8);
@@ -57,9 +104,9 @@ public class JmsClient {
     message.setStringProperty("aString", "grüße €");
     message.setStringProperty("JMSXGroupID", "group");
     message.setIntProperty("JMSXGroupSeq", 7);
-    message.setJMSCorrelationID("correlated");
+    message.setJMSCorrelationID(correlationId);
     message.setJMSType("greeting");
-    message.setJMSReplyTo(context.createQueue("replies"));
+    message.setJMSReplyTo(replyTo);
     context.createProducer().setPriority(7).setTimeToLive(3_600_000).send(queue, message);
     return message;
   }
@@ -123,10 +170,20 @@ public class JmsClient {
     return context.createObjectMessage(new ArrayList<>(List.of("grüße €", 1)));
   }
 
-  private static Message receive(JMSContext context, Queue queue) {
+  private static List<Message> receive(JMSContext context, Queue queue, int count) {
+    List<Message> messages = new ArrayList<>();
     try (JMSConsumer consumer = context.createConsumer(queue)) {
-      return Objects.requireNonNull(consumer.receive(10_000), "no message in " + queue);
+      while (messages.size() < count) {
+        messages.add(Objects.requireNonNull(consumer.receive(10_000), "no message in " + queue));
+      }
     }
+    return messages;
+  }
+
+  private static List<Object> shownAll(List<Message> messages) throws JMSException {
+    List<Object> shown = new ArrayList<>();
+    for (Message message : messages) shown.add(shown(message));
+    return shown;
   }
 
   private static Map<String, Object> shown(Message message) throws JMSException {

@@ -12,6 +12,9 @@ const CLASSPATH = join(CACHE, 'jms.classpath');
 /** The messages that the client sends: one of each type, and one of each way to write an ObjectMessage. */
 export type Kind = 'text' | 'bytes' | 'map' | 'stream' | 'object' | 'typed-object' | 'no-body';
 
+/** What JMS services put into the correlation id of a reply: both are usual. */
+export type CorrelatedBy = 'message-id' | 'correlation-id';
+
 /** A message as JMS shows it; each value as "<Java class> <value>". */
 export interface JmsMessage {
   type: 'Message' | 'TextMessage' | 'BytesMessage' | 'MapMessage' | 'StreamMessage' | 'ObjectMessage';
@@ -34,6 +37,7 @@ export class JmsClient {
   readonly #answers: AsyncIterator<string>;
   #errors = '';
 
+  /** For the broker at `url`, with what Qpid JMS takes as options in it. */
   constructor(url: string) {
     const source = join(__dirname, 'JmsClient.java');
     this.#process = spawn('java', ['-cp', readFileSync(CLASSPATH, 'utf8'), source, url]);
@@ -51,6 +55,24 @@ export class JmsClient {
     return this.#ask(`receive ${queue}`);
   }
 
+  /** Sends a request with a temporary queue, always the same, as reply-to. Resolves with it once the broker has it. */
+  request(queue: string, kind: Kind, correlationId: string): Promise<JmsMessage> {
+    return this.#ask(`request ${queue} ${kind} ${correlationId}`);
+  }
+
+  /** The next replies to our requests. */
+  replies(count: number): Promise<JmsMessage[]> {
+    return this.#ask(`reply ${count}`);
+  }
+
+  /**
+   * Takes so many requests, then replies to each, the last first, with `id` of the request as correlation id: with a
+   * message of its own, or the request itself ("same"). Resolves with the requests.
+   */
+  serve(queue: string, id: CorrelatedBy, reply: Kind | 'same', count = 1): Promise<JmsMessage[]> {
+    return this.#ask(`serve ${queue} ${id} ${reply} ${count}`);
+  }
+
   async stop(): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const exit = once(this.#process, 'exit');
@@ -58,7 +80,7 @@ export class JmsClient {
     await exit;
   }
 
-  async #ask(question: string): Promise<JmsMessage> {
+  async #ask<T>(question: string): Promise<T> {
     this.#process.stdin.write(`${question}\n`);
     const { value, done } = await this.#answers.next();
     if (done) throw new Error(`the JMS client has ended:\n${this.#errors}`);

@@ -1,0 +1,56 @@
+// The README's tables of what works with which broker: made of what the suite has just seen.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Feature, features, refusals } from './features';
+
+/** What came of each feature on each peer; without an entry there was nothing to try. */
+export type Results = Map<string, Map<Feature, string>>;
+
+const README = join(__dirname, '..', '..', 'README.md');
+const [BEGIN, END] = ['<!-- compatibility: made by the interop suite -->', '<!-- /compatibility -->'];
+
+/** The part of the README that these results make. */
+export function tables(results: Results): string {
+  const notes: string[] = [];
+  const noteOf = (text: string): string => {
+    if (!notes.includes(text)) notes.push(text);
+    return `(${notes.indexOf(text) + 1})`;
+  };
+  const outcome = (verdict = '–'): string => (verdict === 'works' ? '✓' : verdict === '–' ? verdict : noteOf(verdict));
+  const words = (said = '–'): string => {
+    if (said === 'taken') return 'takes it';
+    return /amqp:[\w:-]*\w/.exec(said)?.[0] ?? /AMQP_\w+/.exec(said)?.[0] ?? (said === '–' ? said : outcome(said));
+  };
+  const works = table('Feature', Object.values(features), results, outcome);
+  const refused = table('What is refused', Object.values(refusals), results, words);
+  const list = notes.map((text, i) => `(${i + 1}) ${text}`).join(' · ');
+  return [BEGIN, works, list, refused, END].join('\n\n');
+}
+
+function table(head: string, rows: Feature[], results: Results, cell: (verdict?: string) => string): string {
+  const lines = [
+    [head, ...results.keys()],
+    ['---', ...[...results.keys()].map(() => '---')],
+    ...rows.map((row) => [row.title, ...[...results.values()].map((verdicts) => cell(verdicts.get(row)))]),
+  ];
+  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** The same part as the README has it. */
+export function published(): string {
+  const text = readFileSync(README, 'utf8');
+  return text.slice(text.indexOf(BEGIN), text.indexOf(END) + END.length);
+}
+
+/** Puts it into the README. */
+export function publish(part: string): void {
+  writeFileSync(
+    README,
+    readFileSync(README, 'utf8').replace(published(), () => part),
+  );
+}
+
+/** Without what formatting adds. */
+export function bare(part: string): string {
+  return part.replaceAll(/ +/g, ' ').replaceAll(/-{3,}/g, '---');
+}

@@ -1,0 +1,276 @@
+// Each peer that the nodes are tested with, and all that it does otherwise than others. Tests have no ifs for peers.
+import { activemq } from './activemq';
+import { artemis } from './artemis';
+import { brokerJ } from './broker-j';
+import type { BrokerKind } from './broker';
+import { type FeatureName, type RefusalName, TOLD, UNTOLD } from './features';
+import { protonBroker } from './proton-broker';
+import { rabbitmq3, rabbitmq40, rabbitmq43 } from './rabbitmq';
+
+/** Properties of a node: its address, and what the peer wants beside it. */
+export type Address = { address: string; kind?: 'queue' | 'topic' };
+
+export interface Peer {
+  name: string;
+  kind: BrokerKind;
+  login: { user?: string; pass?: string };
+  /** A virtual host that is not there. */
+  hostname?: string;
+  queue(name: string): Address;
+  /** Where to send what all subscribers of a topic get. */
+  topic(name: string): Address;
+  /** Where one of its subscribers receives. */
+  subscriber(topic: string, who: string): Address;
+  /** What does not simply work, and how it differs. Undefined: nobody has described it yet. */
+  differs?: Partial<Record<FeatureName, string>>;
+  /** Whether it refuses, and in what words. */
+  refuses?: Partial<Record<RefusalName, RegExp | string>>;
+  /** What it does not have, so that there is nothing to try. */
+  lacks?: readonly (FeatureName | RefusalName)[];
+}
+
+const guest = { user: 'guest', pass: 'guest' };
+const UNMARKED = 'not marked as redelivered';
+const MARKED = 'not counted, but marked as redelivered';
+const known: Peer[] = [
+  {
+    name: 'RabbitMQ 3.10',
+    kind: rabbitmq3,
+    login: guest,
+    hostname: 'vhost:nowhere',
+    queue: (name) => ({ address: `/amq/queue/${name}` }),
+    topic: (name) => ({ address: `/topic/${name}` }),
+    subscriber: (name) => ({ address: `/topic/${name}` }),
+    differs: {
+      modify: MARKED,
+      undeliverable: 'delivered again',
+      request: 'cannot',
+      'request-capability': 'cannot',
+      durable: TOLD,
+      shared: TOLD,
+      'shared-durable': TOLD,
+      selector: TOLD,
+      browse: TOLD,
+      delay: 'ignored',
+    },
+    refuses: {
+      source: /amqp:not-found: NOT_FOUND - no queue 'nowhere' in vhost '\/'/,
+      target: 'taken',
+      // Permission is asked for the exchange, and this is the default one.
+      write: 'taken',
+      read: /amqp:unauthorized-access: ACCESS_REFUSED - access to queue 'forbidden' .* refused for user 'limited'/,
+      password: /amqp:unauthorized-access/,
+      vhost: /amqp:unauthorized-access: Access for user 'guest' was refused/,
+      // It gives no outcome at all.
+      full: /AMQP_IN_DOUBT/,
+      size: 'taken',
+      duplicate: TOLD,
+    },
+  },
+  {
+    name: 'RabbitMQ 4.0',
+    kind: rabbitmq40,
+    login: guest,
+    hostname: 'vhost:nowhere',
+    queue: (name) => ({ address: `/queues/${name}` }),
+    topic: (name) => ({ address: `/exchanges/amq.topic/${name}` }),
+    subscriber: (name, who) => ({ address: `/queues/${name}.${who}` }),
+    differs: {
+      modify: MARKED,
+      request: 'cannot',
+      'request-capability': 'cannot',
+      durable: 'unsubscribe deletes nothing',
+      selector: TOLD,
+      browse: TOLD,
+      delay: 'ignored',
+      credit: 'up to 4 more',
+    },
+    refuses: {
+      source: /amqp:not-found: no queue 'nowhere' in vhost '\/'/,
+      target: /AMQP_TIMEOUT amqp:not-found no queue 'elsewhere' in vhost '\/'/,
+      write: 'taken',
+      read: /amqp:unauthorized-access: read access to queue 'forbidden' .* refused for user 'limited'/,
+      password: /amqp:unauthorized-access/,
+      // It says nothing, and drops the connection.
+      vhost: /ECONNRESET|the peer is gone/,
+      full: /rejected: AMQP_REJECTED/,
+      size: /AMQP_TOO_LARGE/,
+      duplicate: 'taken',
+    },
+  },
+  {
+    name: 'RabbitMQ 4.3',
+    kind: rabbitmq43,
+    login: guest,
+    hostname: 'vhost:nowhere',
+    queue: (name) => ({ address: `/queues/${name}` }),
+    topic: (name) => ({ address: `/exchanges/amq.topic/${name}` }),
+    subscriber: (name, who) => ({ address: `/queues/${name}.${who}` }),
+    differs: {
+      request: 'cannot',
+      durable: 'unsubscribe deletes nothing',
+      shared: TOLD,
+      'shared-durable': TOLD,
+      selector: TOLD,
+      browse: TOLD,
+      delay: 'ignored',
+    },
+    refuses: {
+      source: /amqp:not-found: no queue 'nowhere' in vhost '\/'/,
+      target: /AMQP_TIMEOUT amqp:not-found no queue 'elsewhere' in vhost '\/'/,
+      write: 'taken',
+      read: /amqp:unauthorized-access: read access to queue 'forbidden' .* refused for user 'limited'/,
+      password: /amqp:unauthorized-access/,
+      vhost: /ECONNRESET|the peer is gone/,
+      full: /AMQP_REJECTED amqp:resource-limit-exceeded queue 'full' exceeded maximum length/,
+      size: /AMQP_TOO_LARGE/,
+      duplicate: 'taken',
+    },
+  },
+  {
+    name: 'ActiveMQ Artemis',
+    kind: artemis,
+    login: guest,
+    queue: (address) => ({ address, kind: 'queue' }),
+    topic: (address) => ({ address, kind: 'topic' }),
+    subscriber: (address) => ({ address, kind: 'topic' }),
+    differs: {
+      release: UNMARKED,
+      undeliverable: 'kept for other receivers',
+    },
+    refuses: {
+      source: 'taken',
+      target: 'taken',
+      write:
+        /AMQP_TIMEOUT amqp:unauthorized-access .* User: limited does not have permission='SEND' on address forbidden/,
+      read: /amqp:unauthorized-access: .* User: limited does not have permission='CONSUME' for queue forbidden/,
+      password: /amqp:unauthorized-access/,
+      vhost: 'taken',
+      full: /AMQP_REJECTED amqp:resource-limit-exceeded AMQ229102: Address "full" is full/,
+      size: 'taken',
+      duplicate: /amqp:internal-error: .*Maximum Consumer Limit Reached on Queue.*node-red-broker.twice/,
+    },
+  },
+  {
+    name: 'ActiveMQ Classic',
+    kind: activemq,
+    login: guest,
+    queue: (name) => ({ address: `queue://${name}` }),
+    topic: (name) => ({ address: `topic://${name}` }),
+    subscriber: (name) => ({ address: `topic://${name}` }),
+    differs: {
+      release: UNMARKED,
+      shared: TOLD,
+      'shared-durable': TOLD,
+      delay: 'ignored',
+    },
+    refuses: {
+      source: 'taken',
+      target: 'taken',
+      write: /AMQP_TIMEOUT amqp:unauthorized-access User limited is not authorized to write to: queue:\/\/forbidden/,
+      read: /amqp:unauthorized-access: User limited is not authorized to read from: queue:\/\/forbidden/,
+      password: /amqp:unauthorized-access/,
+      vhost: 'taken',
+      full: /AMQP_REJECTED amqp:resource-limit-exceeded Usage Manager Memory Limit reached on queue:\/\/full/,
+      size: 'taken',
+      duplicate:
+        /amqp:internal-error: Durable consumer is in use for client: node-red-broker and subscriptionName: twice/,
+    },
+  },
+  {
+    name: 'Qpid Broker-J',
+    kind: brokerJ,
+    login: guest,
+    queue: (address) => ({ address }),
+    topic: (name) => ({ address: `amq.topic/${name}` }),
+    subscriber: (name) => ({ address: `amq.topic/${name}` }),
+    differs: {
+      release: UNMARKED,
+      reject: 'counts as a failed attempt',
+      undeliverable: 'kept for other receivers',
+      delay: 'rejected',
+      anonymous: 'refused',
+    },
+    refuses: {
+      source: /amqp:not-found: Could not find destination for source 'Source\{address=nowhere/,
+      target: /AMQP_TIMEOUT amqp:not-found Could not find destination for target 'Target\{address=elsewhere/,
+      // The link goes with the message on its way.
+      write: /AMQP_IN_DOUBT amqp:not-allowed Permission PERFORM_ACTION\(publish\) is denied for : Queue 'forbidden'/,
+      read: /amqp:unauthorized-access: Permission CREATE is denied for : Consumer .* on Queue 'forbidden'/,
+      password: /amqp:unauthorized-access/,
+      vhost: /amqp:not-found: Unknown hostname in connection open: 'nowhere'/,
+      full: /AMQP_REJECTED amqp:resource-limit-exceeded Maximum depth exceeded on 'full'/,
+      size: 'taken',
+      duplicate: /amqp:link:stolen: Link is being stolen by connection/,
+    },
+  },
+  {
+    name: 'Proton example broker',
+    kind: protonBroker,
+    login: {},
+    queue: (address) => ({ address }),
+    topic: (address) => ({ address }),
+    subscriber: (address) => ({ address }),
+    differs: {
+      selector: UNTOLD,
+      browse: UNTOLD,
+      ttl: 'ignored',
+      delay: 'ignored',
+    },
+    refuses: { source: 'taken', target: 'taken', size: 'taken' },
+    lacks: [
+      // What is not accepted is forgotten.
+      'release',
+      'modify',
+      'topic',
+      'durable',
+      'shared',
+      'shared-durable',
+      'reject',
+      'undeliverable',
+      'certificate',
+      'disconnect',
+      'restart',
+      'kill',
+      'write',
+      'read',
+      'password',
+      'vhost',
+      'full',
+      'duplicate',
+    ],
+  },
+];
+
+const plain = (address: string): Address => ({ address });
+
+/** What cannot be tried without being the administrator. */
+const ADMINISTRATION = ['certificate', 'disconnect', 'restart', 'kill', 'write', 'read', 'full'] as const;
+
+/**
+ * The peer at AMQP_TEST_PEER (amqp://user:password@host:port), with its queues made and empty where it does not make them on
+ * demand. AMQP_TEST_KIND names one that is described here and does as it does; without, names are addresses, and what the
+ * peer does is printed.
+ */
+function given(url: string): Peer {
+  const { hostname: host, port, username, password } = new URL(url);
+  const name = process.env['AMQP_TEST_KIND'];
+  const kind = known.find((peer) => peer.name === name);
+  if (name && !kind) throw new Error(`AMQP_TEST_KIND is none of ${known.map((peer) => peer.name).join(', ')}`);
+  return {
+    queue: plain,
+    topic: plain,
+    subscriber: plain,
+    ...kind,
+    name: `${name ?? 'the peer'} at ${host}`,
+    kind: {
+      prepare: async () => {},
+      start: async () => ({ version: name ?? host, host, port: Number(port || 5672), stop: async () => {} }),
+    },
+    login: username ? { user: decodeURIComponent(username), pass: decodeURIComponent(password) } : {},
+    lacks: [...(kind?.lacks ?? []), ...ADMINISTRATION],
+  };
+}
+
+const url = process.env['AMQP_TEST_PEER'];
+export const peers = url ? [given(url)] : known;
