@@ -41,6 +41,7 @@ const PROPERTIES: readonly Field[] = [
   ['group_sequence', 'uint'],
   ['reply_to_group_id', 'string'],
 ];
+const JMS_REPLY_TO = 'x-opt-jms-reply-to';
 const MAPS = ['delivery_annotations', 'message_annotations', 'application_properties', 'footer'] as const;
 const BODY_TYPES = ['value', 'data', 'sequence'] as const;
 const KNOWN = new Set([...HEADER, ...PROPERTIES].map(([name]) => name).concat(MAPS, 'body_type'));
@@ -325,6 +326,15 @@ export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): I
   // Copied: a slice would keep the whole chunk read from the socket alive.
   if (type === 'data') return { fields, body: { type, content: Buffer.concat(data) } };
   return { fields, body: { type, content: type === 'value' ? value : sequence } };
+}
+
+/** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix (JMS mapping, 3.2). */
+export function withTemporaryReplyTo(annotations: unknown): unknown {
+  const kind = { $amqp: 'byte', value: 2 };
+  const given = mapOf(annotations ?? {});
+  if (given instanceof Map) return new Map([...given, [JMS_REPLY_TO, kind]]);
+  // Anything else is told of when it is encoded.
+  return isPlainObject(given) ? { ...given, [JMS_REPLY_TO]: kind } : annotations;
 }
 
 /** The same message with another reply-to: what the flow has made of the payload since does not matter. */

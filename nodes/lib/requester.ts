@@ -4,7 +4,7 @@ import type { Connection } from './connection';
 import { Encoder } from './encoder';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';
-import { encode, type Incoming, type Outgoing, withReplyTo } from './message';
+import { encode, type Incoming, type Outgoing, withReplyTo, withTemporaryReplyTo } from './message';
 import type { Style } from './notation';
 import { type DeliveryInfo, Receiver } from './receiver';
 import { type Entry, Sender, type Sent } from './sender';
@@ -130,6 +130,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     fields.correlation_id ??= fields.message_id;
     // Until there is an address this only finds out whether the message can be encoded.
     fields.reply_to = this.#replyTo ?? '';
+    if (!('address' in this.#options.replyTo))
+      fields.message_annotations = withTemporaryReplyTo(fields.message_annotations);
     const bytes = encode(message);
     const { buffer, bufferBytes } = this.#options;
     const { size } = this.#requests;

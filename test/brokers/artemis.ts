@@ -29,7 +29,7 @@ export const artemis: BrokerKind = {
 };
 
 class Artemis implements Broker {
-  readonly version = `Artemis ${VERSION}`;
+  readonly version = `ActiveMQ Artemis ${VERSION}`;
   readonly host = '127.0.0.1';
   readonly #directory = mkdtempSync(join(tmpdir(), 'artemis-'));
   readonly #etc = join(this.#directory, 'etc');

@@ -19,7 +19,8 @@ export function tables(results: Results): string {
   const outcome = (verdict = '–'): string => (verdict === 'works' ? '✓' : verdict === '–' ? verdict : noteOf(verdict));
   const words = (said = '–'): string => {
     if (said === 'taken') return 'takes it';
-    return /amqp:[\w:-]*\w/.exec(said)?.[0] ?? /AMQP_\w+/.exec(said)?.[0] ?? (said === '–' ? said : outcome(said));
+    if (/ECONNRESET|the peer is gone/.test(said)) return 'drops the connection';
+    return /amqp:[\w:-]*\w/.exec(said)?.[0] ?? /AMQP_\w+/.exec(said)?.[0] ?? outcome(said);
   };
   const works = table('Feature', Object.values(features), results, outcome);
   const refused = table('What is refused', Object.values(refusals), results, words);

@@ -2,7 +2,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import should from 'should';
-import { type Msg, node } from '../flow';
+import type { EndpointNode } from '../../nodes/amqp-endpoint';
+import { helper, type Msg, node } from '../flow';
 import type { Queue } from './broker';
 import type { Trial } from './trial';
 
@@ -40,9 +41,21 @@ async function asked(trial: Trial, source: object): Promise<'connected' | 'ignor
   return settled;
 }
 
-export const TOLD = 'not done, and told';
+/** How peers differ, in the words of the README. */
+export const TOLD = 'the broker does not do it, and the node tells';
 /** What no client can find out: the peer confirms, and does not say what it is. */
-export const UNTOLD = 'not done, but confirmed';
+export const UNTOLD = 'the broker confirms it, does not do it, and does not say what it is';
+export const IGNORED = 'the broker ignores it';
+export const NONE = 'the broker has none';
+export const UNMARKED = 'not marked as redelivered';
+export const MARKED = 'marked as redelivered, but not counted';
+export const COUNTED = 'counts as a failed attempt, and only the last one leads there';
+export const ELSEWHERE = 'kept for other receivers';
+export const AGAIN = 'delivered again';
+export const KEPT = 'unsubscribe does not delete the queue';
+export const REJECTED = 'the broker rejects such messages';
+export const REFUSED = 'refused, as this one is set up';
+export const MORE = 'a few more';
 
 const request = (replies: object) => async (trial: Trial) => {
   const { peer } = trial;
@@ -52,7 +65,7 @@ const request = (replies: object) => async (trial: Trial) => {
     node('amqp-responder', { ...address, wires: [['requests']] }),
   ]);
   const [requests, answers] = [trial.inbox('requests'), trial.inbox('replies')];
-  if ((await trial.settled('requester')) === 'refused') return 'cannot';
+  if ((await trial.settled('requester')) === 'refused') return NONE;
   for (const n of numbers(20)) trial.send({ payload: n, own: `property ${n}` }, 'requester');
   for (const msg of (await requests.take(20)).toReversed()) {
     trial.send({ ...msg, payload: Number(msg.payload) ** 2 }, 'responder');
@@ -174,7 +187,7 @@ export const features = {
       should(second.payload).equal('work');
       await settle(trial, second, 'accept');
       await trial.depth('release', 0);
-      return second.delivery?.redelivered ? 'works' : 'not marked as redelivered';
+      return second.delivery?.redelivered ? 'works' : UNMARKED;
     },
   },
   modify: {
@@ -190,7 +203,7 @@ export const features = {
       await settle(trial, second, 'accept');
       await trial.depth('modify', 0);
       if (count === 1) return 'works';
-      return second.delivery?.redelivered ? 'not counted, but marked as redelivered' : 'not marked as redelivered';
+      return second.delivery?.redelivered ? MARKED : UNMARKED;
     },
   },
   reject: {
@@ -208,7 +221,7 @@ export const features = {
       await trial.unload();
       await trial.load([trial.receiver(trial.peer.queue('dead'))]);
       should((await trial.inbox().next()).payload).equal('poison');
-      return second ? 'counts as a failed attempt' : 'works';
+      return second ? COUNTED : 'works';
     },
   },
   undeliverable: {
@@ -221,10 +234,33 @@ export const features = {
       // Behind it in the queue: once this is here, it is elsewhere.
       await trial.deliver({ payload: 'next' });
       const next = await again.next();
-      if (next.payload === 'work') return 'delivered again';
+      if (next.payload === 'work') return AGAIN;
       await settle(trial, next, 'accept');
       const [kept, dead] = [trial.depth('undeliverable', 1), trial.depth('undelivered', 1)];
-      return Promise.race([kept.then(() => 'kept for other receivers'), dead.then(() => 'works')]);
+      return Promise.race([kept.then(() => ELSEWHERE), dead.then(() => 'works')]);
+    },
+  },
+  lost: {
+    title: 'Connection lost with a message in the flow: delivered again',
+    queues: [{ name: 'lost' }],
+    async try(trial) {
+      await held(trial, 'lost');
+      const again = trial.inbox();
+      await trial.broker.disconnect!();
+      const second = await again.next();
+      should(second.payload).equal('work');
+      await settle(trial, second, 'accept');
+      await trial.depth('lost', 0);
+      return second.delivery?.redelivered ? 'works' : UNMARKED;
+    },
+  },
+  relay: {
+    title: 'Anonymous relay (else the sender attaches to each address)',
+    async try(trial) {
+      await trial.load([trial.sender({ address: '' })]);
+      await trial.settled('sender');
+      const { connection } = helper.getNode('broker') as EndpointNode;
+      return connection.offers('ANONYMOUS-RELAY') ? 'works' : NONE;
     },
   },
   addresses: {
@@ -315,7 +351,7 @@ export const features = {
       await trial.deliver({ payload: 'subscribed again' });
       const next = await received.next();
       await unsubscribe(trial, 'receiver');
-      if (next.payload === 'nobody subscribes') return 'unsubscribe deletes nothing';
+      if (next.payload === 'nobody subscribes') return KEPT;
       should(next.payload).equal('subscribed again');
       return 'works';
     },
@@ -375,7 +411,7 @@ export const features = {
       await trial.unload();
       await pause(1000); // what is tried here is time
       await trial.load([trial.receiver(address)]);
-      return (await trial.inbox().next()).payload === 'stays' ? 'works' : 'ignored';
+      return (await trial.inbox().next()).payload === 'stays' ? 'works' : IGNORED;
     },
   },
   delay: {
@@ -387,10 +423,10 @@ export const features = {
       const received = trial.inbox();
       const outcome = trial.inbox('outcome');
       trial.send({ payload: 'later', amqp: { message_annotations: { 'x-opt-delivery-time': Date.now() + 1500 } } });
-      if ((await outcome.next()).sent?.state === 'rejected') return 'rejected';
+      if ((await outcome.next()).sent?.state === 'rejected') return REJECTED;
       await trial.deliver({ payload: 'now' });
       const order = payloads(await received.take(2));
-      return order[0] === 'now' ? 'works' : 'ignored';
+      return order[0] === 'now' ? 'works' : IGNORED;
     },
   },
   credit: {
@@ -411,7 +447,7 @@ export const features = {
         trial.send({ ...received.all[n], settle: 'accept' }, 'receiver');
       }
       await trial.depth('credit', 0);
-      return surplus === 0 ? 'works' : `up to ${surplus} more`;
+      return surplus === 0 ? 'works' : MORE;
     },
   },
   '1MB': { title: 'Message of 1 MB', queues: [{ name: 'large' }], try: large(1e6) },
@@ -420,7 +456,7 @@ export const features = {
     title: 'Login: none (SASL ANONYMOUS)',
     async try(trial) {
       await trial.load([trial.sender({ address: '' })], { login: {} });
-      return (await trial.settled('sender')) === 'connected' ? 'works' : 'refused';
+      return (await trial.settled('sender')) === 'connected' ? 'works' : REFUSED;
     },
   },
   certificate: {
@@ -428,7 +464,7 @@ export const features = {
     queues: [{ name: 'secure' }],
     async try(trial) {
       const { broker, peer } = trial;
-      if (!broker.tlsPort) return 'cannot';
+      if (!broker.tlsPort) return NONE;
       const endpoint = { port: broker.tlsPort, usetls: true, tls: 'tls' };
       await trial.load([trial.tls(), trial.sender(peer.queue('secure'))], { endpoint, login: {} });
       should(await trial.settled('sender')).equal('refused');
@@ -497,6 +533,13 @@ export const refusals = {
     async try(trial) {
       await trial.load([trial.sender({ ...trial.peer.queue('elsewhere'), ...WAITS })]);
       return refusal(trial, ONE);
+    },
+  },
+  unroutable: {
+    title: 'Send a message with an address of its own that is not there',
+    async try(trial) {
+      await trial.load([trial.sender({ address: '', ...WAITS, retries: 0 })]);
+      return refusal(trial, [{ payload: 'one', topic: trial.peer.queue('astray').address }]);
     },
   },
   write: {

@@ -3,7 +3,8 @@ import { activemq } from './activemq';
 import { artemis } from './artemis';
 import { brokerJ } from './broker-j';
 import type { BrokerKind } from './broker';
-import { type FeatureName, type RefusalName, TOLD, UNTOLD } from './features';
+import * as words from './features';
+import type { FeatureName, RefusalName } from './features';
 import { protonBroker } from './proton-broker';
 import { rabbitmq3, rabbitmq40, rabbitmq43 } from './rabbitmq';
 
@@ -30,8 +31,6 @@ export interface Peer {
 }
 
 const guest = { user: 'guest', pass: 'guest' };
-const UNMARKED = 'not marked as redelivered';
-const MARKED = 'not counted, but marked as redelivered';
 const known: Peer[] = [
   {
     name: 'RabbitMQ 3.10',
@@ -42,21 +41,23 @@ const known: Peer[] = [
     topic: (name) => ({ address: `/topic/${name}` }),
     subscriber: (name) => ({ address: `/topic/${name}` }),
     differs: {
-      modify: MARKED,
-      undeliverable: 'delivered again',
-      request: 'cannot',
-      'request-capability': 'cannot',
-      durable: TOLD,
-      shared: TOLD,
-      'shared-durable': TOLD,
-      selector: TOLD,
-      browse: TOLD,
-      delay: 'ignored',
+      modify: words.MARKED,
+      undeliverable: words.AGAIN,
+      relay: words.NONE,
+      request: words.NONE,
+      'request-capability': words.NONE,
+      durable: words.TOLD,
+      shared: words.TOLD,
+      'shared-durable': words.TOLD,
+      selector: words.TOLD,
+      browse: words.TOLD,
+      delay: words.IGNORED,
     },
     refuses: {
       source: /amqp:not-found: NOT_FOUND - no queue 'nowhere' in vhost '\/'/,
       target: 'taken',
       // Permission is asked for the exchange, and this is the default one.
+      unroutable: 'taken',
       write: 'taken',
       read: /amqp:unauthorized-access: ACCESS_REFUSED - access to queue 'forbidden' .* refused for user 'limited'/,
       password: /amqp:unauthorized-access/,
@@ -64,7 +65,7 @@ const known: Peer[] = [
       // It gives no outcome at all.
       full: /AMQP_IN_DOUBT/,
       size: 'taken',
-      duplicate: TOLD,
+      duplicate: words.TOLD,
     },
   },
   {
@@ -76,18 +77,19 @@ const known: Peer[] = [
     topic: (name) => ({ address: `/exchanges/amq.topic/${name}` }),
     subscriber: (name, who) => ({ address: `/queues/${name}.${who}` }),
     differs: {
-      modify: MARKED,
-      request: 'cannot',
-      'request-capability': 'cannot',
-      durable: 'unsubscribe deletes nothing',
-      selector: TOLD,
-      browse: TOLD,
-      delay: 'ignored',
-      credit: 'up to 4 more',
+      modify: words.MARKED,
+      request: words.NONE,
+      'request-capability': words.NONE,
+      durable: words.KEPT,
+      selector: words.TOLD,
+      browse: words.TOLD,
+      delay: words.IGNORED,
+      credit: words.MORE,
     },
     refuses: {
       source: /amqp:not-found: no queue 'nowhere' in vhost '\/'/,
       target: /AMQP_TIMEOUT amqp:not-found no queue 'elsewhere' in vhost '\/'/,
+      unroutable: /AMQP_RELEASED/,
       write: 'taken',
       read: /amqp:unauthorized-access: read access to queue 'forbidden' .* refused for user 'limited'/,
       password: /amqp:unauthorized-access/,
@@ -107,17 +109,18 @@ const known: Peer[] = [
     topic: (name) => ({ address: `/exchanges/amq.topic/${name}` }),
     subscriber: (name, who) => ({ address: `/queues/${name}.${who}` }),
     differs: {
-      request: 'cannot',
-      durable: 'unsubscribe deletes nothing',
-      shared: TOLD,
-      'shared-durable': TOLD,
-      selector: TOLD,
-      browse: TOLD,
-      delay: 'ignored',
+      request: words.NONE,
+      durable: words.KEPT,
+      shared: words.TOLD,
+      'shared-durable': words.TOLD,
+      selector: words.TOLD,
+      browse: words.TOLD,
+      delay: words.IGNORED,
     },
     refuses: {
       source: /amqp:not-found: no queue 'nowhere' in vhost '\/'/,
       target: /AMQP_TIMEOUT amqp:not-found no queue 'elsewhere' in vhost '\/'/,
+      unroutable: /AMQP_RELEASED/,
       write: 'taken',
       read: /amqp:unauthorized-access: read access to queue 'forbidden' .* refused for user 'limited'/,
       password: /amqp:unauthorized-access/,
@@ -135,8 +138,9 @@ const known: Peer[] = [
     topic: (address) => ({ address, kind: 'topic' }),
     subscriber: (address) => ({ address, kind: 'topic' }),
     differs: {
-      release: UNMARKED,
-      undeliverable: 'kept for other receivers',
+      release: words.UNMARKED,
+      lost: words.UNMARKED,
+      undeliverable: words.ELSEWHERE,
     },
     refuses: {
       source: 'taken',
@@ -159,14 +163,16 @@ const known: Peer[] = [
     topic: (name) => ({ address: `topic://${name}` }),
     subscriber: (name) => ({ address: `topic://${name}` }),
     differs: {
-      release: UNMARKED,
-      shared: TOLD,
-      'shared-durable': TOLD,
-      delay: 'ignored',
+      release: words.UNMARKED,
+      shared: words.TOLD,
+      'shared-durable': words.TOLD,
+      delay: words.IGNORED,
     },
     refuses: {
       source: 'taken',
       target: 'taken',
+      unroutable: 'taken',
+      unroutable: 'taken',
       write: /AMQP_TIMEOUT amqp:unauthorized-access User limited is not authorized to write to: queue:\/\/forbidden/,
       read: /amqp:unauthorized-access: User limited is not authorized to read from: queue:\/\/forbidden/,
       password: /amqp:unauthorized-access/,
@@ -185,16 +191,17 @@ const known: Peer[] = [
     topic: (name) => ({ address: `amq.topic/${name}` }),
     subscriber: (name) => ({ address: `amq.topic/${name}` }),
     differs: {
-      release: UNMARKED,
-      reject: 'counts as a failed attempt',
-      undeliverable: 'kept for other receivers',
-      delay: 'rejected',
-      anonymous: 'refused',
+      release: words.UNMARKED,
+      reject: words.COUNTED,
+      undeliverable: words.ELSEWHERE,
+      delay: words.REJECTED,
+      anonymous: words.REFUSED,
     },
     refuses: {
       source: /amqp:not-found: Could not find destination for source 'Source\{address=nowhere/,
       target: /AMQP_TIMEOUT amqp:not-found Could not find destination for target 'Target\{address=elsewhere/,
       // The link goes with the message on its way.
+      unroutable: /AMQP_REJECTED amqp:not-found Unknown destination 'astray'/,
       write: /AMQP_IN_DOUBT amqp:not-allowed Permission PERFORM_ACTION\(publish\) is denied for : Queue 'forbidden'/,
       read: /amqp:unauthorized-access: Permission CREATE is denied for : Consumer .* on Queue 'forbidden'/,
       password: /amqp:unauthorized-access/,
@@ -212,16 +219,18 @@ const known: Peer[] = [
     topic: (address) => ({ address }),
     subscriber: (address) => ({ address }),
     differs: {
-      selector: UNTOLD,
-      browse: UNTOLD,
-      ttl: 'ignored',
-      delay: 'ignored',
+      relay: words.NONE,
+      selector: words.UNTOLD,
+      browse: words.UNTOLD,
+      ttl: words.IGNORED,
+      delay: words.IGNORED,
     },
-    refuses: { source: 'taken', target: 'taken', size: 'taken' },
+    refuses: { source: 'taken', target: 'taken', unroutable: 'taken', size: 'taken' },
     lacks: [
       // What is not accepted is forgotten.
       'release',
       'modify',
+      'lost',
       'topic',
       'durable',
       'shared',
@@ -245,7 +254,7 @@ const known: Peer[] = [
 const plain = (address: string): Address => ({ address });
 
 /** What cannot be tried without being the administrator. */
-const ADMINISTRATION = ['certificate', 'disconnect', 'restart', 'kill', 'write', 'read', 'full'] as const;
+const ADMINISTRATION = ['certificate', 'lost', 'disconnect', 'restart', 'kill', 'write', 'read', 'full'] as const;
 
 /**
  * The peer at AMQP_TEST_PEER (amqp://user:password@host:port), with its queues made and empty where it does not make them on
