@@ -139,12 +139,12 @@ const known: Peer[] = [
     subscriber: (address) => ({ address, kind: 'topic' }),
     differs: {
       release: words.UNMARKED,
-      lost: words.UNMARKED,
       undeliverable: words.ELSEWHERE,
     },
     refuses: {
       source: 'taken',
       target: 'taken',
+      unroutable: 'taken',
       write:
         /AMQP_TIMEOUT amqp:unauthorized-access .* User: limited does not have permission='SEND' on address forbidden/,
       read: /amqp:unauthorized-access: .* User: limited does not have permission='CONSUME' for queue forbidden/,
@@ -171,7 +171,6 @@ const known: Peer[] = [
     refuses: {
       source: 'taken',
       target: 'taken',
-      unroutable: 'taken',
       unroutable: 'taken',
       write: /AMQP_TIMEOUT amqp:unauthorized-access User limited is not authorized to write to: queue:\/\/forbidden/,
       read: /amqp:unauthorized-access: User limited is not authorized to read from: queue:\/\/forbidden/,
@@ -253,8 +252,19 @@ const known: Peer[] = [
 
 const plain = (address: string): Address => ({ address });
 
-/** What cannot be tried without being the administrator. */
-const ADMINISTRATION = ['certificate', 'lost', 'disconnect', 'restart', 'kill', 'write', 'read', 'full'] as const;
+/** What cannot be tried without being the administrator: some needs a queue with dead letters, and its depth. */
+const ADMINISTRATION = [
+  'reject',
+  'undeliverable',
+  'certificate',
+  'lost',
+  'disconnect',
+  'restart',
+  'kill',
+  'write',
+  'read',
+  'full',
+] as const;
 
 /**
  * The peer at AMQP_TEST_PEER (amqp://user:password@host:port), with its queues made and empty where it does not make them on

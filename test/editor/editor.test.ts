@@ -349,6 +349,27 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       (await deployed('amqp-receiver')).should.containEql({ address: 'orders', kind: 'queue' });
     });
 
+    it('offers a requester what the server has instead of an address that it makes', async () => {
+      await open([...FLOW, ...SERVERS]);
+      const form = await editor.edit('amqp-requester');
+      await form.show('replyto');
+      const hints = form.row('replyto').locator('.amqp10-hints a');
+      const offered: Record<string, string[]> = {
+        artemis: [],
+        rabbitmq3: ['a fixed address'],
+        rabbitmq4: ['an address of a certain kind', 'a fixed address'],
+      };
+      for (const [peer, offers] of Object.entries(offered)) {
+        await form.enter({ endpoint: `endpoint-${peer}` });
+        (await hints.allInnerTexts()).should.eql(offers, peer);
+      }
+      await hints.first().click();
+      (await hints.count()).should.equal(0);
+      await form.done();
+      await editor.deploy();
+      (await deployed('amqp-requester')).should.containEql({ replyto: 'capability' });
+    });
+
     it('takes an address that is no text as it is', async () => {
       await open([...FLOW, ...SERVERS]);
       const form = await editor.edit('amqp-sender');
