@@ -107,6 +107,9 @@ const cyclic: Record<string, unknown> = {};
 cyclic['x-self'] = cyclic;
 const STATES = { accept: 'accepted', reject: 'rejected', release: 'released', modify: 'modified' };
 
+/** What rhea is to write into its attach. */
+type Local = { attach: { source: unknown } };
+
 describe('receiver', () => {
   beforeEach(async () => {
     broker = await Broker.start();
@@ -611,6 +614,11 @@ describe('receiver', () => {
         undeliverable_here: true,
         message_annotations: { 'x-tried': 'once' },
       });
+    });
+
+    it('takes messages from one that answers without a source', async () => {
+      await openToPeer((link) => void ((link as unknown as { local: Local }).local.attach.source = null));
+      await inbox.count(1);
     });
 
     it('gives up on a drain that the peer never answers (R23)', async () => {
