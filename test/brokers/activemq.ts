@@ -1,9 +1,8 @@
 // Apache ActiveMQ Classic, from its jars on Maven Central: the distributions there end with 5.18.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port';
-import { type Broker, type BrokerKind, cached, FIXTURES, run, Server, type Setup } from './broker';
+import { type BrokerKind, cached, FIXTURES, LocalBroker, run, type Setup } from './broker';
 
 const VERSION = '6.3.1';
 const MBEAN = 'org.apache.activemq:type=Broker,brokerName=localhost';
@@ -16,15 +15,7 @@ export const activemq: BrokerKind = {
   },
 
   async start(setup) {
-    const broker = new ActiveMQ(await jars(), await freePort(), await freePort(), await freePort());
-    try {
-      await broker.configure(setup);
-      await broker.start();
-    } catch (error) {
-      await broker.stop();
-      throw error;
-    }
-    return broker;
+    return new ActiveMQ(await jars(), await freePort(), await freePort(), await freePort()).launch(setup);
   },
 };
 
@@ -36,54 +27,39 @@ function jars(): Promise<string> {
   });
 }
 
-class ActiveMQ implements Broker {
+class ActiveMQ extends LocalBroker {
   readonly version = `ActiveMQ Classic ${VERSION}`;
-  readonly host = '127.0.0.1';
-  readonly #directory = mkdtempSync(join(tmpdir(), 'activemq-'));
-  readonly #server = new Server();
 
   constructor(
     private readonly lib: string,
     readonly port: number,
     readonly tlsPort: number,
     private readonly jolokia: number,
-  ) {}
+  ) {
+    super('activemq');
+  }
 
-  async configure(setup: Setup): Promise<void> {
+  protected async configure(setup: Setup): Promise<void> {
     const { port, tlsPort } = this;
-    const values: Record<string, unknown> = { directory: this.#directory, port, tlsPort, ...destinations(setup) };
+    const values: Record<string, unknown> = { directory: this.directory, port, tlsPort, ...destinations(setup) };
     const template = readFileSync(join(__dirname, 'activemq', 'activemq.xml'), 'utf8');
     const configuration = template.replace(/\$\{(\w+)\}/g, (_, name: string) => String(values[name]));
-    writeFileSync(join(this.#directory, 'activemq.xml'), configuration);
+    writeFileSync(join(this.directory, 'activemq.xml'), configuration);
     const store = ['-out', 'server.p12', '-passout', 'pass:secret'];
     const key = ['-in', join(FIXTURES, 'server.crt'), '-inkey', join(FIXTURES, 'server.key')];
     const trust = ['-keystore', 'ca.p12', '-storepass', 'secret', '-file', join(FIXTURES, 'ca.crt')];
     await Promise.all([
-      run('openssl', ['pkcs12', '-export', ...key, ...store], { cwd: this.#directory }),
-      run('keytool', ['-importcert', '-noprompt', '-alias', 'ca', ...trust], { cwd: this.#directory }),
+      run('openssl', ['pkcs12', '-export', ...key, ...store], { cwd: this.directory }),
+      run('keytool', ['-importcert', '-noprompt', '-alias', 'ca', ...trust], { cwd: this.directory }),
     ]);
   }
 
   async start(): Promise<void> {
     const agent = `-javaagent:${join(this.lib, 'jolokia-agent-jvm-javaagent.jar')}=host=127.0.0.1,port=${this.jolokia}`;
     const options = ['-Xmx384m', agent, '-cp', join(this.lib, '*')];
-    const task = ['org.apache.activemq.console.Main', 'start', `xbean:file:${join(this.#directory, 'activemq.xml')}`];
-    const place = { env: process.env, cwd: this.#directory };
-    await this.#server.start('java', [...options, ...task], place, /Apache ActiveMQ \S+ \(.*\) started/);
-  }
-
-  async restart(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    await this.start();
-  }
-
-  kill(): Promise<void> {
-    return this.#server.end('SIGKILL');
-  }
-
-  async stop(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    rmSync(this.#directory, { recursive: true, force: true });
+    const task = ['org.apache.activemq.console.Main', 'start', `xbean:file:${join(this.directory, 'activemq.xml')}`];
+    const place = { env: process.env, cwd: this.directory };
+    await this.server.start('java', [...options, ...task], place, /Apache ActiveMQ \S+ \(.*\) started/);
   }
 
   depth(queue: string): Promise<number> {

@@ -1,12 +1,11 @@
 // An Artemis of its own for one test run. What is not said here is as after `artemis create`, which mostly means the broker's defaults.
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import rhea, { type EventContext, type Source } from 'rhea';
 import { freePort } from '../../scripts/free-port';
-import { type Broker, type BrokerKind, distribution, FIXTURES, Server, type Setup } from './broker';
+import { type BrokerKind, distribution, FIXTURES, LocalBroker, type Setup } from './broker';
 
 const VERSION = '2.56.0';
 const fetched = () => distribution(`org.apache.artemis:apache-artemis:${VERSION}:tar.gz:bin`);
@@ -17,30 +16,23 @@ export const artemis: BrokerKind = {
   },
   async start(setup) {
     const home = join(await fetched(), `apache-artemis-${VERSION}`);
-    const broker = new Artemis(home, await freePort(), await freePort(), setup);
-    try {
-      await broker.start();
-    } catch (error) {
-      await broker.stop();
-      throw error;
-    }
-    return broker;
+    return new Artemis(home, await freePort(), await freePort()).launch(setup);
   },
 };
 
-class Artemis implements Broker {
+class Artemis extends LocalBroker {
   readonly version = `ActiveMQ Artemis ${VERSION}`;
-  readonly host = '127.0.0.1';
-  readonly #directory = mkdtempSync(join(tmpdir(), 'artemis-'));
-  readonly #etc = join(this.#directory, 'etc');
-  readonly #server = new Server();
+  readonly #etc = join(this.directory, 'etc');
 
   constructor(
     private readonly home: string,
     readonly port: number,
     readonly tlsPort: number,
-    setup: Setup,
   ) {
+    super('artemis');
+  }
+
+  protected configure(setup: Setup): void {
     const files = {
       'bootstrap.xml': `<broker xmlns="http://activemq.apache.org/schema"><jaas-security domain="activemq"/>
         <server configuration="${pathToFileURL(join(this.#etc, 'broker.xml')).href}"/></broker>`,
@@ -59,29 +51,15 @@ class Artemis implements Broker {
   async start(): Promise<void> {
     const properties = {
       'artemis.home': this.home,
-      'artemis.instance': this.#directory,
-      'java.io.tmpdir': this.#directory, // Netty unpacks its native library there, and leaves it after a kill
+      'artemis.instance': this.directory,
+      'java.io.tmpdir': this.directory, // Netty unpacks its native library there, and leaves it after a kill
       'java.security.auth.login.config': join(this.#etc, 'login.config'),
       'org.apache.logging.log4j.level': 'INFO', // without log4j2.properties: to the console only
     };
     const defines = Object.entries(properties).map(([name, value]) => `-D${name}=${value}`);
     // What the script bin/artemis runs, without the options that it takes from the environment.
     const boot = ['-cp', join(this.home, 'lib', 'artemis-boot.jar'), 'org.apache.activemq.artemis.boot.Artemis', 'run'];
-    await this.#server.start('java', ['-Xmx384m', ...defines, ...boot], { env: process.env }, /AMQ221007: /);
-  }
-
-  async restart(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    await this.start();
-  }
-
-  async kill(): Promise<void> {
-    await this.#server.end('SIGKILL');
-  }
-
-  async stop(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    rmSync(this.#directory, { recursive: true, force: true });
+    await this.server.start('java', ['-Xmx384m', ...defines, ...boot], { env: process.env }, /AMQ221007: /);
   }
 
   async depth(queue: string): Promise<number> {

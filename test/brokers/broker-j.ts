@@ -1,9 +1,8 @@
 // An Apache Qpid Broker-J of its own for one test run.
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port';
-import { type Broker, type BrokerKind, distribution, FIXTURES, run, Server, type Setup } from './broker';
+import { type BrokerKind, distribution, FIXTURES, LocalBroker, run, type Setup } from './broker';
 
 const ARTIFACT = 'org.apache.qpid:apache-qpid-broker-j:10.1.0:tar.gz:bin';
 
@@ -23,71 +22,47 @@ export const brokerJ: BrokerKind = {
     const unpacked = join(await distribution(ARTIFACT), 'qpid-broker');
     const version = readdirSync(unpacked)[0]!;
     const ports = { amqp: await freePort(), tls: await freePort(), http: await freePort() };
-    const broker = new BrokerJ(version, join(unpacked, version), ports);
-    try {
-      await broker.configure(setup);
-      await broker.start();
-    } catch (error) {
-      await broker.stop();
-      throw error;
-    }
-    return broker;
+    return new BrokerJ(version, join(unpacked, version), ports).launch(setup);
   },
 };
 
-class BrokerJ implements Broker {
+class BrokerJ extends LocalBroker {
   readonly version: string;
-  readonly host = '127.0.0.1';
   readonly port: number;
   readonly tlsPort: number;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'broker-j-'));
-  readonly #server = new Server();
 
   constructor(
     version: string,
     private readonly home: string,
     private readonly ports: Ports,
   ) {
+    super('broker-j');
     this.version = `Qpid Broker-J ${version}`;
     this.port = ports.amqp;
     this.tlsPort = ports.tls;
   }
 
-  async configure(setup: Setup): Promise<void> {
+  protected async configure(setup: Setup): Promise<void> {
     const [key, certificate] = ['server.key', 'server.crt'].map((name) => join(FIXTURES, name));
-    const store = join(this.#directory, 'server.p12');
+    const store = join(this.directory, 'server.p12');
     // A key store of PEM files cannot have a key of an elliptic curve.
     const files = ['-inkey', key!, '-in', certificate!, '-out', store];
     await run('openssl', ['pkcs12', '-export', ...files, '-passout', `pass:${PASSWORD}`]);
-    writeFileSync(join(this.#directory, 'initial.json'), JSON.stringify(configuration(this.ports, store, setup)));
+    writeFileSync(join(this.directory, 'initial.json'), JSON.stringify(configuration(this.ports, store, setup)));
   }
 
   async start(): Promise<void> {
     const args = [
       '-Xmx384m',
       '-XX:MaxDirectMemorySize=128m', // for messages: the default is as much as the heap again
-      `-DQPID_WORK=${this.#directory}`,
+      `-DQPID_WORK=${this.directory}`,
       '-cp',
       join(this.home, 'lib', '*'),
       'org.apache.qpid.server.Main',
       '-icp', // read the first time only
-      join(this.#directory, 'initial.json'),
+      join(this.directory, 'initial.json'),
     ];
-    await this.#server.start('java', args, { env: process.env, cwd: this.#directory }, /BRK-1004/);
-  }
-
-  async restart(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    await this.start();
-  }
-
-  async kill(): Promise<void> {
-    await this.#server.end('SIGKILL');
-  }
-
-  async stop(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    rmSync(this.#directory, { recursive: true, force: true });
+    await this.server.start('java', args, { env: process.env, cwd: this.directory }, /BRK-1004/);
   }
 
   async depth(queue: string): Promise<number> {

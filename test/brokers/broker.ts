@@ -2,7 +2,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -121,5 +121,48 @@ export class Server {
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     child.kill(signal);
     await once(child, 'exit');
+  }
+}
+
+/** A broker that is a process of this machine, with one directory for all that it writes. */
+export abstract class LocalBroker<S = Setup> implements Broker {
+  abstract readonly version: string;
+  abstract readonly port: number;
+  readonly host = '127.0.0.1';
+  protected readonly directory: string;
+  protected readonly server = new Server();
+
+  constructor(name: string) {
+    this.directory = mkdtempSync(join(tmpdir(), `${name}-`));
+  }
+
+  /** Writes what the broker is to read. */
+  protected abstract configure(setup: S): Promise<void> | void;
+  abstract start(): Promise<void>;
+
+  /** Starts it for the first time. When that fails, nothing of it stays. */
+  async launch(setup: S): Promise<this> {
+    try {
+      await this.configure(setup);
+      await this.start();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+    return this;
+  }
+
+  async restart(): Promise<void> {
+    await this.server.end('SIGTERM');
+    await this.start();
+  }
+
+  kill(): Promise<void> {
+    return this.server.end('SIGKILL');
+  }
+
+  async stop(): Promise<void> {
+    await this.server.end('SIGTERM');
+    rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -31,6 +31,14 @@ export interface Peer {
 }
 
 const guest = { user: 'guest', pass: 'guest' };
+const rabbitmq4 = {
+  login: guest,
+  hostname: 'vhost:nowhere',
+  queue: (name: string) => ({ address: `/queues/${name}` }),
+  topic: (name: string) => ({ address: `/exchanges/amq.topic/${name}` }),
+  subscriber: (name: string, who: string) => ({ address: `/queues/${name}.${who}` }),
+};
+
 const known: Peer[] = [
   {
     name: 'RabbitMQ 3.10',
@@ -71,11 +79,7 @@ const known: Peer[] = [
   {
     name: 'RabbitMQ 4.0',
     kind: rabbitmq40,
-    login: guest,
-    hostname: 'vhost:nowhere',
-    queue: (name) => ({ address: `/queues/${name}` }),
-    topic: (name) => ({ address: `/exchanges/amq.topic/${name}` }),
-    subscriber: (name, who) => ({ address: `/queues/${name}.${who}` }),
+    ...rabbitmq4,
     differs: {
       modify: words.MARKED,
       request: words.NONE,
@@ -103,11 +107,7 @@ const known: Peer[] = [
   {
     name: 'RabbitMQ 4.3',
     kind: rabbitmq43,
-    login: guest,
-    hostname: 'vhost:nowhere',
-    queue: (name) => ({ address: `/queues/${name}` }),
-    topic: (name) => ({ address: `/exchanges/amq.topic/${name}` }),
-    subscriber: (name, who) => ({ address: `/queues/${name}.${who}` }),
+    ...rabbitmq4,
     differs: {
       request: words.NONE,
       durable: words.KEPT,

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port';
-import { type Broker, type BrokerKind, cached, run, Server } from './broker';
+import { type BrokerKind, cached, LocalBroker, run } from './broker';
 
 const SOURCE = '/usr/share/proton/examples/cpp/broker.cpp';
 
@@ -15,50 +15,30 @@ export const protonBroker: BrokerKind = {
     await compiled();
   },
 
-  async start() {
-    const broker = new ProtonBroker(await compiled(), await installed(), await freePort());
-    try {
-      await broker.start();
-    } catch (error) {
-      await broker.stop();
-      throw error;
-    }
-    return broker;
+  async start(setup) {
+    return new ProtonBroker(await compiled(), await installed(), await freePort()).launch(setup);
   },
 };
 
-class ProtonBroker implements Broker {
+class ProtonBroker extends LocalBroker {
   readonly version: string;
-  readonly host = '127.0.0.1';
-  readonly tlsPort = undefined;
-  readonly #server = new Server();
 
   constructor(
     private readonly command: string,
     proton: string,
     readonly port: number,
   ) {
+    super('proton');
     this.version = `Qpid Proton ${proton}`;
   }
 
   async start(): Promise<void> {
     const address = ['-a', `${this.host}:${this.port}`];
-    await this.#server.start(this.command, address, { env: process.env }, /broker listening/);
+    await this.server.start(this.command, address, { env: process.env }, /broker listening/);
   }
 
-  /** Comes back empty. */
-  async restart(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    await this.start();
-  }
-
-  async kill(): Promise<void> {
-    await this.#server.end('SIGKILL');
-  }
-
-  async stop(): Promise<void> {
-    await this.#server.end('SIGTERM');
-  }
+  /** There is nothing to configure: queues come into being when they are named. */
+  protected configure(): void {}
 }
 
 async function installed(): Promise<string> {

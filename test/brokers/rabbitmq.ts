@@ -1,9 +1,8 @@
 // A RabbitMQ of its own for one test run: everything it writes lies in one temporary directory, everything it opens is on loopback.
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port';
-import { type Broker, type BrokerKind, FIXTURES, type Queue, run, Server } from './broker';
+import { type BrokerKind, FIXTURES, LocalBroker, type Queue, run, Server } from './broker';
 import { unpacked, within } from './debian';
 
 const LIB = '/usr/lib/rabbitmq/lib';
@@ -38,7 +37,7 @@ export const rabbitmq3: BrokerKind = {
 export const rabbitmq40 = packaged('trixie');
 export const rabbitmq43 = packaged('forky'); // testing: the version moves on
 
-export class RabbitMQ implements Broker {
+export class RabbitMQ extends LocalBroker<RabbitMQOptions> {
   /** Why there can be no RabbitMQ on this machine; undefined when there can. */
   static available(): string | undefined {
     const home = installation()?.home;
@@ -51,36 +50,21 @@ export class RabbitMQ implements Broker {
   /** Starts a broker and resolves once it accepts connections. */
   static async start(options: RabbitMQOptions = {}, found = installation()): Promise<RabbitMQ> {
     if (!found) throw new Error(RabbitMQ.available());
-    const broker = new RabbitMQ(found, {
-      amqp: await freePort(),
-      amqps: await freePort(),
-      epmd: await freePort(),
-      distribution: await freePort(),
-    });
-    broker.#configure(options);
-    try {
-      await broker.#epmd();
-      await broker.start();
-    } catch (error) {
-      await broker.stop();
-      throw error;
-    }
-    return broker;
+    const [amqp, amqps, epmd, distribution] = [await freePort(), await freePort(), await freePort(), await freePort()];
+    return new RabbitMQ(found, { amqp, amqps, epmd, distribution }).launch(options);
   }
 
-  readonly host = '127.0.0.1';
   readonly port: number;
   readonly tlsPort: number;
   readonly version: string;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'rabbitmq-'));
   readonly #env: NodeJS.ProcessEnv;
   readonly #portMapper = new Server();
-  readonly #server = new Server();
 
   private constructor(
     private readonly found: Installation,
     private readonly ports: Record<'amqp' | 'amqps' | 'epmd' | 'distribution', number>,
   ) {
+    super('rabbitmq');
     this.port = ports.amqp;
     this.tlsPort = ports.amqps;
     this.version = found.home.replace(/^.*-/, 'RabbitMQ ');
@@ -88,18 +72,18 @@ export class RabbitMQ implements Broker {
     const loopback = '-kernel inet_dist_use_interface {127,0,0,1}';
     this.#env = {
       ...Object.fromEntries(own),
-      HOME: this.#directory, // the Erlang cookie lies here
+      HOME: this.directory, // the Erlang cookie lies here
       ERL_EPMD_PORT: String(ports.epmd),
       ERL_EPMD_ADDRESS: '127.0.0.1',
       RABBITMQ_NODENAME: `amqp10-${ports.amqp}@localhost`,
       RABBITMQ_DIST_PORT: String(ports.distribution),
-      RABBITMQ_CONF_ENV_FILE: join(this.#directory, 'none'),
-      RABBITMQ_CONFIG_FILE: join(this.#directory, 'rabbitmq'),
-      RABBITMQ_ADVANCED_CONFIG_FILE: join(this.#directory, 'none'),
-      RABBITMQ_ENABLED_PLUGINS_FILE: join(this.#directory, 'enabled_plugins'),
-      RABBITMQ_MNESIA_BASE: join(this.#directory, 'data'),
-      RABBITMQ_LOG_BASE: join(this.#directory, 'log'),
-      RABBITMQ_GENERATED_CONFIG_DIR: join(this.#directory, 'generated'),
+      RABBITMQ_CONF_ENV_FILE: join(this.directory, 'none'),
+      RABBITMQ_CONFIG_FILE: join(this.directory, 'rabbitmq'),
+      RABBITMQ_ADVANCED_CONFIG_FILE: join(this.directory, 'none'),
+      RABBITMQ_ENABLED_PLUGINS_FILE: join(this.directory, 'enabled_plugins'),
+      RABBITMQ_MNESIA_BASE: join(this.directory, 'data'),
+      RABBITMQ_LOG_BASE: join(this.directory, 'log'),
+      RABBITMQ_GENERATED_CONFIG_DIR: join(this.directory, 'generated'),
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: loopback,
       RABBITMQ_CTL_ERL_ARGS: loopback,
       RUNNING_UNDER_SYSTEMD: 'true', // makes the script exec the Erlang VM, so that our child is the broker itself
@@ -107,22 +91,12 @@ export class RabbitMQ implements Broker {
   }
 
   async start(): Promise<void> {
-    await this.#run(this.#server, join(this.found.home, 'sbin', 'rabbitmq-server'), [], /completed with \d+ plugins/);
+    await this.#run(this.server, join(this.found.home, 'sbin', 'rabbitmq-server'), [], /completed with \d+ plugins/);
   }
 
-  async restart(): Promise<void> {
-    await this.#server.end('SIGTERM');
-    await this.start();
-  }
-
-  async kill(): Promise<void> {
-    await this.#server.end('SIGKILL');
-  }
-
-  async stop(): Promise<void> {
-    await this.#server.end('SIGTERM');
+  override async stop(): Promise<void> {
+    await super.stop();
     await this.#portMapper.end('SIGKILL');
-    rmSync(this.#directory, { recursive: true, force: true });
   }
 
   /** Runs rabbitmqctl against this broker and resolves with what it printed. */
@@ -162,7 +136,7 @@ export class RabbitMQ implements Broker {
     return !this.version.startsWith('RabbitMQ 3.');
   }
 
-  #configure({ queues = [], bindings = [], users = {} }: RabbitMQOptions): void {
+  protected async configure({ queues = [], bindings = [], users = {} }: RabbitMQOptions): Promise<void> {
     const mechanisms = ['PLAIN', 'AMQPLAIN', ...(this.#native ? ['ANONYMOUS'] : []), 'EXTERNAL'];
     const config = [
       `listeners.tcp.1 = 127.0.0.1:${this.port}`,
@@ -175,7 +149,7 @@ export class RabbitMQ implements Broker {
       'ssl_cert_login_from = common_name', // and not the whole subject
       ...mechanisms.map((name, i) => `auth_mechanisms.${i + 1} = ${name}`),
       ...(this.#native ? [] : ['amqp1_0.default_user = guest']), // what SASL ANONYMOUS may do; the default of 4
-      `load_definitions = ${join(this.#directory, 'definitions.json')}`,
+      `load_definitions = ${join(this.directory, 'definitions.json')}`,
       'disk_free_limit.absolute = 1MB',
     ];
     const plugins = ['rabbitmq_auth_mechanism_ssl', ...(this.#native ? [] : ['rabbitmq_amqp1_0'])];
@@ -208,13 +182,14 @@ export class RabbitMQ implements Broker {
         arguments: {},
       })),
     };
-    writeFileSync(join(this.#directory, 'rabbitmq.conf'), `${config.join('\n')}\n`);
-    writeFileSync(join(this.#directory, 'enabled_plugins'), `[${plugins.join()}].\n`);
-    writeFileSync(join(this.#directory, 'definitions.json'), JSON.stringify(definitions));
+    writeFileSync(join(this.directory, 'rabbitmq.conf'), `${config.join('\n')}\n`);
+    writeFileSync(join(this.directory, 'enabled_plugins'), `[${plugins.join()}].\n`);
+    writeFileSync(join(this.directory, 'definitions.json'), JSON.stringify(definitions));
+    await this.#startEpmd();
   }
 
   /** Runs epmd as a child of ours: left to Erlang it would become a daemon that outlives the broker. */
-  async #epmd(): Promise<void> {
+  async #startEpmd(): Promise<void> {
     const options = ['-d', '-d', '-port', String(this.ports.epmd), '-address', '127.0.0.1'];
     await this.#run(this.#portMapper, 'epmd', options, /entering the main select\(\) loop/);
   }
