@@ -94,7 +94,7 @@ const large = (bytes: number) => async (trial: Trial) => {
 async function settle(trial: Trial, msg: Msg, outcome: string): Promise<void> {
   const completed = trial.inbox('completed');
   trial.send({ ...msg, settle: outcome, payload: 'settled' }, 'receiver');
-  while ((await completed.next()).payload !== 'settled');
+  await completed.until(({ payload }) => payload === 'settled');
 }
 
 /** Numbered messages through the queue, with something done to the broker in the middle. */

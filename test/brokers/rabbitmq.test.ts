@@ -7,8 +7,10 @@ import responder from '../../nodes/amqp-responder';
 import sender from '../../nodes/amqp-sender';
 import helper, { coreNode, type NodeConfig } from '../node-red';
 import { RabbitMQ } from './rabbitmq';
+import { Inbox } from './trial';
 
 type Msg = Record<string, any>;
+type Status = { text: string };
 
 const QUEUES = ['message', 'accept', 'release', 'one', 'two', 'requests', 'replies', 'login', 'many', 'dead'];
 const missing = RabbitMQ.available();
@@ -179,7 +181,7 @@ describe('on RabbitMQ 3.10', function () {
     }
     const answers = (await replies.take(50)).map(({ payload, own }) => ({ payload, own }));
     answers
-      .toSorted((a, b) => a.payload - b.payload)
+      .toSorted((a, b) => Number(a.payload) - Number(b.payload))
       .should.deepEqual(Array.from({ length: 50 }, (_, n) => ({ payload: n * n, own: `property ${n}` })));
     await helper.unload();
     should(await broker.depths()).match({ requests: 0, replies: 0 });
@@ -202,7 +204,7 @@ describe('on RabbitMQ 3.10', function () {
     await load(nodes, { user: 'later', pass: 'secret' });
     const [sent, state] = [inbox('sent'), inbox('state')];
     send({ payload: 'a' });
-    await state.until(({ status }) => String(status.text).endsWith('auth'));
+    await state.until(({ status }) => (status as Status).text.endsWith('auth'));
     await broker.addUser('later', 'secret');
     should(await sent.next()).match({ sent: { state: 'accepted' } });
   });
@@ -216,7 +218,7 @@ describe('on RabbitMQ 3.10', function () {
       { id: 'send late', type: 'amqp-sender', address: '/queue/late' },
     ]);
     const [received, late, state] = [inbox('in'), inbox('in late'), inbox('state')];
-    await state.until(({ status }) => /refused|not-found/.test(status.text));
+    await state.until(({ status }) => /refused|not-found/.test((status as Status).text));
     send({ payload: 'still here' });
     should(await received.next()).match({ payload: 'still here' });
     send({ payload: 'at last' }, 'send late'); // this address makes the queue
@@ -267,32 +269,4 @@ function sendNumbers(from: number, to: number): void {
 
 const distinct = (messages: Msg[]) => new Set(messages.map(({ payload }) => payload as number)).size;
 
-/** Collects what a helper node gets. */
-function inbox(id: string) {
-  const all: Msg[] = [];
-  let read = 0;
-  let wake: (() => void) | undefined;
-  helper.getNode(id).on('input', (msg) => {
-    all.push(msg);
-    wake?.();
-  });
-  const until = async (isEnough: (last: Msg) => boolean): Promise<Msg> => {
-    for (;;) {
-      while (read < all.length) {
-        const msg = all[read++]!;
-        if (isEnough(msg)) return msg;
-      }
-      await new Promise<void>((resolve) => (wake = resolve));
-    }
-  };
-  return {
-    all,
-    until,
-    next: () => until(() => true),
-    take: async (count: number) => {
-      const taken: Msg[] = [];
-      while (taken.length < count) taken.push(await until(() => true));
-      return taken;
-    },
-  };
-}
+const inbox = (id: string) => new Inbox(id);

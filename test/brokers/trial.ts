@@ -39,9 +39,17 @@ export class Inbox {
     });
   }
 
-  async next(): Promise<Msg> {
-    while (this.#read === this.all.length) await new Promise<void>((resolve) => (this.#wake = resolve));
-    return this.all[this.#read++]!;
+  /** The next one for which this is true; those before it are skipped. */
+  async until(isIt: (msg: Msg) => boolean): Promise<Msg> {
+    for (;;) {
+      while (this.#read === this.all.length) await new Promise<void>((resolve) => (this.#wake = resolve));
+      const msg = this.all[this.#read++]!;
+      if (isIt(msg)) return msg;
+    }
+  }
+
+  next(): Promise<Msg> {
+    return this.until(() => true);
   }
 
   async take(count: number): Promise<Msg[]> {
