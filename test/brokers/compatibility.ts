@@ -1,6 +1,7 @@
 // The README's tables of what works with which broker: made of what the suite has just seen.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { format, resolveConfig } from 'prettier';
 import { type Feature, features, refusals } from './features';
 
 /** What came of each feature on each peer; without an entry there was nothing to try. */
@@ -44,11 +45,9 @@ export function published(): string {
 }
 
 /** Puts it into the README. */
-export function publish(part: string): void {
-  writeFileSync(
-    README,
-    readFileSync(README, 'utf8').replace(published(), () => part),
-  );
+export async function publish(part: string): Promise<void> {
+  const text = readFileSync(README, 'utf8').replace(published(), () => part);
+  writeFileSync(README, await format(text, { ...(await resolveConfig(README)), filepath: README }));
 }
 
 /** Without what formatting adds. */

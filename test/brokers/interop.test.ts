@@ -66,12 +66,12 @@ for (const peer of peers) {
 
 if (!process.env['AMQP_TEST_PEER']) {
   describe('The README', () => {
-    it('tells what was seen with these brokers', function () {
+    it('tells what was seen with these brokers', async function () {
       const isComplete = peers.every(
         ({ lacks = [] }, i) => [...results.values()][i]?.size === all.length - lacks.length,
       );
       if (!isComplete) this.skip();
-      if (process.env['UPDATE_README']) publish(tables(results));
+      if (process.env['UPDATE_README']) await publish(tables(results));
       else should(bare(published())).equal(bare(tables(results)));
     });
   });

@@ -359,9 +359,9 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         rabbitmq3: ['a fixed address'],
         rabbitmq4: ['an address of a certain kind', 'a fixed address'],
       };
-      for (const [peer, offers] of Object.entries(offered)) {
+      for (const [peer, shown] of Object.entries(offered)) {
         await form.enter({ endpoint: `endpoint-${peer}` });
-        (await hints.allInnerTexts()).should.eql(offers, peer);
+        (await hints.allInnerTexts()).should.eql(shown, peer);
       }
       await hints.first().click();
       (await hints.count()).should.equal(0);
