@@ -56,6 +56,18 @@ export interface BrokerKind {
   start(setup: Setup): Promise<Broker>;
 }
 
+/** Skips a suite, and says why, where what it needs cannot be had. In CI that is a failure. */
+export async function needed(suite: Mocha.Context, what: string, prepare: () => unknown): Promise<void> {
+  try {
+    await prepare();
+  } catch (error) {
+    const { message: reason } = error as Error;
+    process.stderr.write(`\n*** NOTHING WAS TESTED WITH ${what}: skipped: ${reason} ***\n\n`);
+    if (process.env['CI']) throw new Error(`in CI ${what} is a must: ${reason}`, { cause: error });
+    suite.skip();
+  }
+}
+
 export const FIXTURES = join(__dirname, '..', 'fixtures');
 
 /** Where what was fetched is kept from run to run. */

@@ -1,7 +1,7 @@
 // The nodes against each broker of someone else: one suite, and a table of how peers differ.
 import should from 'should';
 import { helper } from '../flow';
-import type { Broker } from './broker';
+import { type Broker, needed } from './broker';
 import { bare, publish, published, type Results, tables } from './compatibility';
 import { type Feature, features, refusals } from './features';
 import { peers } from './peers';
@@ -24,14 +24,7 @@ for (const peer of peers) {
 
     before(async function () {
       this.timeout(300_000); // the first time, it is fetched
-      try {
-        await peer.kind.prepare();
-      } catch (error) {
-        const { message: reason } = error as Error;
-        process.stderr.write(`\n*** NOTHING WAS TESTED AGAINST ${peer.name}: skipped: ${reason} ***\n\n`);
-        if (process.env['CI']) throw new Error(`in CI ${peer.name} is a must: ${reason}`, { cause: error });
-        this.skip();
-      }
+      await needed(this, peer.name, () => peer.kind.prepare());
       broker = await peer.kind.start(setup);
       results.set(/^\D+\d+(\.\d+)?/.exec(broker.version)?.[0] ?? broker.version, seen);
       await helper.startServer();

@@ -4,7 +4,7 @@ import { endpointNode, flow, helper, inject, load, message, messages, type Msg, 
 import { Broker } from '../peer';
 import { activemq } from './activemq';
 import { artemis } from './artemis';
-import type { BrokerKind } from './broker';
+import { type BrokerKind, needed } from './broker';
 import { type CorrelatedBy, JmsClient, type JmsMessage, type Kind } from './jms/client';
 
 const amqp = (type: string, value: unknown) => ({ $amqp: type, value });
@@ -160,18 +160,11 @@ for (const { name: place, kind: real, prefix = '' } of BROKERS) {
   describe(`A JMS client (Qpid JMS 2.10), over ${place},`, function () {
     before(async function () {
       this.timeout(300_000); // the first time, Maven fetches it
-      try {
+      await needed(this, `a JMS client over ${place}`, async () => {
         await JmsClient.fetch();
         await real?.prepare();
-        broker = await (real ? real.start(QUEUES) : Broker.start());
-      } catch (error) {
-        const { message: reason } = error as Error;
-        process.stderr.write(
-          `\n*** NOTHING WAS TESTED AGAINST A JMS CLIENT over ${place}, which needs a JDK and Maven: ${reason} ***\n\n`,
-        );
-        if (process.env['CI']) throw new Error(`in CI the JMS client is a must: ${reason}`, { cause: error });
-        this.skip();
-      }
+      });
+      broker = await (real ? real.start(QUEUES) : Broker.start());
       jms = new JmsClient(`amqp://127.0.0.1:${broker.port}`);
       await helper.startServer();
     });
