@@ -555,6 +555,17 @@ describe('sender', () => {
       });
     }
 
+    it('uses no relay where it says of what kind its addresses are, which only a link can', async () => {
+      await open({ address: undefined, target: { capabilities: ['queue'] } });
+      await Promise.all([send(1, { to: 'a' }), send(2, { to: 'b' })]);
+      for (const { address, target } of broker.links()) should(target).match({ address, capabilities: ['queue'] });
+      broker
+        .links()
+        .map(({ address }) => address)
+        .toSorted()
+        .should.eql(['a', 'b']);
+    });
+
     it('lets an address without credit hold up only its own messages', async () => {
       await open({ address: undefined }, { anonymousRelay: false });
       broker.holdCredit('slow');

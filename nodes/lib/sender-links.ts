@@ -153,7 +153,8 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
 
   /** An anonymous link where the peer relays, else links as messages need them. */
   #chooseLanes(): void {
-    const isRelayed = this.#connection.offers('ANONYMOUS-RELAY');
+    // Only a link can say of what kind its address is: what comes by the relay to a new one, Artemis makes a topic of, and loses.
+    const isRelayed = this.#connection.offers('ANONYMOUS-RELAY') && !this.#options.target?.capabilities;
     if (isRelayed !== this.#isRelayed) {
       const lanes = Array.from(this.#lanes.values());
       for (const lane of lanes) this.#drop(lane);

@@ -270,7 +270,7 @@ export const features = {
     async try(trial) {
       const [one, two] = ['one', 'two'].map((name) => trial.peer.queue(name));
       await trial.load([
-        trial.sender({ address: '' }),
+        trial.sender({ ...one, address: '' }),
         trial.receiver(one!),
         trial.receiver({ id: 'second', ...two, wires: [['other']] }),
       ]);
@@ -539,8 +539,9 @@ export const refusals = {
   unroutable: {
     title: 'Send a message with an address of its own that is not there',
     async try(trial) {
-      await trial.load([trial.sender({ address: '', ...WAITS, retries: 0 })]);
-      return refusal(trial, [{ payload: 'one', topic: trial.peer.queue('astray').address }]);
+      const { address, ...kind } = trial.peer.queue('astray');
+      await trial.load([trial.sender({ ...kind, address: '', ...WAITS, retries: 0 })]);
+      return refusal(trial, [{ payload: 'one', topic: address }]);
     },
   },
   write: {
