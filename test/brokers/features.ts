@@ -21,6 +21,7 @@ const DURABLE = { durable: true };
 /** A receiver that holds messages until the flow settles them. */
 const BY_FLOW = { settle: 'flow', creditwindow: 10 };
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
+const isWork = ({ payload }: Msg) => payload === 'work';
 const payloads = (messages: Msg[]) => messages.map(({ payload }) => payload);
 
 /** Loads a sender, has the message taken, and a receiver that has got it. */
@@ -236,8 +237,13 @@ export const features = {
       const next = await again.next();
       if (next.payload === 'work') return AGAIN;
       await settle(trial, next, 'accept');
-      const [kept, dead] = [trial.depth('undeliverable', 1), trial.depth('undelivered', 1)];
-      return Promise.race([kept.then(() => ELSEWHERE), dead.then(() => 'works')]);
+      await trial.unload();
+      await trial.load([
+        trial.receiver(trial.peer.queue('undeliverable')),
+        trial.receiver({ id: 'dead', ...trial.peer.queue('undelivered'), wires: [['buried']] }),
+      ]);
+      const [kept, buried] = [trial.inbox().until(isWork), trial.inbox('buried').until(isWork)];
+      return Promise.race([kept.then(() => ELSEWHERE), buried.then(() => 'works')]);
     },
   },
   lost: {
