@@ -26,7 +26,7 @@ export interface Product {
   version?: string;
 }
 
-/** Peers that confirm what they do not do, as seen on the versions that the README names. */
+/** Peers that confirm what they do not do, as seen on the versions that the README names (and taken for true of those between). */
 const CONFIRMED_IN_VAIN: { name: RegExp; version?: RegExp; options: SourceOption[] }[] = [
   { name: /^RabbitMQ$/, options: ['browse'] },
   // Later ones confirm a selector only where the queue knows selectors.
@@ -53,16 +53,16 @@ export function sourceOf({ kind, selector, browse, shared, ...fields }: SourceOp
 export function ignoredOptions(options: SourceOptions, source: Source, product: Product): SourceOption[] {
   const { filter, distribution_mode: mode, durable, expiry_policy: expiry, capabilities } = source;
   const isTaken: Record<SourceOption, boolean> = {
-    selector: !options.selector || Object.keys((filter as object | undefined) ?? {}).length > 0,
-    browse: !options.browse || String(mode) === 'copy',
-    durable: !options.durable || (Number(durable) > 0 && String(expiry) === (options.expiry_policy ?? String(expiry))),
-    shared: !options.shared || [capabilities].flat().includes('shared'),
+    selector: Object.keys((filter as object | undefined) ?? {}).length > 0,
+    browse: String(mode) === 'copy',
+    // Some have one kind of durability only.
+    durable: Number(durable) > 0 && [undefined, String(expiry)].includes(options.expiry_policy),
+    shared: [capabilities].flat().includes('shared'),
   };
-  const isAsked: Record<SourceOption, unknown> = options as Record<SourceOption, unknown>;
+  const { name: productName = '', version: productVersion = '' } = product;
   const inVain = CONFIRMED_IN_VAIN.filter(
-    ({ name, version }) => name.test(product.name ?? '') && (version?.test(product.version ?? '') ?? true),
+    ({ name, version }) => name.test(productName) && (!version || version.test(productVersion)),
   ).flatMap((row) => row.options);
-  return (Object.keys(isTaken) as SourceOption[]).filter(
-    (option) => isAsked[option] && (!isTaken[option] || inVain.includes(option)),
-  );
+  const asked = (Object.keys(isTaken) as SourceOption[]).filter((option) => options[option]);
+  return asked.filter((option) => !isTaken[option] || inVain.includes(option));
 }
