@@ -140,11 +140,11 @@ describe('a connection', () => {
   }
 
   /** A peer that opens, and closes at once because of this. */
-  async function closing(error: object): Promise<rhea.Container & { port: number }> {
+  async function closing(error: object, options: object = {}): Promise<rhea.Container & { port: number }> {
     const container = rhea.create_container();
     container.on('connection_open', (context: EventContext) => context.connection.close(error));
     for (const event of ['connection_close', 'disconnected', 'error']) container.on(event, () => {});
-    const server = container.listen({ port: 0, host: '127.0.0.1' });
+    const server = container.listen({ port: 0, host: '127.0.0.1', ...options });
     cleanups.push(() => new Promise((resolve) => server.close(resolve)));
     await once(server, 'listening');
     return Object.assign(container, {
@@ -417,6 +417,14 @@ describe('a connection', () => {
         code: 'AMQP_AUTH',
         ...error,
       });
+      await connection.close();
+    });
+
+    it('hears a peer out that opens with frames too small to be, only to say why it closes', async () => {
+      const error = { condition: 'amqp:not-found', description: 'no such host' };
+      const connection = connectionTo(await closing(error, { max_frame_size: 40 }));
+      connection.open();
+      should(errorOf(await next(connection, 'disconnected'))).match({ code: 'AMQP_CONNECT', ...error });
       await connection.close();
     });
 

@@ -155,6 +155,17 @@ describe('a requester', () => {
   });
 
   describe('names as the address for replies', () => {
+    it('a temporary queue, to JMS services, when the peer makes it', async () => {
+      await start();
+      const taken = requests(2);
+      ask(open(), 'dynamic', { message_annotations: { 'x-opt-a': 1, 'x-opt-jms-reply-to': 0 } }).catch(() => {});
+      ask(open({ replyTo: { address: 'replies' } }), 'fixed').catch(() => {});
+      const annotations = Object.fromEntries(
+        (await taken).map((request) => [request.body, request.message_annotations]),
+      );
+      should(annotations).eql({ dynamic: { 'x-opt-a': 1, 'x-opt-jms-reply-to': 2 }, fixed: undefined });
+    });
+
     it('one that the peer makes, another one for each requester', async () => {
       await start();
       const taken = requests(2);

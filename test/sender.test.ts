@@ -359,6 +359,12 @@ describe('sender', () => {
   });
 
   describe('a time-out', () => {
+    it("tells why the message had to wait, in the peer's own words", async () => {
+      await open({ timeout: 300 }, { mustExist: true });
+      const { code, condition } = await failure(send('nowhere'));
+      should({ code, condition }).eql({ code: 'AMQP_TIMEOUT', condition: 'amqp:not-found' });
+    });
+
     it('fails a message that was not sent by then, and leaves those behind it alone', async () => {
       await open({ timeout: 500 });
       broker.holdCredit('q');

@@ -328,7 +328,7 @@ export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): I
   return { fields, body: { type, content: type === 'value' ? value : sequence } };
 }
 
-/** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix (JMS mapping, 3.2). */
+/** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix. */
 export function withTemporaryReplyTo(annotations: unknown): unknown {
   const kind = { $amqp: 'byte', value: 2 };
   const given = mapOf(annotations ?? {});
