@@ -28,7 +28,8 @@ type LogEntry = { level: number; msg: unknown; type?: string; name?: string; id?
 type FlowNode = { id: string; type: string; [property: string]: unknown };
 
 const root = join(__dirname, '..');
-const ENDPOINT = 'amqp-example-endpoint';
+/** The endpoints of the examples, one for each. */
+const ENDPOINT = /^amqp-example-\d+-endpoint$/;
 const PROOF_SECONDS = 10;
 const mark = randomUUID().slice(0, 8);
 const PROOFS: Proof[] = [
@@ -47,7 +48,7 @@ const PROOFS: Proof[] = [
     expected: `Hello, ${mark}`,
   },
   {
-    title: 'a message was processed, and accepted after that',
+    title: 'a message was processed, and confirmed after that',
     inject: 'amqp-example-05-good',
     payload: { item: mark, amount: 1 },
     seenBy: 'amqp-example-05-receive',
@@ -95,7 +96,7 @@ async function main(): Promise<void> {
   // Credentials go the way the editor sends them: Node-RED takes them out of the flow and keeps them encrypted.
   await post(
     `${url}/flows`,
-    flows.map((node) => (node.id === ENDPOINT ? { ...node, ...peer } : node)),
+    flows.map((node) => (ENDPOINT.test(node.id) ? { ...node, ...peer } : node)),
   );
   await started;
   say(`Flows   ${kept ? 'as you left them (--fresh brings the examples back)' : 'the examples, one tab each'}`);
@@ -175,14 +176,13 @@ function log(entry: LogEntry): void {
 function examples(): FlowNode[] {
   const files = readdirSync(join(root, 'examples')).toSorted();
   const nodes = files.flatMap((file): FlowNode[] => JSON.parse(readFileSync(join(root, 'examples', file), 'utf8')));
-  const distinct = [...new Map(nodes.map((node) => [node.id, node])).values()]; // they share one endpoint
-  for (const node of distinct) {
+  for (const node of nodes) {
     if (typeof node['address'] === 'string') node['address'] = options['address-prefix'] + node['address'];
     if (node.type === 'amqp-requester' && options['reply-address']) {
       Object.assign(node, { replyto: 'fixed', replyaddress: options['reply-address'] });
     }
   }
-  return distinct;
+  return nodes;
 }
 
 async function prove(proof: Proof, RED: NodeRedApp, url: string): Promise<string> {

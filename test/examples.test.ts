@@ -15,6 +15,7 @@ type Msg = Record<string, any>;
 const CORE = ['common/20-inject', 'common/21-debug', 'common/90-comment', 'function/10-function'];
 const folder = join(__dirname, '..', 'examples');
 const examples = readdirSync(folder).toSorted();
+const read = (file: string): NodeConfig[] => JSON.parse(readFileSync(join(folder, file), 'utf8'));
 
 describe('the examples', () => {
   let broker: Broker;
@@ -31,7 +32,7 @@ describe('the examples', () => {
   });
 
   const load = async (file: string) => {
-    flow = JSON.parse(readFileSync(join(folder, file), 'utf8'));
+    flow = read(file);
     for (const node of flow) if (node.type === 'amqp-endpoint') node['port'] = broker.port;
     await helper.load([endpoint, sender, receiver, requester, responder, ...CORE.map(coreNode)], flow);
   };
@@ -87,7 +88,7 @@ describe('the examples', () => {
         .and.match(/reduce/);
     },
 
-    '05 - Process, then settle.json': async () => {
+    '05 - Process, then confirm.json': async () => {
       for (const [name, state] of [
         ['a good order', 'accepted'],
         ['a bad order', 'rejected'],
@@ -108,18 +109,26 @@ describe('the examples', () => {
     });
   }
 
-  it('share one endpoint, so that several can be imported side by side', () => {
-    const all = examples.map((file): NodeConfig[] => JSON.parse(readFileSync(join(folder, file), 'utf8')));
-    const endpoints = all.flat().filter(({ type }) => type === 'amqp-endpoint');
-    for (const other of endpoints) other.should.deepEqual(endpoints[0]);
-    const others = all.flat().filter(({ type }) => type !== 'amqp-endpoint');
-    new Set(others.map(({ id }) => id)).size.should.equal(others.length, 'ids differ');
+  it('share no node id, so that several can be imported side by side without a question', () => {
+    const ids = examples.flatMap((file) => read(file).map(({ id }) => id));
+    ids.filter((id, index) => ids.indexOf(id) < index).should.be.empty();
+  });
+
+  it('each have one endpoint of their own, which all their AMQP nodes use', () => {
+    for (const file of examples) {
+      const nodes = read(file);
+      const endpoints = nodes.filter(({ type }) => type === 'amqp-endpoint').map(({ id }) => id);
+      endpoints.should.have.length(1, file);
+      const used = nodes.filter((node) => 'endpoint' in node).map((node) => node['endpoint']);
+      new Set(used).should.deepEqual(new Set(endpoints), file);
+    }
   });
 
   it('are laid out so that no node covers another', () => {
     for (const file of examples) {
-      const nodes: NodeConfig[] = JSON.parse(readFileSync(join(folder, file), 'utf8'));
-      const boxes = nodes.filter((placed) => 'x' in placed).map(boxOf);
+      const boxes = read(file)
+        .filter((placed) => 'x' in placed)
+        .map(boxOf);
       for (const box of boxes) boxes.filter((other) => overlap(box, other)).should.deepEqual([box], file);
     }
   });

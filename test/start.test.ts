@@ -70,7 +70,11 @@ describe('npm start', function () {
     try {
       const output = await npmStart();
       for (const shown of SHOWN) output.should.containEql(`✔ ${shown}`);
+      const [, broker] = ports(output);
       ports(output).should.not.containEql(1880).and.not.containEql(5672);
+      const saved: { type: string; port: number }[] = JSON.parse(readFileSync(flowFile, 'utf8'));
+      const endpoints = saved.filter(({ type }) => type === 'amqp-endpoint');
+      new Set(endpoints.map(({ port }) => port)).should.deepEqual(new Set([broker]));
       readFileSync(flowFile, 'utf8').should.containEql('"My own name"');
       process.kill(child!.pid!, 'SIGTERM'); // npm alone: its shell does not pass that on
       await Promise.all(ports(output).map(closed));
