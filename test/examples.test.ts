@@ -119,7 +119,7 @@ describe('the examples', () => {
       const nodes = read(file);
       const endpoints = nodes.filter(({ type }) => type === 'amqp-endpoint').map(({ id }) => id);
       endpoints.should.have.length(1, file);
-      const used = nodes.filter((node) => 'endpoint' in node).map((node) => node['endpoint']);
+      const used = nodes.filter((user) => 'endpoint' in user).map((user) => user['endpoint']);
       new Set(used).should.deepEqual(new Set(endpoints), file);
     }
   });
