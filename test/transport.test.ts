@@ -5,19 +5,11 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import tls from 'node:tls';
 import should from 'should';
-import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from '../nodes/lib/transport';
+import { openSocket, type TransportOptions } from '../nodes/lib/transport';
 
 const fixture = (name: string) => readFileSync(join(__dirname, 'fixtures', name));
 const SERVER = { key: fixture('server.key'), cert: fixture('server.crt'), ca: fixture('ca.crt') };
 const ca = fixture('ca.crt');
-
-const header = (protocol: number) => Buffer.from([...Buffer.from('AMQP'), protocol, 1, 0, 0]);
-
-function frame(size: number, claimed = size): Buffer {
-  const bytes = Buffer.alloc(size, 0xff);
-  bytes.writeUInt32BE(claimed);
-  return bytes;
-}
 
 describe('a socket', () => {
   const cleanups: (() => unknown)[] = [];
@@ -89,44 +81,6 @@ describe('a socket', () => {
     await once(socket, 'close');
     await turn();
   });
-
-  /** A socket of ours and that of its peer. */
-  async function pair(): Promise<[net.Socket, net.Socket]> {
-    const server = net.createServer();
-    const port = await listen(server);
-    const accepted = once(server, 'connection');
-    const socket = await open({ host: '127.0.0.1', port });
-    return [socket, (await accepted)[0] as net.Socket];
-  }
-
-  it('takes frames wherever they are cut', async () => {
-    const bytes = Buffer.concat([header(3), frame(8), frame(21), header(0), frame(9), frame(8)]);
-    for (const size of [1, 2, 3, 5, 8, 11, bytes.length]) {
-      const [socket, peer] = await pair();
-      for (let sent = 0; sent < bytes.length; sent += size) {
-        peer.write(bytes.subarray(sent, sent + size));
-        while (socket.bytesRead < Math.min(sent + size, bytes.length)) await once(socket, 'data');
-      }
-      should(socket.destroyed).equal(false);
-    }
-  });
-
-  it('takes the largest frame that it allows', async () => {
-    const [socket, peer] = await pair();
-    peer.write(Buffer.concat([header(0), frame(MAX_FRAME_SIZE), frame(8)]));
-    while (socket.bytesRead < MAX_FRAME_SIZE + 16) await once(socket, 'data');
-    should(socket.destroyed).equal(false);
-  });
-
-  for (const size of [0, 7, MAX_FRAME_SIZE + 1, 0x80000000]) {
-    it(`ends at a frame of ${size} bytes, as there can be none (R19)`, async () => {
-      const [socket, peer] = await pair();
-      const failed = once(socket, 'error');
-      peer.write(Buffer.concat([header(0), frame(12), frame(8, size)]));
-      should((await failed)[0].message).containEql(`${size} bytes`);
-      should(socket.destroyed).equal(true);
-    });
-  }
 
   it('with TLS is connected only once the peer is verified', async () => {
     const port = await listen(tls.createServer(SERVER));

@@ -1,0 +1,42 @@
+import should from 'should';
+import { Frames } from '../nodes/lib/frames';
+import { MAX_FRAME_SIZE } from '../nodes/lib/transport';
+
+const header = (protocol: number) => Buffer.from([...Buffer.from('AMQP'), protocol, 1, 0, 0]);
+
+/** A frame of so many bytes that may claim to have another number of them. Up to 8 it is an empty one. */
+function frame(size: number, claimed = size): Buffer {
+  const bytes = Buffer.alloc(size);
+  bytes.writeUInt32BE(claimed);
+  bytes[4] = size / 4 < 255 ? size / 4 : 2;
+  return bytes;
+}
+
+describe('frames', () => {
+  it('come whole, wherever the bytes are cut', () => {
+    const bytes = Buffer.concat([header(3), frame(8), frame(20), header(0), frame(12), frame(8)]);
+    for (const size of [1, 2, 3, 5, 8, 11, bytes.length]) {
+      const frames = new Frames();
+      const taken = [];
+      for (let at = 0; at < bytes.length; at += size) {
+        const whole = frames.take(bytes.subarray(at, at + size));
+        if (whole) taken.push(whole);
+      }
+      should(Buffer.concat(taken).equals(bytes)).be.true();
+    }
+  });
+
+  it('are taken up to the size that the peer is told', () => {
+    const transfer = Buffer.alloc(MAX_FRAME_SIZE);
+    // The performative of a transfer with a handle, and then all payload.
+    Buffer.from([0, 1, 0, 0, 2, 0, 0, 0, 0x00, 0x53, 0x14, 0xc0, 2, 1, 0x43]).copy(transfer);
+    should(new Frames().take(Buffer.concat([header(0), transfer]))).have.length(MAX_FRAME_SIZE + 8);
+  });
+
+  for (const size of [0, 7, MAX_FRAME_SIZE + 1, 0x80000000]) {
+    it(`end at one of ${size} bytes, as there can be none (R19)`, () => {
+      const bytes = Buffer.concat([header(0), frame(12), frame(8, size)]);
+      should(() => new Frames().take(bytes)).throw(new RegExp(`${size} bytes`));
+    });
+  }
+});
