@@ -1,9 +1,11 @@
 import type { Node, NodeAPI, NodeDef, NodeMessage } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
+import { isOwnError } from './flow/own-error';
+import { Settings } from './flow/settings';
 import { fromCloudEvent } from './lib/cloudevents';
 import { AmqpError, type PeerError } from './lib/errors';
-import { type Format, type Incoming, type OutputOption, payloadOf, stylesOf, toMsg } from './lib/message';
-import { type DeliveryInfo, type Outcome, Receiver, type Settle } from './lib/receiver';
+import { type Format, type Incoming, type OutputOption, OUTPUTS, payloadOf, stylesOf, toMsg } from './lib/message';
+import { type DeliveryInfo, type Outcome, Receiver, type ReceiverOptions, type Settle } from './lib/receiver';
 import type { AddressKind, SourceOptions } from './lib/source';
 
 interface ReceiverDef extends NodeDef {
@@ -16,6 +18,8 @@ interface ReceiverDef extends NodeDef {
   kind?: '' | AddressKind;
   selector?: string;
   browse?: boolean;
+  /** What the server confirms is believed. */
+  trust?: boolean;
   /** Kept by the peer while there is no link, shared by several receivers, or both. */
   subscription?: '' | 'durable' | 'shared' | 'shared-durable';
   /** Blank: the id of the node. */
@@ -59,37 +63,42 @@ export function received(
   }
 }
 
+const LOG = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.log.';
+
 export default function init(RED: NodeAPI): void {
   function ReceiverNode(this: Node, config: ReceiverDef): void {
     RED.nodes.createNode(this, config);
     const endpoint = endpointOf(RED, this, config.endpoint);
     if (!endpoint) return;
 
-    const { format = 'message', output = 'auto', onerror = 'release', address, dynamic = false } = config;
-    const legacySettle = config.autoaccept === false ? 'flow' : 'arrival';
-    const settle = config.settle ?? (Number(config.sndsettlemode) === 1 ? 'pre-settled' : legacySettle);
-    const receiver = new Receiver(
-      endpoint.connection,
-      {
-        name: linkNameOf(config),
-        address: address || undefined,
-        dynamic,
-        source: sourceOptionsOf(config),
-        settle,
-        creditWindow: Number(config.creditwindow ?? 100),
-        settleTimeout: 1000 * Number(config.settletimeout ?? 300),
-        styles: stylesOf(format, output),
+    const settings = new Settings(RED, this, config, 'amqp-receiver');
+    const format = settings.choice<Format>('format', ['message', 'body']);
+    const output = settings.choice<OutputOption>('output', OUTPUTS);
+    const onerror = settings.choice<Outcome['settle']>('onerror', ['release', 'modify', 'reject', 'accept']);
+    const settle = settleOf(settings, config);
+    const subscription = subscriptionOf(settings);
+    const options: ReceiverOptions = {
+      name: linkNameOf(this.id, settings, subscription),
+      address: settings.text('address'),
+      dynamic: settings.flag('dynamic', false),
+      source: sourceOptionsOf(settings, subscription, config),
+      settle,
+      creditWindow: settings.number('creditwindow'),
+      settleTimeout: settings.milliseconds('settletimeout'),
+      styles: stylesOf(format, output),
+    };
+    if (!settings.check()) return;
+    const receiver = new Receiver(endpoint.connection, options, {
+      message: (incoming, delivery, id) => {
+        const { msg, error } = received(incoming, delivery, { format, output });
+        if (!error) return this.send(settle === 'flow' ? { ...msg, delivery: { id, ...delivery } } : msg);
+        if (settle === 'flow') receiver.settle(id, outcomeOf(onerror, { error }));
+        this.error(error, msg);
       },
-      {
-        message: (incoming, delivery, id) => {
-          const { msg, error } = received(incoming, delivery, { format, output });
-          if (!error) return this.send(settle === 'flow' ? { ...msg, delivery: { id, ...delivery } } : msg);
-          if (settle === 'flow') receiver.settle(id, outcomeOf(onerror, { error }));
-          this.error(error, msg);
-        },
-        undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
-      },
-    );
+      undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
+    });
+    if (subscription === 'durable' && !endpoint.isNamed)
+      this.log(RED._(`${LOG}durable`, { id: endpoint.connection.options.containerId }));
 
     this.on('input', (msg, _send, done) => {
       take(msg as Input).then(() => done(), done);
@@ -99,9 +108,15 @@ export default function init(RED: NodeAPI): void {
       const { delivery, credit, action } = msg;
       if (typeof delivery?.id === 'string') {
         const { id } = delivery;
-        const outcome = outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg);
-        endpoint.holderOf(this, receiver, id).settle(id, outcome);
+        const holder = endpoint.holderOf(this, receiver, id);
+        if (isOwnError(this, msg)) {
+          // What could not be settled as asked has failed, if it is still there.
+          if (holder.holds(id)) holder.settle(id, outcomeOf(onerror, { error: msg.error }));
+          return;
+        }
+        holder.settle(id, outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg));
       }
+      if (isOwnError(this, msg)) return;
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
       if (action !== undefined && !delivery) return act(action, msg.topic);
@@ -139,27 +154,34 @@ export default function init(RED: NodeAPI): void {
   RED.nodes.registerType('amqp-receiver', ReceiverNode);
 }
 
+/** In flows of node-red-contrib-rhea other properties say it. */
+function settleOf(settings: Settings, { autoaccept, sndsettlemode }: ReceiverDef): Settle {
+  if (Number(sndsettlemode) === 1) return settings.choice('settle', ['pre-settled', 'arrival', 'flow']);
+  if (autoaccept === false) return settings.choice('settle', ['flow', 'arrival', 'pre-settled']);
+  return settings.choice('settle', ['arrival', 'flow', 'pre-settled']);
+}
+
+type Subscription = '' | 'durable' | 'shared' | 'shared-durable';
+
 /** A dynamic address is there for its link only. */
-function subscriptionOf({ subscription, dynamic }: ReceiverDef): string {
-  return dynamic ? '' : (subscription ?? '');
+function subscriptionOf(settings: Settings): Subscription {
+  const subscription = settings.choice<Subscription>('subscription', ['', 'durable', 'shared', 'shared-durable']);
+  return settings.flag('dynamic', false) ? '' : subscription;
 }
 
 /** A shared subscription has a link of each receiver, told apart by what follows the bar, as JMS clients do it. */
-function linkNameOf(config: ReceiverDef): string {
-  const { id, subscriptionname } = config;
-  const subscription = subscriptionOf(config);
-  const name = subscription && subscriptionname ? subscriptionname : id;
+function linkNameOf(id: string, settings: Settings, subscription: Subscription): string {
+  const name = (subscription && settings.text('subscriptionname')) || id;
   return subscription.startsWith('shared') ? `${name}|${id}` : name;
 }
 
-function sourceOptionsOf(config: ReceiverDef): SourceOptions {
-  const { kind, selector, browse } = config;
-  const subscription = subscriptionOf(config);
+function sourceOptionsOf(settings: Settings, subscription: Subscription, config: ReceiverDef): SourceOptions {
   return {
-    kind: kind || undefined,
-    selector: selector || undefined,
-    browse: browse && !subscription,
+    kind: settings.choice<'' | AddressKind>('kind', ['', 'queue', 'topic']) || undefined,
+    selector: config.selector || undefined,
+    browse: settings.flag('browse', false) && !subscription,
     shared: subscription.startsWith('shared'),
+    trust: settings.flag('trust', false),
     // 2: it keeps what is not settled, too (3.5.5).
     ...(subscription.endsWith('durable') ? { durable: 2, expiry_policy: 'never' } : legacySource(config)),
   };

@@ -1,9 +1,21 @@
 import type { Node, NodeAPI } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
-import { type AddressDef, addressing, bytesOf, withSent } from './amqp-sender';
-import { type BodyOption, type Format, outgoing, type OutputOption, stylesOf } from './lib/message';
-import { Requester } from './lib/requester';
+import { type AddressDef, addressing, headerOf, REQUEST_BYTES, withSent } from './amqp-sender';
+import { Settings } from './flow/settings';
+import {
+  BODIES,
+  type BodyOption,
+  type Format,
+  outgoing,
+  type OutputOption,
+  OUTPUTS,
+  stylesOf,
+  toMsg,
+  withHeader,
+} from './lib/message';
+import { Requester, type RequesterOptions } from './lib/requester';
+import type { AddressKind } from './lib/source';
 
 interface RequesterDef extends AddressDef {
   endpoint: string;
@@ -25,24 +37,39 @@ export default function init(RED: NodeAPI): void {
     const endpoint = endpointOf(RED, this, config.endpoint);
     if (!endpoint) return;
 
-    const { format = 'message', body = 'auto', output = 'auto', replyto = 'dynamic', replyaddress = '' } = config;
-    const address = addressing(RED, this, config);
-    const capabilities = replyto === 'capability' ? [config.replycapability || 'temporary-queue'] : undefined;
-    const requester = new Requester(endpoint.connection, {
+    const settings = new Settings(RED, this, config, 'amqp-requester');
+    const format = settings.choice<Format>('format', ['message', 'body']);
+    const body = settings.choice<BodyOption>('body', BODIES);
+    const output = settings.choice<OutputOption>('output', OUTPUTS);
+    const address = addressing(RED, this, settings, config);
+    // The node itself keeps each request until its reply has come, sends it again when the reply address is lost, and
+    // tells when there is none. A copy that survives the server would be answered to nobody.
+    const header = headerOf(settings, { isDurable: false });
+    const replyTo = settings.choice('replyto', ['dynamic', 'capability', 'fixed']);
+    const capability = settings.text('replycapability') ?? 'temporary-queue';
+    const replyAddress = settings.text('replyaddress');
+    if (replyTo === 'fixed' && replyAddress === undefined) settings.refuse('replyaddress', 'is missing');
+    const options: RequesterOptions = {
       name: this.id,
       address: address.fixed,
-      kind: config.kind || undefined,
-      replyTo: replyto === 'fixed' ? { address: replyaddress } : { capabilities },
-      timeout: 1000 * Number(config.timeout ?? 30),
-      reconnect: config.reconnect ?? 'resend',
-      buffer: Number(config.buffer || 10_000),
-      bufferBytes: bytesOf(),
+      kind: settings.choice<'' | AddressKind>('kind', ['', 'queue', 'topic']) || undefined,
+      replyTo:
+        replyTo === 'fixed'
+          ? { address: replyAddress ?? '' }
+          : { capabilities: replyTo === 'capability' ? [capability] : undefined },
+      timeout: settings.milliseconds('timeout'),
+      reconnect: settings.choice('reconnect', ['resend', 'fail']),
+      buffer: settings.number('buffer'),
+      bufferBytes: REQUEST_BYTES,
       styles: stylesOf(format, output),
-    });
+    };
+    if (!settings.check()) return;
+    const requester = new Requester(endpoint.connection, options);
 
     this.on('input', (msg, send, done) => {
       try {
         const message = outgoing(msg, { format, body });
+        withHeader(message, header);
         // The msg itself is to leave with the reply; what tells of the outcome is a copy of the request.
         let request: typeof msg | undefined;
         let isTold = false;
@@ -61,7 +88,11 @@ export default function init(RED: NodeAPI): void {
               if (!error) send([null, msg]);
               done(error);
             },
-            failed: done,
+            failed: (error, fields) => {
+              // What could be read of a reply, above all the status in its application properties.
+              if (fields) Object.assign(msg, toMsg({ fields, body: undefined }, undefined, format));
+              done(error);
+            },
           });
         address.resolve(msg, message, dispatch, done);
       } catch (error) {

@@ -1,10 +1,21 @@
 import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
-import { withSent } from './amqp-sender';
+import { headerOf, withSent } from './amqp-sender';
+import { isOwnError } from './flow/own-error';
+import { Settings } from './flow/settings';
 import { AmqpError } from './lib/errors';
-import { type BodyOption, type Format, outgoing, type OutputOption, stylesOf } from './lib/message';
-import { Responder } from './lib/responder';
+import {
+  BODIES,
+  type BodyOption,
+  type Format,
+  outgoing,
+  type OutputOption,
+  OUTPUTS,
+  stylesOf,
+  withHeader,
+} from './lib/message';
+import { Responder, type ResponderOptions } from './lib/responder';
 import type { AddressKind } from './lib/source';
 
 interface ResponderDef extends NodeDef {
@@ -20,40 +31,52 @@ interface ResponderDef extends NodeDef {
   settletimeout?: number | string;
 }
 
+/** Milliseconds: as long as a router may need to find another way, and no longer, since most who left stay away. */
+const RETRY_TIME = 15_000;
+
 export default function init(RED: NodeAPI): void {
   function ResponderNode(this: Node, config: ResponderDef): void {
     RED.nodes.createNode(this, config);
     const endpoint = endpointOf(RED, this, config.endpoint);
     if (!endpoint) return;
 
-    const { format = 'message', body = 'auto', output = 'auto', address, settle = 'reply' } = config;
-    const responder = new Responder(
-      endpoint.connection,
-      {
-        name: this.id,
-        address,
-        kind: config.kind || undefined,
-        settle,
-        creditWindow: Number(config.creditwindow ?? 100),
-        timeout: 1000 * Number(config.settletimeout ?? 300),
-        styles: stylesOf(format, output),
+    const settings = new Settings(RED, this, config, 'amqp-responder');
+    const format = settings.choice<Format>('format', ['message', 'body']);
+    const body = settings.choice<BodyOption>('body', BODIES);
+    const output = settings.choice<OutputOption>('output', OUTPUTS);
+    // The request is forgotten once its reply was accepted: from then on the server alone has the reply.
+    const header = headerOf(settings, { isDurable: config.format !== undefined });
+    const address = settings.text('address');
+    if (address === undefined) settings.refuse('address', 'is missing');
+    const options: ResponderOptions = {
+      name: this.id,
+      address: address ?? '',
+      kind: settings.choice<'' | AddressKind>('kind', ['', 'queue', 'topic']) || undefined,
+      settle: settings.choice('settle', ['reply', 'arrival']),
+      creditWindow: settings.number('creditwindow'),
+      timeout: settings.milliseconds('settletimeout'),
+      retryTime: RETRY_TIME,
+      styles: stylesOf(format, output),
+    };
+    if (!settings.check()) return;
+    const responder = new Responder(endpoint.connection, options, {
+      message: (incoming, delivery, id) => {
+        const { msg, error } = received(incoming, { id, ...delivery }, { format, output });
+        if (error) this.error(error, msg);
+        else this.send(msg);
       },
-      {
-        message: (incoming, delivery, id) => {
-          const { msg, error } = received(incoming, { id, ...delivery }, { format, output });
-          if (error) this.error(error, msg);
-          else this.send(msg);
-        },
-        undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
-      },
-    );
+      undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
+    });
 
     this.on('input', (msg, _send, done) => {
+      if (isOwnError(this, msg)) return done();
       try {
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string')
           throw new AmqpError('AMQP_NO_REQUEST', 'msg.delivery.id is missing: reply with the msg that came in');
-        endpoint.holderOf(this, responder, id).respond(id, outgoing(msg, { format, body }), (error, sent) => {
+        const message = outgoing(msg, { format, body });
+        withHeader(message, header);
+        endpoint.holderOf(this, responder, id).respond(id, message, (error, sent) => {
           withSent(msg, sent, 'body');
           done(error);
         });

@@ -2,18 +2,22 @@ import { join } from 'node:path';
 import type { Node, NodeAPI, NodeDef, NodeMessage, NodeMessageInFlow } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
+import { Settings } from './flow/settings';
 import { AmqpError } from './lib/errors';
 import {
+  BODIES,
   type BodyOption,
   decode,
   encode,
   type Format,
+  type HeaderDefaults,
   type Outgoing,
   outgoing,
   stylesOf,
+  withHeader,
   withMessageId,
 } from './lib/message';
-import { type Entry, type Guarantee, Sender, type Sent } from './lib/sender';
+import { type Entry, type Guarantee, Sender, type SenderOptions, type Sent } from './lib/sender';
 import type { AddressKind } from './lib/source';
 import { type Durability, Store, type Stored } from './lib/store';
 
@@ -36,7 +40,11 @@ interface SenderDef extends AddressDef {
   full?: 'refuse' | 'drop';
   store?: 'none' | Durability;
   timeout?: number | string;
-  retries?: number | string;
+  retrytime?: number | string;
+  /** Of the message; `durable` is the target's, in flows of node-red-contrib-rhea. */
+  durablemessages?: boolean;
+  priority?: number | string;
+  ttl?: number | string;
   outcomes?: 'accepted' | 'all';
   sndsettlemode?: number | string;
   durable?: number | string;
@@ -58,14 +66,19 @@ export interface Addressing {
 }
 
 /** The address that the node's typed input gives; where that is empty, each msg gives its own. */
-export function addressing(RED: NodeAPI, node: Node, config: AddressDef): Addressing {
-  const { address = '', addressType = 'str', dynamic = false } = config;
-  if (dynamic) return { resolve: (_msg, _message, send) => send() };
+export function addressing(RED: NodeAPI, node: Node, settings: Settings, config: AddressDef): Addressing {
+  const addressType = settings.choice('addressType', ['str', 'msg', 'flow', 'global', 'env', 'jsonata']);
+  const isDynamic = settings.flag('dynamic', false);
+  // Of another type it is an expression, in which `${…}` is not ours.
+  const address = (addressType === 'str' ? settings.text('address') : config.address) ?? '';
+  if (isDynamic) return { resolve: (_msg, _message, send) => send() };
   if (address === '') {
     return {
-      resolve(msg, { fields }, send) {
-        const to = fields.to ?? msg.topic;
-        fields.to = typeof to === 'string' && to !== '' ? to : undefined;
+      resolve(msg, { fields, fieldsPath }, send, fail) {
+        const [name, to] = fields.to === undefined ? ['msg.topic', msg.topic] : [`${fieldsPath}.to`, fields.to];
+        const isMissing = to === undefined || to === null || to === '';
+        if (!isMissing && typeof to !== 'string') return fail(notText(name, to));
+        fields.to = isMissing ? undefined : to;
         send(fields.to as string | undefined);
       },
     };
@@ -79,10 +92,7 @@ export function addressing(RED: NodeAPI, node: Node, config: AddressDef): Addres
         if (error) reject(error);
         else if (value === undefined || value === null || value === '') resolve(undefined);
         else if (typeof value === 'string') resolve(value);
-        else
-          reject(
-            new AmqpError('AMQP_NO_ADDRESS', `the address ${addressType} ${address} is no string: ${typeof value}`),
-          );
+        else reject(notText(`the address ${addressType} ${address}`, value));
       });
     });
   let previous: Promise<unknown> = Promise.resolve();
@@ -110,9 +120,18 @@ export function withSent<T extends object>(msg: T, sent: Sent, format: Format): 
   return Object.assign(msg, { sent, deliveryStatus: state, delivery: { ...(id && { id }), state, tag, address } });
 }
 
-/** What a buffer may hold, given in MB. */
-export function bytesOf(megabytes: number | string = ''): number {
-  return 1024 * 1024 * Number(megabytes || 64);
+const MEGABYTE = 1024 * 1024;
+/** Bytes of requests that wait for a reply. */
+export const REQUEST_BYTES = 64 * MEGABYTE;
+
+/** What the node says of the header of its messages. Flows of node-red-contrib-rhea know nothing of it. */
+export function headerOf(settings: Settings, { isDurable }: { isDurable: boolean }): HeaderDefaults {
+  const ttl = settings.optionalNumber('ttl');
+  return {
+    durable: settings.flag('durablemessages', isDurable),
+    priority: settings.optionalNumber('priority'),
+    ttl: ttl === undefined ? undefined : Math.round(1000 * ttl),
+  };
 }
 
 export default function init(RED: NodeAPI): void {
@@ -121,36 +140,45 @@ export default function init(RED: NodeAPI): void {
     const endpoint = endpointOf(RED, this, config.endpoint);
     if (!endpoint) return;
 
-    const {
-      format = 'message',
-      body = 'auto',
-      dynamic = false,
-      outcomes = config.format ? 'accepted' : 'all',
-    } = config;
-    const guarantee = config.guarantee ?? (Number(config.sndsettlemode) === 1 ? 'pre-settled' : 'at-least-once');
-    const address = addressing(RED, this, config);
-    const { store = 'none' } = config;
+    const settings = new Settings(RED, this, config, 'amqp-sender');
+    const format = settings.choice<Format>('format', ['message', 'body']);
+    const isOld = config.format === undefined;
+    const body = settings.choice<BodyOption>('body', BODIES);
+    const outcomes = settings.choice('outcomes', isOld ? ['all', 'accepted'] : ['accepted', 'all']);
+    const isPreSettled = Number(config.sndsettlemode) === 1;
+    const guarantee = settings.choice<Guarantee>(
+      'guarantee',
+      isPreSettled
+        ? ['pre-settled', 'at-least-once', 'at-most-once']
+        : ['at-least-once', 'at-most-once', 'pre-settled'],
+    );
+    const address = addressing(RED, this, settings, config);
+    const header = headerOf(settings, { isDurable: !isOld });
+    const kind = settings.choice<'' | AddressKind>('kind', ['', 'queue', 'topic']);
+    const store = settings.choice<'none' | Durability>('store', ['none', 'write', 'sync']);
     const durability = store !== 'none' && guarantee === 'at-least-once' ? store : undefined;
     // A message that may be sent only once cannot be sent again from the disk.
     if (store !== 'none' && !durability) this.warn(RED._('amqp-sender.log.no-store'));
     const directory = join(RED.settings.userDir ?? '.', 'amqp-buffer', `sender-${encodeURIComponent(this.id)}`);
-    const sender = new Sender(endpoint.connection, {
+    const options: SenderOptions = {
       name: this.id,
       address: address.fixed,
-      dynamic,
+      dynamic: settings.flag('dynamic', false),
       target: {
         ...(Number(config.durable) > 0 && { durable: Number(config.durable) }),
         ...(config.expirypolicy && { expiry_policy: config.expirypolicy }),
-        ...(config.kind && { capabilities: [config.kind] }),
+        ...(kind && { capabilities: [kind] }),
       },
       guarantee,
-      buffer: Number(config.buffer || 10_000),
-      bufferBytes: bytesOf(config.bufferbytes),
-      full: config.full ?? 'refuse',
-      retries: Number(config.retries ?? 3),
-      timeout: 1000 * Number(config.timeout ?? 0),
+      buffer: settings.number('buffer'),
+      bufferBytes: MEGABYTE * settings.number('bufferbytes'),
+      full: settings.choice('full', ['refuse', 'drop']),
+      retryTime: settings.milliseconds('retrytime'),
+      timeout: settings.milliseconds('timeout'),
       store: durability && { open: () => Store.open(directory, durability), restored: (stored) => restored(stored) },
-    });
+    };
+    if (!settings.check()) return;
+    const sender = new Sender(endpoint.connection, options);
 
     const entryOf = (bytes: Buffer, to: string | undefined, { msg, send, done }: Teller): Entry => {
       let tell = done;
@@ -183,6 +211,7 @@ export default function init(RED: NodeAPI): void {
     this.on('input', (msg, send, done) => {
       try {
         const message = outgoing(msg, { format, body });
+        withHeader(message, header);
         if (guarantee !== 'pre-settled') withMessageId(message);
         const dispatch = (to?: string): void => sender.send(entryOf(encode(message), to, { msg, send, done }));
         address.resolve(msg, message, dispatch, done);
@@ -199,6 +228,10 @@ export default function init(RED: NodeAPI): void {
   }
 
   RED.nodes.registerType('amqp-sender', SenderNode);
+}
+
+function notText(name: string, value: unknown): AmqpError {
+  return new AmqpError('AMQP_NO_ADDRESS', `${name} is not text: it is of type ${typeof value}`);
 }
 
 function addressError(text: string): AmqpError {

@@ -315,7 +315,7 @@ describe('amqp-requester', () => {
       await start();
       await status('requester', 'connected');
       await broker.stop();
-      await status('requester', 'disconnected');
+      await status('requester', '.reason.refused');
       serve((request) => request.body);
       const out = messages('out', 2);
       inject('requester', { payload: 1 });

@@ -89,16 +89,16 @@ describe('amqp-sender', () => {
       ['release', 'AMQP_RELEASED'],
       ['modify', 'AMQP_MODIFIED'],
     ] as const) {
-      it(`is caught as ${code} after the retries that were asked for`, async () => {
-        await start({ retries: '1' });
-        broker.answer('q', answer, 2);
+      it(`is caught as ${code} after the time for which it is to be tried again`, async () => {
+        await start({ retrytime: '0.05' });
+        broker.answer('q', answer);
         should((await fail({ payload: 1 })).error).match({ code });
         broker.received['q']!.should.equal(2);
       });
     }
 
     it('leaves whatever became of it, by choice', async () => {
-      await start({ outcomes: 'all', retries: 0 });
+      await start({ outcomes: 'all', retrytime: 0 });
       const outs = messages('out', 2);
       broker.answer('q', 'release', 1);
       should((await fail({ payload: 1 })).error).have.property('code', 'AMQP_RELEASED');
@@ -200,10 +200,13 @@ describe('amqp-sender', () => {
       bodies('q').should.have.length(20);
     });
 
-    it('that is no string fails its own msg only', async () => {
+    it('that is not text fails its own msg only', async () => {
       await start({ addressType: 'msg', address: 'to' });
       for (const to of [7, { queue: 'q' }]) {
-        should((await fail({ payload: 1, to })).error).match({ code: 'AMQP_NO_ADDRESS', message: /no string/ });
+        should((await fail({ payload: 1, to })).error).match({
+          code: 'AMQP_NO_ADDRESS',
+          message: /the address msg to is not text/,
+        });
       }
       await send({ payload: 1, to: 'q' });
       bodies('q').should.eql([1]);
@@ -229,12 +232,22 @@ describe('amqp-sender', () => {
         should((await fail({ payload })).error!.message).match(/expected|syntax|unexpected/i);
     });
 
+    it('of a msg that is not text is called that, and not missing', async () => {
+      await start({ address: '' });
+      for (const [msg, text] of [
+        [{ topic: 7 }, /msg\.topic is not text: it is of type number/],
+        [{ amqp: { to: { queue: 'q' } } }, /msg\.amqp\.to is not text: it is of type object/],
+      ] as const) {
+        should((await fail({ payload: 3, ...msg })).error).match({ code: 'AMQP_NO_ADDRESS', message: text });
+      }
+    });
+
     for (const anonymousRelay of [true, false]) {
       it(`is that of each msg where the node has none, ${anonymousRelay ? 'with' : 'without'} a relay`, async () => {
         await start({ address: '' }, { anonymousRelay });
         should((await send({ payload: 1, topic: 'a' })).sent!.address).equal('a');
         should((await send({ payload: 2, topic: 'a', amqp: { to: 'b' } })).sent!.address).equal('b');
-        for (const none of [{}, { topic: '' }, { topic: 7 }, { amqp: { to: '' } }]) {
+        for (const none of [{}, { topic: '' }, { amqp: { to: '' } }]) {
           const { error, sent } = await fail({ payload: 3, ...none });
           should(error).have.property('code', 'AMQP_NO_ADDRESS');
           should(sent).match({ state: 'failed', error: { code: 'AMQP_NO_ADDRESS' } });
@@ -329,7 +342,7 @@ describe('amqp-sender', () => {
     it('for a broker that comes later, in order', async () => {
       await start();
       await broker.stop();
-      await status('sender', 'disconnected');
+      await status('sender', '.reason.refused');
       const completed = messages('completed', 3);
       for (const payload of [1, 2, 3]) inject('sender', { payload });
       await broker.resume();

@@ -174,9 +174,7 @@ describe('a link', () => {
     });
 
     for (const [what, end] of Object.entries<() => void>({
-      'was detached': () => broker.detach('q'),
       'was detached with an error': () => broker.detach('q', { condition: 'amqp:resource-deleted' }),
-      'was on a session that was ended': () => broker.endSessions('q'),
       'was on a session that was ended with an error': () =>
         broker.endSessions('q', { condition: 'amqp:internal-error' }),
     })) {
@@ -195,6 +193,49 @@ describe('a link', () => {
         should(names().toSorted()).deepEqual(['reader of other', 'reader of q']);
       });
     }
+
+    for (const [what, end] of Object.entries<() => void>({
+      'was detached': () => broker.detach('q'),
+      'was detached for being idle': () => broker.detach('q', { condition: 'amqp:link:detach-forced' }),
+      'was on a session that was ended': () => broker.endSessions('q'),
+    })) {
+      it(`attaches again when it ${what}, which is no fault`, async () => {
+        await start();
+        const [link] = await attached('q');
+        const { states } = link!;
+        states.length = 0;
+        end();
+        await next(link!, 'connected');
+        should(states.map(({ name }) => name)).deepEqual(['connecting', 'connected']);
+        should(link!.told).deepEqual(['attached', 'AMQP_LINK_DETACHED', 'attached']);
+      });
+    }
+
+    it('says that it was detached when it is again and again', async () => {
+      await start();
+      const [link] = await attached('q');
+      broker.detach('q');
+      await next(link!, 'connected');
+      broker.detach('q');
+      should(await next(link!, 'refused')).match({ error: { code: 'AMQP_LINK_DETACHED' } });
+    });
+
+    it('waits long when another client has taken it, and says so', async () => {
+      await start();
+      const connection = connectionTo(broker.port, { loginBackoff: { initial: 3_600_000, max: 3_600_000 } });
+      const [stolen, other] = [new Reader(connection, 'q'), new Reader(connection, 'other')];
+      for (const link of [stolen, other]) link.open();
+      await Promise.all([state(stolen, 'connected'), state(other, 'connected')]);
+      broker.detach('q', { condition: 'amqp:link:stolen' });
+      should(await next(stolen, 'refused')).match({
+        error: { diagnosis: 'client-id', message: /another client uses the client ID client/ },
+      });
+      for (let round = 0; round < 3; round++) {
+        broker.detach('other');
+        await next(other, 'connected');
+      }
+      should(names()).deepEqual(['reader of other']);
+    });
 
     it('says why the peer let it go', async () => {
       await start();

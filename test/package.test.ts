@@ -65,8 +65,8 @@ describe('the package', function () {
   });
 
   it('holds what users need and nothing else', () => {
-    const compiled = [...list('nodes'), ...list('nodes/lib', 'lib/')].map(
-      (file) => `dist/${file.replace(/ts$/, 'js')}`,
+    const compiled = ['', 'flow/', 'lib/'].flatMap((folder) =>
+      list(`nodes/${folder}`, folder).map((file) => `dist/${file.replace(/ts$/, 'js')}`),
     );
     const locales = readdirSync(join(root, 'locales')).flatMap((language) =>
       list(`locales/${language}`, `${language}/`),

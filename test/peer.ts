@@ -666,6 +666,7 @@ export class Broker extends EventEmitter {
     this.received[address] = (this.received[address] ?? 0) + 1;
     this.topUp(attached);
     const planned = this.plannedAnswer(address);
+    this.emit('answer', { address, answer: planned });
     if (planned === 'none') return;
     this.settle(delivery, planned === 'accept' ? this.route(address, bytes, delivery.format - 1) : planned);
   }

@@ -47,6 +47,7 @@ async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: Br
       settle: 'reply',
       creditWindow: 100,
       timeout: LONG,
+      retryTime: 0,
       styles: stylesOf('body', 'auto'),
       ...options,
     },

@@ -1,6 +1,6 @@
 import rhea, { type Source } from 'rhea';
 import should from 'should';
-import { ignoredOptions, type Product, type SourceOptions, sourceOf } from '../nodes/lib/source';
+import { answerTo, type Product, type SourceOptions, sourceOf } from '../nodes/lib/source';
 
 const ALL: SourceOptions = { selector: 'a = 1', browse: true, durable: 2, expiry_policy: 'never', shared: true };
 const echo = (options: SourceOptions, changes: object = {}) => ({ ...sourceOf(options), ...changes }) as Source;
@@ -25,8 +25,8 @@ describe('source', () => {
   });
 
   it('tells of no option that the peer confirms', () => {
-    should(ignoredOptions(ALL, echo(ALL), {})).be.empty();
-    should(ignoredOptions({}, {} as Source, { name: 'RabbitMQ', version: '3.13.7' })).be.empty();
+    should(answerTo(ALL, echo(ALL), {})).eql({ ignored: [], unsure: [] });
+    should(answerTo({}, {} as Source, { name: 'RabbitMQ', version: '3.13.7' })).eql({ ignored: [], unsure: [] });
   });
 
   const missing: [name: string, changes: object, ignored: string[]][] = [
@@ -41,12 +41,12 @@ describe('source', () => {
   ];
   for (const [name, changes, ignored] of missing) {
     it(`tells what the peer ignores when it answers with ${name}`, () => {
-      should(ignoredOptions(ALL, echo(ALL, changes), {})).eql(ignored);
+      should(answerTo(ALL, echo(ALL, changes), {}).ignored).eql(ignored);
     });
   }
 
   it('takes a lower durability for one: some peers have one kind only', () => {
-    should(ignoredOptions(ALL, echo(ALL, { durable: 1 }), {})).be.empty();
+    should(answerTo(ALL, echo(ALL, { durable: 1 }), {}).ignored).be.empty();
   });
 
   const products: [product: Product, ignored: string[]][] = [
@@ -55,12 +55,27 @@ describe('source', () => {
     [{ name: 'RabbitMQ', version: '4.3.6' }, ['browse']],
     [{ name: 'ActiveMQ', version: '6.3.1' }, ['shared']],
     [{ name: 'apache-activemq-artemis', version: '2.56.0' }, []],
-    [{ name: 'qpid-dispatch-router', version: '1.19.0' }, ['selector', 'browse', 'durable']],
-    [{ name: 'skupper-router' }, ['selector', 'browse', 'durable']],
   ];
   for (const [product, ignored] of products) {
     it(`knows what ${product.name} ${product.version ?? ''} confirms and does not do`, () => {
-      should(ignoredOptions(ALL, echo(ALL), product)).eql(ignored);
+      should(answerTo(ALL, echo(ALL), product)).eql({ ignored, unsure: [] });
     });
   }
+
+  for (const name of ['qpid-dispatch-router', 'skupper-router']) {
+    it(`cannot tell what a link route of ${name} does that confirms`, () => {
+      const answer = { ignored: [], unsure: ['selector', 'browse', 'durable'] };
+      should(answerTo(ALL, echo(ALL), { name })).eql(answer);
+      should(answerTo(ALL, echo(ALL, { filter: {} }), { name })).eql({
+        ignored: ['selector'],
+        unsure: ['browse', 'durable'],
+      });
+    });
+  }
+
+  it('believes what is confirmed where it is to be trusted, and nothing else', () => {
+    const trusting = { ...ALL, trust: true };
+    should(answerTo(trusting, echo(trusting), { name: 'skupper-router' })).eql({ ignored: [], unsure: [] });
+    should(answerTo(trusting, echo(trusting, { filter: {} }), { name: 'skupper-router' }).ignored).eql(['selector']);
+  });
 });

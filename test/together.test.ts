@@ -102,7 +102,7 @@ describe('links and requests that meet each other', () => {
     const taken: any[] = [];
     const r = new Responder(
       connection,
-      { name: 'r', address: 'q', settle: 'reply', creditWindow: 100, timeout: 60000, styles },
+      { name: 'r', address: 'q', settle: 'reply', creditWindow: 100, retryTime: 0, timeout: 60000, styles },
       { message: (m, _d, id) => taken.push({ ...m, id }), undecodable: () => {} },
     );
     r.open();
@@ -131,7 +131,7 @@ describe('links and requests that meet each other', () => {
       // Our responder: it keeps types (tested).
       const r = new Responder(
         connection,
-        { name: 'r', address: 'q', settle: 'reply', creditWindow: 100, timeout: 60000, styles },
+        { name: 'r', address: 'q', settle: 'reply', creditWindow: 100, retryTime: 0, timeout: 60000, styles },
         { message: (_m, _d, token) => r.respond(token, msg('ho'), () => {}), undecodable: () => {} },
       );
       r.open();
@@ -191,7 +191,7 @@ describe('a message that the peer falls over', () => {
       buffer: 10,
       bufferBytes: Infinity,
       full: 'refuse',
-      retries: 3,
+      retryTime: 60_000,
       timeout: 0,
     });
     sender.open();

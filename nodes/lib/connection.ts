@@ -1,9 +1,11 @@
 import { EventEmitter } from 'node:events';
-import rhea, { type Connection as RheaConnection, type EventContext } from 'rhea';
+import rhea, { type Connection as RheaConnection, type EventContext, type Session } from 'rhea';
 import { type Backoff, pauseAfter } from './backoff';
-import { AmqpError, type PeerError } from './errors';
+import { diagnose, diagnoseBytes, HEADER_SIZE, TEXTS } from './diagnosis';
+import { AmqpError, type Diagnosis, type PeerError } from './errors';
 import { type Login, mechanismsOf, preferOurs } from './sasl';
 import { Frames } from './frames';
+import { channelsOf, ownSession } from './session';
 import type { Product } from './source';
 import { isSame, type State } from './status';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
@@ -20,8 +22,24 @@ export interface ConnectionOptions extends TransportOptions, Login {
   backoff: Backoff;
   /** Why these options cannot be used: no attempt is made then. */
   fault?: AmqpError;
-  /** Pauses after a refused login, which no retry repairs until a person acts. */
+  /** Pauses after what no retry repairs until a person acts: a refused login, a client ID that another client uses. */
   loginBackoff: Backoff;
+}
+
+/** How an attempt ended. */
+interface End {
+  error: AmqpError;
+  /** Milliseconds. */
+  openFor: number;
+  /** The peer closed in good order, as services do with idle connections and before a restart. */
+  isOrderly: boolean;
+}
+
+/** A session to attach to. */
+export interface SessionLease {
+  session: Session;
+  /** Other links use it too: it is not to be ended with one of them. */
+  isShared: boolean;
 }
 
 /** What a connection tells of itself to each of its links. */
@@ -36,18 +54,21 @@ export interface ConnectionUser {
 
 /** A connection that was open for so long has worked: the next loss starts with the shortest pause again. */
 const STABLE_AFTER = 5000;
+/** Connections in a row that a peer must end over a further begin before all links share one session. */
+const MAX_BEGIN_LOSSES = 2;
 const MIN_MAX_FRAME_SIZE = 512;
 /** Bounds the wait for the peer's answer to our close. */
 const CLOSE_TIMEOUT = 2000;
 
 /**
  * The connection that all nodes of an endpoint share. It is wanted from the first link that opens it to the last that
- * leaves; as long as it is wanted, it is dialled again whatever ends it. Emits 'state' after each change.
+ * leaves; as long as it is wanted, it is dialled again whatever ends it. Emits 'state' after each change, and 'quiet'
+ * before one to "connecting" that comes of an end which is no fault.
  *
  * Each attempt is a new rhea connection with rhea's own reconnecting switched off (R2, R13-R17): recovery is the
  * set-up run again.
  */
-export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] }> {
+export class Connection extends EventEmitter<{ state: [State]; fault: [unknown]; quiet: [AmqpError] }> {
   readonly options: ConnectionOptions;
   state: State = { name: 'idle' };
   #users = new Set<ConnectionUser>();
@@ -56,6 +77,12 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
   #rhea: RheaConnection | undefined;
   #isWanted = false;
   #running: Promise<void> | undefined;
+  /** Begins of the present connection, and how many of them the peer has answered. */
+  #begins = { sent: 0, answered: 0 };
+  /** Connections in a row that ended with a begin unanswered, while there was another session. */
+  #beginLosses = 0;
+  /** The session of all links, where the peer has only one. */
+  #shared: Session | undefined;
   /** Ends the pause or the attempt that the loop is in. */
   #interrupt: () => void = () => {};
 
@@ -75,6 +102,32 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
   get product(): Product {
     const { product: name, version } = (this.#rhea?.properties ?? {}) as Record<string, string | undefined>;
     return { name, version };
+  }
+
+  /** Some peers (IBM MQ) end the connection over a second session. Remembered as long as this object lives. */
+  get #hasOneSession(): boolean {
+    return this.#beginLosses >= MAX_BEGIN_LOSSES;
+  }
+
+  /** Begins a session for a link: one of its own (R9, R17), unless the peer has only one. Undefined: it has no more. */
+  beginSession(connection: RheaConnection): SessionLease | undefined {
+    const isShared = this.#hasOneSession;
+    if (isShared && this.#shared) return { session: this.#shared, isShared };
+    // R23: rhea takes a channel beyond the peer's channel-max, which costs the connection.
+    if (channelsOf(connection) > (connection.channel_max ?? 0xffff)) return undefined;
+    const begins = this.#begins;
+    begins.sent++;
+    const session = ownSession(connection);
+    session.once('session_open', () => begins.answered++);
+    if (isShared) {
+      this.#shared = session;
+      session.setMaxListeners(0);
+      session.once('session_close', () => {
+        if (this.#shared === session) this.#shared = undefined;
+      });
+    }
+    session.begin();
+    return { session, isShared };
   }
 
   /** Adds a link. It is told the present state at once, and each later one. */
@@ -117,14 +170,20 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
       if (!('error' in this.state)) this.#change({ name: 'connecting' });
       // Who is told may close at once.
       if (!this.#isWanted) break;
-      const { error, openFor } = fault ? { error: fault, openFor: 0 } : await this.#attempt();
+      const { error, openFor, isOrderly } = fault
+        ? { error: fault, openFor: 0, isOrderly: false }
+        : await this.#attempt();
       if (error.code === 'AMQP_SHUTDOWN') continue;
-      const isRefused = error.code === 'AMQP_AUTH';
+      const isRefused = error.code === 'AMQP_AUTH' || error.diagnosis === 'client-id';
       // A series of refused logins says nothing of how long an outage lasts.
       if (openFor > STABLE_AFTER || isRefused !== wasRefused) failures = 0;
       failures++;
       wasRefused = isRefused;
-      this.#change(isRefused ? { name: 'auth', error } : { name: 'disconnected', error });
+      if (isOrderly && failures === 1) {
+        // Nothing is wrong unless the next attempt fails too.
+        this.emit('quiet', error);
+        this.#change({ name: 'connecting' });
+      } else this.#change({ name: nameOf(error), error });
       if (this.#isWanted)
         await this.#pause(fault ? Infinity : pauseAfter(failures - 1, isRefused ? loginBackoff : backoff));
     }
@@ -143,6 +202,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
 
   #tell(user: ConnectionUser): void {
     if (!this.#rhea) return user.disconnected(this.state);
+    if (this.#hasOneSession) return user.connected(this.#rhea);
     let sessions = (this.#rhea.channel_max ?? 0xffff) + 1;
     for (const other of this.#users) {
       sessions -= other.sessions;
@@ -150,7 +210,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
     }
     this.#users.delete(user);
     const { containerId } = this.options;
-    this.#overflow ??= new Connection({ ...this.options, containerId: `${containerId}+` });
+    this.#overflow ??= new Connection({ ...this.options, containerId: `${containerId}_2` });
     this.#overflow.add(user);
     this.#overflow.open();
   }
@@ -166,6 +226,13 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
     void overflow.close();
   }
 
+  /** Counts connections in a row that the peer ended over a further begin. */
+  #countBeginLoss(): void {
+    const { sent, answered } = this.#begins;
+    if (sent > 1 && answered <= 1) this.#beginLosses++;
+    else if (answered > 1) this.#beginLosses = 0;
+  }
+
   #pause(delay: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = delay === Infinity ? undefined : setTimeout(resolve, delay);
@@ -177,18 +244,22 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
   }
 
   /** One connection from dialling to its end. Resolves with why it ended, however it did (R13, and the table of R18). */
-  #attempt(): Promise<{ error: AmqpError; openFor: number }> {
+  #attempt(): Promise<End> {
     return new Promise((resolve) => {
-      const { connectTimeout, containerId, hostname, host, port, idleTimeout } = this.options;
+      const { connectTimeout, containerId, hostname, host, port, idleTimeout, tls } = this.options;
       let openedAt: number | undefined;
       let connection: RheaConnection | undefined;
       let timer: NodeJS.Timeout | undefined;
+      let isConnected = false;
+      this.#begins = { sent: 0, answered: 0 };
+      this.#shared = undefined;
 
       // R13-R19: several events may tell of one end, so the first one counts.
       let isOver = false;
-      const over = (error: AmqpError): void => {
+      const over = (error: AmqpError, isOrderly = false): void => {
         if (isOver) return;
         isOver = true;
+        if (!this.#hasOneSession) this.#countBeginLoss();
         try {
           if (connection && openedAt !== undefined) flush(connection);
         } catch {
@@ -196,14 +267,31 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
         }
         clearTimeout(timer);
         if (connection) discard(connection);
-        resolve({ error, openFor: openedAt === undefined ? 0 : performance.now() - openedAt });
+        resolve({ error, openFor: openedAt === undefined ? 0 : performance.now() - openedAt, isOrderly });
       };
-      const lost = (text: string, peer?: PeerError | null, cause?: unknown): void => {
+      const lost = (text: string, peer?: PeerError | null, cause?: unknown, diagnosis?: Diagnosis): void => {
         if (isClosing) over(new AmqpError('AMQP_SHUTDOWN', 'closed by the endpoint'));
         else if (openedAt !== undefined)
-          over(new AmqpError('AMQP_DISCONNECTED', `connection lost: ${text}`, peer, cause));
-        else over(new AmqpError('AMQP_CONNECT', `cannot connect to ${host}:${port}: ${text}`, peer, cause));
+          over(new AmqpError('AMQP_DISCONNECTED', `connection lost: ${text}`, peer, cause, { diagnosis }));
+        else over(new AmqpError('AMQP_CONNECT', `cannot connect: ${text}`, peer, cause, { diagnosis }));
       };
+      /** The socket is gone: why, by its error (undefined: closed), what the peer has sent, and how far it came. */
+      const dropped = (error: unknown): void => {
+        const { first } = input;
+        const progress = { isSecure: tls !== undefined, isConnected, hasAnswered: first.length > 0 };
+        const diagnosis = openedAt === undefined ? (diagnoseBytes(first) ?? diagnose(error, progress)) : undefined;
+        const text = diagnosis ? TEXTS[diagnosis] : error ? textOf(error) : 'the peer is gone or silent';
+        lost(text, null, error, diagnosis);
+      };
+      const unspoken = (error: unknown): void => {
+        const diagnosis = openedAt === undefined ? (diagnoseBytes(input.first) ?? 'other-protocol') : undefined;
+        const text =
+          diagnosis && diagnosis !== 'other-protocol'
+            ? TEXTS[diagnosis]
+            : `the peer does not speak AMQP 1.0: ${textOf(error)}`;
+        lost(text, null, error, diagnosis);
+      };
+      const input = new Input(unspoken);
 
       let isClosing = false;
       this.#interrupt = () => {
@@ -233,18 +321,20 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
       });
       container.on('connection_error', ({ error }: EventContext) => {
         const peer = peerErrorOf(error);
-        if (openedAt === undefined && peer.condition === 'amqp:unauthorized-access') {
-          over(new AmqpError('AMQP_AUTH', `${host}:${port} refused the login`, peer));
-        } else lost('closed by the peer', peer);
+        if (isOwnIdTaken(peer)) return lost(TEXTS['client-id'], peer, null, 'client-id');
+        if (openedAt === undefined && peer.condition === 'amqp:unauthorized-access')
+          return over(new AmqpError('AMQP_AUTH', 'the login was refused', peer));
+        if (openedAt === undefined || isClosing || peer.condition !== 'amqp:connection:forced')
+          return lost('closed by the peer', peer);
+        over(new AmqpError('AMQP_DISCONNECTED', 'connection lost: closed by the peer', peer), true);
       });
-      container.on('connection_close', () => lost('closed by the peer'));
-      container.on('disconnected', ({ error }: EventContext) => {
-        lost(error ? textOf(error) : 'the peer is gone or silent', null, error);
+      container.on('connection_close', () => {
+        if (openedAt === undefined || isClosing) return lost('closed by the peer');
+        over(new AmqpError('AMQP_DISCONNECTED', 'connection lost: closed by the peer'), true);
       });
+      container.on('disconnected', ({ error }: EventContext) => dropped(error));
       // R10, R19: these two get the error itself. The socket may stay half open after them.
-      container.on('protocol_error', (error: unknown) =>
-        lost(`the peer does not speak AMQP 1.0: ${textOf(error)}`, null, error),
-      );
+      container.on('protocol_error', unspoken);
       container.on('error', (error: unknown) => lost(textOf(error), null, error));
       // R10: without a listener anywhere these would be thrown. Links and sessions have their own, this is the last resort.
       for (const event of [
@@ -258,7 +348,10 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
         container.on(event, () => {});
       }
 
-      timer = setTimeout(() => lost(`no answer within ${connectTimeout / 1000} s`), connectTimeout);
+      timer = setTimeout(
+        () => lost(`no answer within ${connectTimeout / 1000} s`, null, null, 'silent'),
+        connectTimeout,
+      );
       try {
         const mechanisms = mechanismsOf(this.options);
         connection = container.create_connection({
@@ -276,11 +369,14 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown] 
             host,
             port,
             connect: (_port: number, _host: string, _options: unknown, connected: () => void) =>
-              openSocket(this.options, connected),
+              openSocket(this.options, () => {
+                isConnected = true;
+                connected();
+              }),
           }),
         } as unknown as Parameters<typeof container.create_connection>[0]);
         connection.setMaxListeners(0);
-        guard(connection, (error) => lost(`the peer does not speak AMQP 1.0: ${textOf(error)}`, null, error));
+        guard(connection, input);
         connection.connect();
         preferOurs(connection, mechanisms);
       } catch (error) {
@@ -302,24 +398,54 @@ interface Begin {
   performative: { remote_channel?: number | null };
 }
 
+/** What comes in on one connection, checked before rhea sees it. */
+class Input {
+  /** The first bytes, by which a peer that speaks something else is told. */
+  first: Buffer = Buffer.alloc(0);
+  readonly #frames = new Frames();
+  readonly #refused: (error: unknown) => void;
+  #isRefused = false;
+
+  /** `refused` is called at most once, with what is wrong. */
+  constructor(refused: (error: unknown) => void) {
+    this.#refused = refused;
+  }
+
+  /** The whole frames that there are now, for rhea. Throws at what cannot be. */
+  take(chunk: Buffer): Buffer | undefined {
+    if (this.#isRefused) return undefined;
+    if (this.first.length < HEADER_SIZE) this.#begin(chunk);
+    return this.#frames.take(chunk);
+  }
+
+  /** Takes nothing more. */
+  refuse(error: unknown): void {
+    if (this.#isRefused) return;
+    this.#isRefused = true;
+    this.#refused(error);
+  }
+
+  #begin(chunk: Buffer): void {
+    this.first = Buffer.concat([this.first, chunk.subarray(0, HEADER_SIZE - this.first.length)]);
+    const diagnosis = diagnoseBytes(this.first);
+    if (diagnosis) throw new Error(TEXTS[diagnosis]);
+  }
+}
+
 /** Keeps from rhea what would make it hang, grow without bound, or throw where nobody catches. */
-function guard(connection: RheaConnection, refuse: (error: unknown) => void): void {
+function guard(connection: RheaConnection, input: Input): void {
   const internals = connection as unknown as {
     input(chunk: Buffer): void;
     on_open(frame: Open): void;
     on_begin(frame: Begin): void;
   };
-  const frames = new Frames();
-  const input = internals.input.bind(connection);
-  let isRefused = false;
+  const rheaInput = internals.input.bind(connection);
   internals.input = (chunk) => {
-    if (isRefused) return;
     try {
-      const bytes = frames.take(chunk);
-      if (bytes) input(bytes);
+      const bytes = input.take(chunk);
+      if (bytes) rheaInput(bytes);
     } catch (error) {
-      isRefused = true;
-      refuse(error);
+      input.refuse(error);
     }
   };
   const onOpen = internals.on_open.bind(connection);
@@ -335,6 +461,18 @@ function guard(connection: RheaConnection, refuse: (error: unknown) => void): vo
     if (typeof frame.performative.remote_channel !== 'number') throw new Error('the peer begins a session');
     onBegin(frame);
   };
+}
+
+/** Whether the peer refuses us because another connection has our container id. */
+function isOwnIdTaken({ condition, description, info }: PeerError): boolean {
+  if (condition !== 'amqp:invalid-field') return false;
+  const { 'invalid-field': field } = (info ?? {}) as Record<string, unknown>;
+  return String(field) === 'container-id' || /already connected/i.test(description ?? '');
+}
+
+function nameOf(error: AmqpError): 'auth' | 'fault' | 'disconnected' {
+  if (error.code === 'AMQP_CONFIG') return 'fault';
+  return error.code === 'AMQP_AUTH' ? 'auth' : 'disconnected';
 }
 
 function textOf(error: unknown): string {

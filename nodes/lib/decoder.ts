@@ -3,6 +3,8 @@ import { decimalFromBytes } from './decimal';
 import { AmqpError } from './errors';
 import { CODES, jsonOf, MAX_DEPTH, numberType, objectOf, type Style, type TypeName } from './notation';
 
+const INTEGERS = new Set<TypeName>(['ubyte', 'ushort', 'uint', 'ulong', 'byte', 'short', 'int', 'long']);
+
 /** Elements that take no bytes (an array of nulls) that a decoder makes beyond one per byte of its input. */
 const SPARE_EMPTY = 1024;
 
@@ -96,9 +98,11 @@ export class Decoder {
     const type = typeOfCode(code);
     if (type === 'string' || type === 'binary') return this.#raw(code, type);
     if (type === 'uuid') return { $amqp: 'uuid', value: this.#raw(code, type) };
-    if (type !== 'ulong') this.fail(`expected a message id, got code 0x${code.toString(16)}`, start);
-    const number = this.#raw(code, type);
-    return typeof number === 'number' ? number : { $amqp: 'ulong', value: number };
+    // An id is a ulong (3.2.11), but Qpid Dispatch's management answers a number as an int.
+    const number = type && INTEGERS.has(type) ? this.#raw(code, type) : undefined;
+    if (typeof number === 'number' && number >= 0) return number;
+    if (typeof number === 'string' && !number.startsWith('-')) return { $amqp: 'ulong', value: number };
+    return this.fail(`expected a message id, got code 0x${code.toString(16)}`, start);
   }
 
   #value(code: number): unknown {

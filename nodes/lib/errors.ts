@@ -34,14 +34,39 @@ export interface PeerError {
   info?: unknown;
 }
 
+/** Why there is no connection, as far as a person can do something about it. */
+export type Diagnosis =
+  | 'client-certificate'
+  | 'client-id'
+  | 'expired'
+  | 'host-not-found'
+  | 'http'
+  | 'no-tls'
+  | 'other-protocol'
+  | 'refused'
+  | 'silent'
+  | 'tls-expected'
+  | 'unreachable'
+  | 'untrusted'
+  | 'wrong-name';
+
+/** What a status can say in few words. */
+export interface Brief {
+  diagnosis?: Diagnosis;
+  /** The name of the setting that is wrong. */
+  field?: string;
+}
+
 /** The one error class of the package. `condition`, `description` and `info` are the peer's own words, when it gave any. */
 export class AmqpError extends Error {
   readonly code: AmqpErrorCode;
   declare readonly condition?: string;
   declare readonly description?: string;
   declare readonly info?: unknown;
+  declare readonly diagnosis?: Diagnosis;
+  declare readonly field?: string;
 
-  constructor(code: AmqpErrorCode, message: string, peer?: PeerError | null, cause?: unknown) {
+  constructor(code: AmqpErrorCode, message: string, peer?: PeerError | null, cause?: unknown, brief: Brief = {}) {
     const words = [peer?.condition, peer?.description].filter(Boolean).join(': ');
     super(words ? `${message} (${words})` : message, cause === undefined ? undefined : { cause });
     this.name = 'AmqpError';
@@ -49,5 +74,7 @@ export class AmqpError extends Error {
     if (peer?.condition) this.condition = peer.condition;
     if (peer?.description) this.description = peer.description;
     if (peer?.info) this.info = peer.info;
+    if (brief.diagnosis) this.diagnosis = brief.diagnosis;
+    if (brief.field) this.field = brief.field;
   }
 }

@@ -7,9 +7,9 @@ import type {
   Session,
 } from 'rhea';
 import { pauseAfter } from './backoff';
-import { type Connection, type ConnectionUser, flush, peerErrorOf } from './connection';
+import { type Connection, type ConnectionUser, flush, peerErrorOf, type SessionLease } from './connection';
 import { AmqpError, type PeerError } from './errors';
-import { channelsOf, end, ownSession } from './session';
+import { end } from './session';
 import { isSame, type State } from './status';
 
 /** A link that was attached for so long works: the next loss starts with the shortest pause again. */
@@ -20,17 +20,25 @@ const DETACH_GRACE = 500;
 const CLOSE_TIMEOUT = 2000;
 
 /** One attach, from its begin to the loss of the link. */
-interface Attach {
-  session: Session;
+interface Attach extends SessionLease {
   /** Runs until the peer has answered. */
   timer: NodeJS.Timeout;
   since: number;
+  /** Takes the listeners off, which a shared session would keep. */
+  unlisten: (() => void)[];
+  /** From its attach on, answered or not. */
+  link?: RheaSender | RheaReceiver;
 }
 
+/** The peer detaches a link that was idle for long (Azure: ten minutes). */
+const IDLE_DETACH = 'amqp:link:detach-forced';
+/** Another client attached the link of the same name and container id. */
+const STOLEN = 'amqp:link:stolen';
+
 /**
- * A link that stays attached: whenever the connection is open, on a session of its own (R9, R17), with the same name.
- * Detached or refused by the peer, it attaches again after a pause; the connection and other links go on.
- * Emits 'state' after each change.
+ * A link that stays attached: whenever the connection is open, on a session of its own (R9, R17) where the peer has
+ * more than one, with the same name. Detached or refused by the peer, it attaches again after a pause; the connection and
+ * other links go on. Emits 'state' after each change.
  */
 export abstract class Link<R extends RheaSender | RheaReceiver>
   extends EventEmitter<{ state: [State] }>
@@ -99,15 +107,34 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
 
   async #detach(deletes: boolean): Promise<void> {
     clearTimeout(this.#retry);
-    const { rhea } = this;
-    const session = this.#current?.session;
-    this.#lose(new AmqpError('AMQP_SHUTDOWN', 'the link was closed'));
-    // R22: a detach that closes deletes a durable subscription.
-    if (deletes) rhea?.close();
-    else rhea?.detach();
-    if (session) await this.#end(session);
+    await this.#give(new AmqpError('AMQP_SHUTDOWN', 'the link was closed'), deletes);
     await this.connection.remove(this);
     this.change({ name: 'detached' });
+  }
+
+  /** Gives the link up, and shows `state` until the connection is another one or the link is opened again. */
+  protected giveUp(state: State): void {
+    void this.#give(new AmqpError('AMQP_SHUTDOWN', 'the link was given up'), !this.isDurable);
+    this.change(state);
+  }
+
+  /** Detaches, then ends the session. Resolves in bounded time. */
+  async #give(reason: AmqpError, deletes: boolean): Promise<void> {
+    const current = this.#current;
+    this.#lose(reason);
+    if (!current) return;
+    const { session, isShared, link, since } = current;
+    if (link && (isShared || since !== Infinity)) {
+      // R22: a detach that closes deletes a durable subscription.
+      if (deletes) link.close();
+      else link.detach();
+      // Qpid Dispatch 1.19 falls over a detach and the end of the session that come in one go.
+      await this.#answered(link, link.is_receiver() ? 'receiver_close' : 'sender_close');
+    }
+    if (isShared) return;
+    // Only that makes some peers give back what is unsettled (RabbitMQ 3).
+    end(session);
+    await this.#answered(session, 'session_close');
   }
 
   /** For the connection. */
@@ -136,35 +163,48 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
    * from an outcome, the process (R11).
    */
   protected listen(emitter: EventEmitter, event: string, listener: (context: EventContext) => void): void {
+    const guarded = this.#guarded(listener);
+    emitter.on(event, guarded);
+    this.#current?.unlisten.push(() => emitter.off(event, guarded));
+  }
+
+  /** Calls back after so many milliseconds (0: in the next turn), if this attach lasts until then. */
+  protected later(callback: () => void, delay = 0): void {
+    const guarded = this.#guarded(callback);
+    if (delay > 0) setTimeout(guarded, delay);
+    else setImmediate(guarded);
+  }
+
+  #guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
     const attach = this.#current;
-    emitter.on(event, (context: EventContext) => {
+    return (...args) => {
       if (this.#current !== attach) return;
       try {
-        listener(context);
+        callback(...args);
       } catch (error) {
         this.connection.emit('fault', error);
       }
-    });
+    };
   }
 
   #attach(connection: RheaConnection): void {
     // While it is refused, that is what users see until it is attached.
     if (this.state.name !== 'refused') this.change({ name: 'connecting' });
     const refused = (text: string, peer?: PeerError): void => this.#refused(connection, text, peer);
-    // R23: rhea takes a channel beyond the peer's channel-max, which costs the connection.
-    if (channelsOf(connection) > (connection.channel_max ?? 0xffff)) return refused('the peer allows no more sessions');
+    const lease = this.connection.beginSession(connection);
+    if (!lease) return refused('the peer allows no more sessions');
 
-    const session = ownSession(connection);
+    const { session } = lease;
     const timer = setTimeout(() => refused('no answer to the attach'), this.connection.options.connectTimeout);
-    const current = (this.#current = { session, timer, since: Infinity });
+    const current: Attach = { ...lease, timer, since: Infinity, unlisten: [] };
+    this.#current = current;
     // R17: when the peer ends a session its links get no event.
     this.listen(session, 'session_error', () => {});
     this.listen(session, 'session_close', () => refused('the peer ended the session', peerErrorOf(session.error)));
-    session.begin();
 
     let link: R;
     try {
-      link = this.attach(session);
+      current.link = link = this.attach(session);
     } catch (error) {
       return refused((error as Error).message);
     }
@@ -198,38 +238,50 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
 
   #refused(connection: RheaConnection, text: string, peer?: PeerError): void {
     flush(connection);
-    const error = new AmqpError(this.rhea ? 'AMQP_LINK_DETACHED' : 'AMQP_LINK_REFUSED', text, peer);
-    const session = this.#current?.session;
+    const { backoff, loginBackoff, containerId } = this.connection.options;
+    const isStolen = peer?.condition === STOLEN;
+    const why = isStolen ? `another client uses the client ID ${containerId} and this link` : text;
+    const code = this.rhea ? 'AMQP_LINK_DETACHED' : 'AMQP_LINK_REFUSED';
+    const error = new AmqpError(code, why, peer, null, isStolen ? { diagnosis: 'client-id' } : {});
+    const isOrderly = this.rhea !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
+    const current = this.#current;
     this.#lose(error);
-    if (session) end(session);
-    const pause = pauseAfter(this.#failures++, this.connection.options.backoff);
+    if (current && !current.isShared) end(current.session);
+    // Unless the peer has detached it, its name is still taken there.
+    else current?.link?.detach();
+    // Attached at once, two clients would take it from each other for ever.
+    const pause = pauseAfter(this.#failures++, isStolen ? loginBackoff : backoff);
     this.#retry = setTimeout(() => this.#attach(connection), pause);
-    this.change({ name: 'refused', error });
+    if (!isOrderly || this.#failures > 1) return this.change({ name: 'refused', error });
+    // Nothing is wrong unless it happens again at once.
+    this.connection.emit('quiet', error);
+    this.change({ name: 'connecting' });
   }
 
   #lose(error: AmqpError): void {
     if (!this.#current) return;
-    const { timer, since } = this.#current;
+    const { timer, since, unlisten } = this.#current;
     this.#current = undefined;
     clearTimeout(timer);
+    for (const off of unlisten) off();
     if (!this.rhea) return;
     this.rhea = undefined;
     if (performance.now() - since > STABLE_AFTER) this.#failures = 0;
     this.lost(error);
   }
 
-  /** Ends the session: only that makes some peers give back what is unsettled (RabbitMQ 3). */
-  #end(session: Session): Promise<void> {
+  /** Resolves once the peer has answered, the connection is lost, or after some time. */
+  #answered(emitter: EventEmitter, event: string): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
         this.connection.off('state', done);
+        emitter.off(event, done);
         resolve();
       };
       const timer = setTimeout(done, CLOSE_TIMEOUT);
       this.connection.on('state', done);
-      session.on('session_close', done);
-      end(session);
+      emitter.on(event, done);
     });
   }
 }

@@ -7,15 +7,17 @@ import { types } from 'node:util';
 import { Decoder } from './decoder';
 import { Encoder } from './encoder';
 import { bytesOf, isNotation, isPlainObject, objectOf, type Style, type TypeName } from './notation';
-import { type CloudEventMode, toCloudEvent } from './cloudevents';
+import { toCloudEvent } from './cloudevents';
 import { AmqpError } from './errors';
 
 /** How `msg` maps to a message: body in `msg.payload`, or (dialect of node-red-contrib-rhea) all of it in there. */
 export type Format = 'body' | 'message';
-/** How a payload becomes a body. */
-export type BodyOption = 'auto' | 'value' | 'json' | 'string' | 'binary' | CloudEventMode;
-/** How a body becomes a payload. */
-export type OutputOption = 'auto' | 'buffer' | 'string' | 'json' | 'typed' | 'cloudevent';
+/** How a payload becomes a body: the default first. */
+export const BODIES = ['auto', 'value', 'json', 'string', 'binary', 'cloudevent', 'cloudevent-json'] as const;
+export type BodyOption = (typeof BODIES)[number];
+/** How a body becomes a payload: the default first. */
+export const OUTPUTS = ['auto', 'buffer', 'string', 'json', 'typed', 'cloudevent'] as const;
+export type OutputOption = (typeof OUTPUTS)[number];
 
 type Field = readonly [name: string, type: TypeName | 'id'];
 
@@ -144,6 +146,21 @@ function withoutReserved(annotations: unknown): unknown {
   return new Map(pairs.filter(([key]) => typeof key === 'string' && key.startsWith('x-')));
 }
 
+/** What the header of a message says where the flow does not (3.2.1). */
+export interface HeaderDefaults {
+  durable: boolean;
+  priority?: number;
+  /** Milliseconds. */
+  ttl?: number;
+}
+
+export function withHeader({ fields }: Outgoing, { durable, priority, ttl }: HeaderDefaults): void {
+  // Left out it is false, which need not be said.
+  if (durable) fields.durable ??= true;
+  fields.priority ??= priority;
+  fields.ttl ??= ttl;
+}
+
 /** A message id for a message that has none, so that a consumer can tell a repeated delivery from a new one. */
 export function withMessageId(message: Outgoing): Outgoing {
   message.fields.message_id ??= randomUUID();
@@ -204,10 +221,8 @@ function annotationsSection(
   const annotations = fields[name];
   if (!isPresent(annotations)) return;
   const path = `${fieldsPath}.${name}`;
+  // Keys without "x-" are reserved (3.2.10), but some services have such (Azure IoT Hub: operation, resource).
   const pairs = Array.from(encoder.at(path).pairs(mapOf(annotations)), ([key, value]): [unknown, unknown] => {
-    // All others are reserved (3.2.10), and brokers end the link or session over them.
-    if (typeof key === 'string' && !key.startsWith('x-'))
-      throw badMessage(`${path}["${key}"] is reserved: annotations begin with "x-"`);
     const type = ANNOTATION_TYPES[key as string];
     return [key, type && typeof value === 'number' ? { $amqp: type, value } : value];
   });
@@ -328,6 +343,17 @@ export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): I
   return { fields, body: { type, content: type === 'value' ? value : sequence } };
 }
 
+/** The fields that can be read of a message that `decode` refuses: those of the sections before the bad one. */
+export function readable(bytes: Buffer, styles: { fields: Style; body: Style }): AmqpFields {
+  const fields: AmqpFields = {};
+  try {
+    sections(bytes, styles, fields);
+  } catch {
+    // Why it is refused has been told.
+  }
+  return fields;
+}
+
 /** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix. */
 export function withTemporaryReplyTo(annotations: unknown): unknown {
   const kind = { $amqp: 'byte', value: 2 };
@@ -350,10 +376,9 @@ export function withReplyTo(bytes: Buffer, replyTo: string): Buffer {
   });
 }
 
-function sections(bytes: Buffer, styles: { fields: Style; body: Style }) {
+function sections(bytes: Buffer, styles: { fields: Style; body: Style }, fields: AmqpFields = {}) {
   if (bytes.length === 0) throw new AmqpError('AMQP_DECODE', 'the message is empty');
   const decoder = new Decoder(bytes, styles.fields);
-  const fields: AmqpFields = {};
   const data: Buffer[] = [];
   const sequence: unknown[] = [];
   let value: unknown;

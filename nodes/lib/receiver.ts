@@ -4,10 +4,10 @@ import { type Connection, flush } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { Expiring } from './expiring';
 import { Link } from './link';
-import { decode, type Incoming, messagesIn } from './message';
+import { type AmqpFields, decode, type Incoming, messagesIn, readable } from './message';
 import { isPlainObject, type Style } from './notation';
 import { forget } from './session';
-import { ignoredOptions, type SourceOption, type SourceOptions, sourceOf } from './source';
+import { type Answer, answerTo, type SourceOptions, sourceOf } from './source';
 import type { State } from './status';
 
 /**
@@ -52,8 +52,8 @@ export type DeliveryInfo = {
 export interface ReceiverUser {
   /** `id` is the token for settling it. */
   message(incoming: Incoming, delivery: DeliveryInfo, id: string): void;
-  /** A message that cannot be decoded: it has been rejected. */
-  undecodable(error: AmqpError, delivery: DeliveryInfo): void;
+  /** A message that cannot be decoded: it has been rejected. `fields` are those that could be read. */
+  undecodable(error: AmqpError, delivery: DeliveryInfo, fields: AmqpFields): void;
 }
 
 /** A delivery that is to be settled. */
@@ -91,8 +91,10 @@ export class Receiver extends Link<RheaReceiver> {
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
   #granted = 0;
   #isPaused = false;
-  /** What the peer does not do of what was asked. */
-  #ignored: SourceOption[] = [];
+  /** Nothing more is taken: the node is closing. */
+  #isStopped = false;
+  /** What the peer has made of the options. */
+  #answer: Answer = { ignored: [], unsure: [] };
   /** Ends `leave`. */
   #left: (() => void) | undefined;
   /** Counts calls of `subscribe` and `close`: the last one counts. */
@@ -227,6 +229,12 @@ export class Receiver extends Link<RheaReceiver> {
     });
   }
 
+  /** From now on nothing is taken: what still comes is released. For good. */
+  stop(): void {
+    this.#isStopped = true;
+    if (this.rhea) setCredit(this.rhea, 0);
+  }
+
   /** Attaches, once there is an address: without one, `subscribe` has to name it. */
   override open(): void {
     if (this.#address || this.#options.dynamic) super.open();
@@ -237,7 +245,7 @@ export class Receiver extends Link<RheaReceiver> {
    * lost, or to be released by `close`.
    */
   async leave(timeout: number): Promise<void> {
-    if (this.rhea) setCredit(this.rhea, 0);
+    this.stop();
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => this.#left?.(), timeout);
       this.#left = () => {
@@ -298,18 +306,27 @@ export class Receiver extends Link<RheaReceiver> {
 
   protected override attachedState(link: RheaReceiver): State {
     const { source = {}, dynamic } = this.#options;
-    this.#ignored = ignoredOptions(source, link.source, this.connection.product);
+    this.#answer = answerTo(source, link.source, this.connection.product);
     if (this.#isPaused) return { name: 'paused' };
-    if (this.#ignored.length > 0) return { name: 'ignored', options: this.#ignored };
-    return { name: 'connected', ...(dynamic && { address: link.source.address }) };
+    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: link.source.address }) };
   }
 
-  /** A browser that the peer takes for a consumer would empty the queue. */
+  /** The state when the peer does not do all that was asked, or may not. */
+  get #answerState(): State | undefined {
+    const { ignored, unsure } = this.#answer;
+    if (ignored.length > 0) return { name: 'ignored', options: ignored };
+    return unsure.length > 0 ? { name: 'unsure', options: unsure } : undefined;
+  }
+
   get #takes(): boolean {
-    return !this.#isPaused && !this.#ignored.includes('browse');
+    return !this.#isPaused && !this.#isStopped;
   }
 
   protected override attached(link: RheaReceiver): void {
+    const { ignored, unsure } = this.#answer;
+    // A browser that the peer takes for a consumer would empty the queue; and attached without credit, it would keep its
+    // share of a router's messages from others.
+    if ([...ignored, ...unsure].includes('browse')) return this.giveUp(this.#answerState!);
     if (!this.#takes) return;
     if (this.#granted > 0) link.add_credit(this.#granted - creditOf(link));
     this.#replenish();
@@ -325,19 +342,19 @@ export class Receiver extends Link<RheaReceiver> {
   #message({ message, delivery }: EventContext): void {
     if (!delivery || !this.rhea) return;
     // On its way when the credit was taken back.
-    if (this.#left) return this.#settle(delivery, { settle: 'release' });
+    if (this.#isStopped) return this.#settle(delivery, { settle: 'release' });
     if (this.#granted > 0) this.#granted--;
     const { format, tag } = delivery as unknown as { format: number | null; tag: Buffer };
     const info = { tag: Buffer.from(tag).toString('hex'), address: this.address, redelivered: false };
     let messages: Incoming[];
+    // A transfer without payload leaves it undefined.
+    const bytes = (message as unknown as Buffer | undefined) ?? Buffer.alloc(0);
     try {
-      // A transfer without payload leaves it undefined.
-      const bytes = (message as unknown as Buffer | undefined) ?? Buffer.alloc(0);
       messages = messagesIn(bytes, format ?? 0).map((one) => decode(one, this.#options.styles));
     } catch (error) {
       const { message: description } = error as AmqpError;
       this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
-      return this.#user.undecodable(error as AmqpError, info);
+      return this.#user.undecodable(error as AmqpError, info, readable(bytes, this.#options.styles));
     }
     const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' } };
     for (const incoming of messages) {
@@ -371,7 +388,7 @@ export class Receiver extends Link<RheaReceiver> {
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */
   #replenish(): void {
     const { creditWindow: window } = this.#options;
-    if (!this.rhea || !this.#takes || this.#left || this.rhea.drain || window === 0) return;
+    if (!this.rhea || !this.#takes || this.rhea.drain || window === 0) return;
     const credit = creditOf(this.rhea);
     const missing = window - this.#held.size - credit;
     if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);

@@ -4,10 +4,10 @@ import type { Connection } from './connection';
 import { Encoder } from './encoder';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';
-import { encode, type Incoming, type Outgoing, withReplyTo, withTemporaryReplyTo } from './message';
+import { type AmqpFields, encode, type Incoming, type Outgoing, withReplyTo, withTemporaryReplyTo } from './message';
 import type { Style } from './notation';
 import { type DeliveryInfo, Receiver } from './receiver';
-import { type Entry, Sender, type Sent } from './sender';
+import { because, type Entry, Sender, type Sent } from './sender';
 import type { AddressKind } from './source';
 import { type State, worstOf } from './status';
 
@@ -35,7 +35,8 @@ export interface RequesterOptions {
 export interface RequestUser {
   sent(sent: Sent): void;
   reply(incoming: Incoming, delivery: DeliveryInfo): void;
-  failed(error: AmqpError): void;
+  /** `fields`: what could be read of a reply that cannot be decoded. */
+  failed(error: AmqpError, fields?: AmqpFields): void;
 }
 
 interface Request extends RequestUser {
@@ -83,7 +84,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       buffer: Infinity,
       bufferBytes: Infinity,
       full: 'refuse',
-      retries: 3,
+      // It is given up with the request.
+      retryTime: timeout || Infinity,
       timeout: 0,
     });
     this.#sender.hold();
@@ -101,7 +103,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       },
       {
         message: (incoming, delivery) => this.#reply(incoming, delivery),
-        undecodable: () => this.unmatched++,
+        undecodable: (error, _delivery, fields) => this.#undecodable(error, fields),
       },
     );
     this.#replies.on('state', (state) => {
@@ -219,13 +221,17 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     if (request.isStale) this.#resend(request);
   }
 
-  #reply(incoming: Incoming, delivery: DeliveryInfo): void {
-    const id = incoming.fields.correlation_id ?? incoming.fields.message_id;
+  /** The request that a reply is for; without, the reply is counted. */
+  #requestOf({ correlation_id: correlationId, message_id: messageId }: AmqpFields): Request | undefined {
+    const id = correlationId ?? messageId;
     const request = id === undefined ? undefined : this.#byKey.get(keyOf(id));
-    if (!request) {
-      this.unmatched++;
-      return;
-    }
+    if (!request) this.unmatched++;
+    return request;
+  }
+
+  #reply(incoming: Incoming, delivery: DeliveryInfo): void {
+    const request = this.#requestOf(incoming.fields);
+    if (!request) return;
     // The outcome has come with the reply, if not before, and is to be told first.
     if (request.stage === 'sending') this.#replies.flush();
     this.#forget(request);
@@ -234,9 +240,18 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     request.reply({ ...incoming, fields }, delivery);
   }
 
+  #undecodable({ message }: AmqpError, fields: AmqpFields): void {
+    const request = this.#requestOf(fields);
+    if (!request) return;
+    this.#forget(request);
+    request.failed(new AmqpError('AMQP_DECODE', `the reply cannot be decoded: ${message}`), fields);
+  }
+
   #expired(request: Request): void {
+    const why = this.#sender.whyHeld(request.entry);
     this.#sender.cancel(request.entry);
-    this.#fail(request, new AmqpError('AMQP_REPLY_TIMEOUT', `no reply within ${this.#options.timeout / 1000} s`));
+    const text = `no reply within ${this.#options.timeout / 1000} s`;
+    this.#fail(request, new AmqpError('AMQP_REPLY_TIMEOUT', text + because(why), why, why));
   }
 
   #fail(request: Request, error: AmqpError): void {

@@ -20,6 +20,8 @@ export interface ResponderOptions {
   creditWindow: number;
   /** Milliseconds after which a request without a reply is released, or (accepted on arrival) forgotten. 0: never. */
   timeout: number;
+  /** Milliseconds for which a reply is sent again that nobody takes. Its request is held for so long. */
+  retryTime: number;
   styles: { fields: Style; body: Style };
 }
 
@@ -67,7 +69,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   constructor(connection: Connection, options: ResponderOptions, user: ReceiverUser) {
     super();
     this.#options = options;
-    const { name, address, kind, creditWindow, timeout, styles } = options;
+    const { name, address, kind, creditWindow, timeout, retryTime, styles } = options;
     this.#requests = new Expiring(timeout, (id, request) => this.#expired(id, request));
     this.#replies = new Sender(connection, {
       name: `${name}:reply`,
@@ -75,7 +77,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
       buffer: BUFFER,
       bufferBytes: BUFFER_BYTES,
       full: 'refuse',
-      retries: 3,
+      retryTime,
       timeout: 0,
     });
     this.#receiver = new Receiver(
@@ -83,7 +85,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
       { name: `${name}:request`, address, source: { kind }, settle: 'flow', creditWindow, settleTimeout: 0, styles },
       {
         message: (incoming, delivery, id) => this.#request(incoming, delivery, id, user),
-        undecodable: (error, delivery) => user.undecodable(error, delivery),
+        undecodable: (error, delivery, fields) => user.undecodable(error, delivery, fields),
       },
     );
     this.#receiver.on('state', () => {
@@ -136,6 +138,11 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   /** True while the request can be replied to. */
   holds(id: string): boolean {
     return this.#requests.get(id) !== undefined;
+  }
+
+  /** From now on no request is taken. For good. */
+  stop(): void {
+    this.#receiver.stop();
   }
 
   /** Takes nothing more, and gives the flow `timeout` milliseconds to reply to what it has. */

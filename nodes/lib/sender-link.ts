@@ -1,8 +1,8 @@
 import type { Delivery, EventContext, Sender as RheaSender, Session } from 'rhea';
-import { type Connection, peerErrorOf } from './connection';
+import { type Connection, flush, peerErrorOf } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { Link } from './link';
-import { forget, type SessionInternals } from './session';
+import { forget } from './session';
 import type { State } from './status';
 
 /**
@@ -52,6 +52,16 @@ const OUTCOMES = ['accepted', 'rejected', 'released', 'modified'].map((name) => 
 /** Milliseconds after which to look again whether the session's window has let a message through. */
 const WINDOW_PAUSE = 20;
 
+/** What is used of rhea's sender beyond its typings. */
+type SenderInternals = RheaSender & {
+  credit: number;
+  /** Grows with each transfer that was written. */
+  delivery_count: number;
+  issue_flow: boolean;
+  _draining: boolean;
+  _get_drain(): boolean;
+};
+
 /** How it went with one message. */
 export interface Outcome {
   sent: Sent;
@@ -70,8 +80,8 @@ export function fail(entry: Entry, error: AmqpError, sent: Sent = { address: ent
 
 /** What the link tells its sender. */
 export interface SenderLinkUser<H> {
-  /** It may be able to send again. */
-  ready(): void;
+  /** It may be able to send again. `isNew`: the peer wants messages again after a time in which it wanted none. */
+  ready(isNew?: boolean): void;
   settled(message: H, outcome: Outcome): void;
   /** It cannot be sent by this link. */
   failed(message: H, error: AmqpError): void;
@@ -86,6 +96,10 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
   readonly #options: SenderLinkOptions;
   readonly #user: SenderLinkUser<H>;
   #written: Delivery[] = [];
+  /** What the delivery count comes to once rhea has written all that it was given. */
+  #count = 0;
+  /** The peer has taken its credit back. */
+  #isDrained = false;
 
   constructor(connection: Connection, name: string, options: SenderLinkOptions, user: SenderLinkUser<H>) {
     super(connection, name);
@@ -95,10 +109,8 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
 
   /** R2: `sendable()` is true on links that are gone, and does not count what waits for rhea's next turn. */
   get isReady(): boolean {
-    if (!this.rhea) return false;
-    const { credit, session } = this.rhea as RheaSender & { credit: number };
-    const { outgoing } = session as unknown as SessionInternals;
-    return credit > outgoing.next_delivery_id - outgoing.next_pending_delivery;
+    const link = this.rhea as SenderInternals | undefined;
+    return link !== undefined && link.credit > this.#count - link.delivery_count;
   }
 
   /** To be called while the link is ready. */
@@ -114,9 +126,10 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
     }
     const delivery = rhea.send(bytes, undefined, 0);
     message.delivery = delivery;
+    this.#count++;
     this.inFlight.set(delivery, message);
     if (this.#options.guarantee !== 'pre-settled') return;
-    if (this.#written.push(delivery) === 1) setImmediate(() => this.#flush());
+    if (this.#written.push(delivery) === 1) this.later(() => this.#flush());
   }
 
   /** Lets go of a message that is on its way: its outcome will tell nobody. */
@@ -136,7 +149,17 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
       // R4: else each `modified` comes as `released` first.
       treat_modified_as_released: false,
     });
-    this.listen(link, 'sendable', () => this.#user.ready());
+    this.#count = 0;
+    this.#isDrained = false;
+    const internals = link as SenderInternals;
+    internals._get_drain = () => internals._draining;
+    this.listen(link, 'sender_draining', () => this.later(() => this.#drain(internals)));
+    this.listen(link, 'sendable', () => {
+      if (internals._draining) return;
+      const isNew = this.#isDrained;
+      this.#isDrained = false;
+      this.#user.ready(isNew);
+    });
     for (const state of ['accepted', 'rejected', 'released', 'modified'] as const) {
       this.listen(link, state, (context) => this.#outcome(context, state));
     }
@@ -169,11 +192,32 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
     this.#user.lost(inDoubt, error);
   }
 
+  /**
+   * The peer wants its credit back (2.6.7), and rhea leaves that to us: what waits is sent up to it, the rest is used
+   * up. Unanswered, a router goes on releasing what it is sent, and gives no credit again.
+   */
+  #drain(link: SenderInternals): void {
+    // What it has released is to wait, with all behind it, before anything else is sent.
+    flush(link.connection);
+    this.#user.ready();
+    flush(link.connection);
+    if (this.rhea !== link || !link._draining) return;
+    // The session's window keeps some of it.
+    if (this.#count > link.delivery_count) return this.later(() => this.#drain(link), WINDOW_PAUSE);
+    link.delivery_count += link.credit;
+    this.#count = link.delivery_count;
+    link.credit = 0;
+    link.issue_flow = true;
+    flush(link.connection);
+    link._draining = false;
+    this.#isDrained = true;
+  }
+
   /** Tells of what was pre-settled and has been written since: rhea marks it, unless the session's window is used up. */
   #flush(): void {
     const [...given] = this.#written;
     this.#written = given.filter((delivery) => !delivery.remote_settled);
-    if (this.#written.length > 0) setTimeout(() => this.#flush(), WINDOW_PAUSE);
+    if (this.#written.length > 0) this.later(() => this.#flush(), WINDOW_PAUSE);
     for (const delivery of given) if (delivery.remote_settled) this.#settle(delivery, 'settled', {});
   }
 

@@ -1,17 +1,15 @@
 import type { Connection, ConnectionUser } from './connection';
-import type { AmqpError } from './errors';
-import { Queue } from './queue';
-import { type Held, SenderLink, type SenderLinkOptions, type SenderLinkUser } from './sender-link';
+import { AmqpError } from './errors';
+import { isOverdue, Lane, type Ordered } from './lane';
+import { SenderLink, type SenderLinkOptions, type SenderLinkUser } from './sender-link';
 import { type State, worstOf } from './status';
 
 /** Without an address, and not dynamic: each message has its own. */
 export interface SenderLinksOptions extends SenderLinkOptions {
   /** Link name; the same after each restart. */
   name: string;
-}
-
-interface Ordered extends Held {
-  readonly sequence: number;
+  /** Milliseconds for which a message is sent again that the peer has released or modified. */
+  retryTime: number;
 }
 
 export interface SenderLinksUser<H> extends Omit<SenderLinkUser<H>, 'ready'> {
@@ -19,13 +17,13 @@ export interface SenderLinksUser<H> extends Omit<SenderLinkUser<H>, 'ready'> {
   changed(): void;
 }
 
-/** What waits for one link. */
-interface Lane<H extends Ordered> {
+/** A link, and what waits for it. */
+interface Route<H extends Ordered> {
   readonly address: string;
-  readonly waiting: Queue<H>;
+  readonly lane: Lane<H>;
   link?: SenderLink<H>;
   isPumping: boolean;
-  /** Counts uses of all lanes. */
+  /** Counts uses of all routes. */
   lastUsed: number;
 }
 
@@ -43,8 +41,10 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   readonly #user: SenderLinksUser<H>;
   /** Messages that wait for credit or a link. */
   waiting = 0;
-  /** By address; the one lane for all is under the empty string. */
-  #lanes = new Map<string, Lane<H>>();
+  /** By address; the one route for all is under the empty string. */
+  #routes = new Map<string, Route<H>>();
+  /** Those on which messages are to be sent again that the peer did not take. */
+  #refused = new Set<Route<H>>();
   #uses = 0;
   #connectionState: State = { name: 'idle' };
   /** Of connection and links together; undefined after a change of one of them. */
@@ -76,16 +76,21 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   /** The oldest message that waits. */
   get first(): H | undefined {
     let oldest: H | undefined;
-    for (const { waiting } of this.#lanes.values()) {
-      const { first } = waiting;
+    for (const { lane } of this.#routes.values()) {
+      const { first } = lane;
       if (first && !(oldest && oldest.sequence < first.sequence)) oldest = first;
     }
     return oldest;
   }
 
+  /** True while messages are to be sent again that the peer did not take. */
+  get isRefused(): boolean {
+    return this.#refused.size > 0;
+  }
+
   open(): void {
     this.#connection.add(this);
-    if (this.hasAddress) this.#attach(this.#laneOf(''));
+    if (this.hasAddress) this.#attach(this.#routeOf(''));
   }
 
   async close(): Promise<void> {
@@ -94,30 +99,54 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   }
 
   push(message: H): void {
-    const lane = this.#laneFor(message);
-    lane.waiting.push(message);
+    const route = this.#routeFor(message);
+    route.lane.push(message);
     this.waiting++;
-    this.#pump(lane);
+    this.#pump(route);
   }
 
   /** Puts messages that were taken before where they were; sent they are with the next `pump`. */
   putBack(...messages: H[]): void {
-    for (const message of messages) this.#laneFor(message).waiting.putBack(message);
+    for (const message of messages) this.#routeFor(message).lane.putBack(message);
     this.waiting += messages.length;
+  }
+
+  /**
+   * Sends a message again that the peer has released or modified, after a pause; its address keeps its order. False when
+   * that has been going on for too long.
+   */
+  retry(message: H, isReleased: boolean): boolean {
+    const route = this.#routeFor(message);
+    const { retryTime } = this.#options;
+    if (retryTime === 0 || isOverdue(message, retryTime)) {
+      // What waits behind it has waited as long.
+      const error = new AmqpError(
+        'AMQP_RELEASED',
+        'the peer has released what was before the message: nobody takes it',
+      );
+      for (const other of route.lane.overdue(message.entry.address, retryTime)) this.#user.failed(other, error);
+      return false;
+    }
+    route.lane.retry(message, isReleased);
+    this.waiting++;
+    this.#count(route);
+    return true;
   }
 
   /** Forgets a message that waits or is on its way. */
   delete(message: H): void {
-    const lane = this.#lanes.get(this.#laneName(message));
-    if (!lane) return;
-    if (lane.waiting.delete(message)) this.waiting--;
-    else lane.link?.forget(message);
-    if (!lane.link && lane.waiting.size === 0) this.#lanes.delete(lane.address);
+    const route = this.#routes.get(this.#routeName(message));
+    if (!route) return;
+    const { lane, link } = route;
+    if (lane.delete(message)) this.waiting--;
+    else link?.forget(message);
+    this.#count(route);
+    if (!link && lane.isEmpty) this.#routes.delete(route.address);
   }
 
   /** The state of the link that the message waits for. */
   stateFor(message: H): State {
-    return this.#lanes.get(this.#laneName(message))?.link?.state ?? this.#connectionState;
+    return this.#routes.get(this.#routeName(message))?.link?.state ?? this.#connectionState;
   }
 
   /** Sends nothing until `resume`. */
@@ -132,14 +161,14 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
 
   /** Hands over what can be sent. */
   pump(): void {
-    for (const lane of Array.from(this.#lanes.values())) this.#pump(lane);
+    for (const route of Array.from(this.#routes.values())) this.#pump(route);
   }
 
   /** For the connection. */
   connected(): void {
     this.#connectionState = { name: 'connected' };
     this.#state = undefined;
-    if (!this.hasAddress) this.#chooseLanes();
+    if (!this.hasAddress) this.#chooseRoutes();
     this.#user.changed();
     this.pump();
   }
@@ -152,125 +181,154 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   }
 
   /** An anonymous link where the peer relays, else links as messages need them. */
-  #chooseLanes(): void {
+  #chooseRoutes(): void {
     // Only a link can say of what kind its address is: what comes by the relay to a new one, Artemis makes a topic of, and loses.
     const isRelayed = this.#connection.offers('ANONYMOUS-RELAY') && !this.#options.target?.capabilities;
     if (isRelayed !== this.#isRelayed) {
-      const lanes = Array.from(this.#lanes.values());
-      for (const lane of lanes) this.#drop(lane);
+      const messages = Array.from(this.#routes.values()).flatMap((route) => this.#drop(route));
       this.#isRelayed = isRelayed;
-      const messages = lanes.flatMap(({ waiting }) => [...waiting]).toSorted((a, b) => a.sequence - b.sequence);
-      for (const message of messages) this.#laneFor(message).waiting.push(message);
+      for (const message of messages.toSorted((a, b) => a.sequence - b.sequence)) {
+        this.#routeFor(message).lane.push(message);
+      }
     }
-    if (isRelayed) this.#attach(this.#laneOf(''));
+    if (isRelayed) this.#attach(this.#routeOf(''));
   }
 
-  #laneName({ entry }: H): string {
+  #routeName({ entry }: H): string {
     return this.hasAddress || this.#isRelayed ? '' : entry.address!;
   }
 
-  #laneFor(message: H): Lane<H> {
-    return this.#laneOf(this.#laneName(message));
+  #routeFor(message: H): Route<H> {
+    return this.#routeOf(this.#routeName(message));
   }
 
-  #laneOf(address: string): Lane<H> {
-    let lane = this.#lanes.get(address);
-    if (!lane) {
-      lane = { address, waiting: new Queue(), isPumping: false, lastUsed: 0 };
-      this.#lanes.set(address, lane);
+  #routeOf(address: string): Route<H> {
+    let route = this.#routes.get(address);
+    if (!route) {
+      const lane = new Lane<H>(() => {
+        this.#count(made);
+        this.#pump(made);
+      });
+      const made: Route<H> = { address, lane, isPumping: false, lastUsed: 0 };
+      route = made;
+      this.#routes.set(address, route);
     }
-    lane.lastUsed = ++this.#uses;
-    return lane;
+    route.lastUsed = ++this.#uses;
+    return route;
+  }
+
+  #count(route: Route<H>): void {
+    if (route.lane.isRefused) this.#refused.add(route);
+    else this.#refused.delete(route);
   }
 
   #links(): SenderLink<H>[] {
-    return Array.from(this.#lanes.values()).flatMap(({ link }) => link ?? []);
+    return Array.from(this.#routes.values()).flatMap(({ link }) => link ?? []);
   }
 
-  #attach(lane: Lane<H>): SenderLink<H> {
-    if (lane.link) return lane.link;
-    const { address } = lane;
+  #attach(route: Route<H>): SenderLink<H> {
+    if (route.link) return route.link;
+    const { address, lane } = route;
     const { name } = this.#options;
     const link = new SenderLink<H>(
       this.#connection,
       address ? `${name}:${address}` : name,
       { ...this.#options, address: address || this.#options.address },
       {
-        ready: () => this.#pump(lane),
+        ready: (isNew) => {
+          if (isNew) this.#lift(route);
+          this.#pump(route);
+        },
         settled: (message, outcome) => {
+          if (!outcome.mayRetry) lane.taken(message);
           this.#user.settled(message, outcome);
-          this.#idle(lane);
+          this.#idle(route);
         },
         failed: (message, error) => this.#user.failed(message, error),
-        lost: (messages, error) => this.#user.lost(messages, error),
+        lost: (messages, error) => {
+          this.#lift(route);
+          this.#user.lost(messages, error);
+        },
       },
     );
-    lane.link = link;
+    route.link = link;
     this.#state = undefined;
     link.on('state', (state) => {
       this.#state = undefined;
       // With a link for each address nothing but this tells that one of them is no good.
       if (address && state.name === 'refused' && state.error.code === 'AMQP_LINK_REFUSED')
-        this.#refused(lane, state.error);
+        this.#refuse(route, state.error);
       this.#user.changed();
     });
     link.open();
     return link;
   }
 
-  #drop(lane: Lane<H>): void {
-    this.#lanes.delete(lane.address);
-    this.#state = undefined;
-    lane.link?.removeAllListeners();
-    void lane.link?.close();
+  #lift(route: Route<H>): void {
+    route.lane.lift();
+    this.#count(route);
   }
 
-  #refused(lane: Lane<H>, error: AmqpError): void {
-    this.#drop(lane);
-    this.waiting -= lane.waiting.size;
-    for (const message of lane.waiting) this.#user.failed(message, error);
+  /** Gives up a link. Returns what waits for it. */
+  #drop(route: Route<H>): H[] {
+    this.#routes.delete(route.address);
+    this.#state = undefined;
+    const messages = route.lane.clear();
+    this.#count(route);
+    route.link?.removeAllListeners();
+    void route.link?.close();
+    return messages;
+  }
+
+  #refuse(route: Route<H>, error: AmqpError): void {
+    const messages = this.#drop(route);
+    this.waiting -= messages.length;
+    for (const message of messages) this.#user.failed(message, error);
     this.#serveNext();
   }
 
   /** A link that is not in use makes room for one to another address. */
-  #idle(lane: Lane<H>): void {
-    if (lane.address && isIdle(lane)) this.#serveNext();
+  #idle(route: Route<H>): void {
+    if (route.address && isIdle(route)) this.#serveNext();
   }
 
   #serveNext(): void {
-    for (const lane of this.#lanes.values()) if (!lane.link && lane.waiting.size > 0) return this.#pump(lane);
+    for (const route of this.#routes.values()) if (!route.link && !route.lane.isEmpty) return this.#pump(route);
   }
 
   /** False when there are too many links already, all in use. */
   #makeRoom(): boolean {
-    if (this.#lanes.size <= MAX_LINKS) return true;
-    const lanes = Array.from(this.#lanes.values()).filter(({ link }) => link);
-    if (lanes.length < MAX_LINKS) return true;
-    const idle = lanes.filter(isIdle).toSorted((a, b) => a.lastUsed - b.lastUsed);
+    if (this.#routes.size <= MAX_LINKS) return true;
+    const routes = Array.from(this.#routes.values()).filter(({ link }) => link);
+    if (routes.length < MAX_LINKS) return true;
+    const idle = routes.filter(isIdle).toSorted((a, b) => a.lastUsed - b.lastUsed);
     if (!idle[0]) return false;
     this.#drop(idle[0]);
     return true;
   }
 
   /** Hands over what can be sent, in order. */
-  #pump(lane: Lane<H>): void {
+  #pump(route: Route<H>): void {
     // What is told from in here may send again.
-    if (lane.isPumping || this.#isHeld || this.#connectionState.name !== 'connected') return;
-    if (lane.waiting.size === 0 || !(lane.link || this.#makeRoom())) return;
-    const link = this.#attach(lane);
-    lane.isPumping = true;
+    if (route.isPumping || this.#isHeld || this.#connectionState.name !== 'connected') return;
+    const { lane } = route;
+    if (lane.isEmpty || !(route.link || this.#makeRoom())) return;
+    const link = this.#attach(route);
+    route.isPumping = true;
     try {
-      while (lane.waiting.size > 0 && link.isReady) {
+      while (link.isReady) {
+        const message = lane.shift();
+        if (!message) break;
         this.waiting--;
-        link.send(lane.waiting.shift()!);
+        link.send(message);
       }
     } finally {
-      lane.isPumping = false;
+      route.isPumping = false;
     }
     this.#user.changed();
   }
 }
 
-function isIdle({ link, waiting }: Lane<Ordered>): boolean {
-  return waiting.size === 0 && link?.inFlight.size === 0;
+function isIdle({ link, lane }: Route<Ordered>): boolean {
+  return lane.isEmpty && link?.inFlight.size === 0;
 }

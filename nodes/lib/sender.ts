@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
-import { type Backoff, pauseAfter } from './backoff';
 import type { Connection } from './connection';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';
-import { type Entry, fail, type Held, type Outcome, type Sent } from './sender-link';
+import type { Ordered } from './lane';
+import { type Entry, fail, type Outcome, type Sent } from './sender-link';
 import { SenderLinks, type SenderLinksOptions } from './sender-links';
 import { isSame, type State } from './status';
 import type { Store, Stored } from './store';
@@ -17,8 +17,6 @@ export interface SenderOptions extends SenderLinksOptions {
   bufferBytes: number;
   /** What to do with a new message when the buffer is full. `drop`: the oldest ones that are still waiting fail. */
   full: 'refuse' | 'drop';
-  /** How often a message that the peer released or modified is sent again. */
-  retries: number;
   /** Milliseconds after which a message that has no outcome fails. 0: never. */
   timeout: number;
   /** Keeps the messages on disk too. */
@@ -29,22 +27,18 @@ export interface SenderOptions extends SenderLinksOptions {
   };
 }
 
-interface Pending extends Held {
+interface Pending extends Ordered {
   sequence: number;
   size: number;
   isOnDisk: boolean;
   /** It was sent, and its outcome never came. */
   isInDoubt: boolean;
-  attempts: number;
   /** Connections that were lost with this as the oldest message in doubt. */
   losses: number;
-  /** Runs between two tries. */
-  timer?: NodeJS.Timeout;
 }
 
 /** A message is given up when so many connections in a row were lost over it: some brokers fall over a message. */
 const MAX_LOSSES = 10;
-const RETRY: Backoff = { initial: 200, max: 10_000 };
 /** How often the number of waiting messages is told, in milliseconds. */
 const COUNT_INTERVAL = 1000;
 
@@ -91,12 +85,25 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     return pending !== undefined && !pending.delivery;
   }
 
+  /** Why a message is still held, as far as that is known. Undefined: nothing is wrong. */
+  whyHeld(entry: Entry): AmqpError | undefined {
+    const pending = this.#held.get(entry);
+    return pending && this.#whyHeld(pending);
+  }
+
+  #whyHeld(pending: Pending): AmqpError | undefined {
+    const state = this.#links.stateFor(pending);
+    if ('error' in state) return state.error;
+    return pending.refusedAt === undefined ? undefined : new AmqpError(...FAILURE.released);
+  }
+
   get state(): State {
     if (this.#fault) return { name: 'fault', error: this.#fault };
-    const { state, waiting: count } = this.#links;
-    if (count === 0) return state;
+    const { state, waiting: count, isRefused } = this.#links;
+    if (count === 0 && !isRefused) return state;
     if ('error' in state) return { ...state, count, percent: this.#percent };
     if (state.name !== 'connected') return state;
+    if (isRefused) return { name: 'retrying', count, percent: this.#percent };
     return count === 1 ? { name: 'waiting' } : { name: 'buffering', count, percent: this.#percent };
   }
 
@@ -152,7 +159,6 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       });
     }
     for (const pending of this.#held.clear()) {
-      clearTimeout(pending.timer);
       this.#links.delete(pending);
       if (pending.isOnDisk) continue;
       const what = pending.delivery || pending.isInDoubt ? 'no outcome' : 'not sent';
@@ -199,7 +205,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   #hold(entry: Entry): Pending {
     const { length: size } = entry.bytes;
-    const state = { isOnDisk: false, isInDoubt: false, attempts: 0, losses: 0 };
+    const state = { isOnDisk: false, isInDoubt: false, returns: 0, losses: 0 };
     const pending: Pending = { entry, sequence: ++this.#sequence, size, ...state };
     this.#held.set(entry, pending);
     this.#bytes += size;
@@ -215,7 +221,6 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   #end(pending: Pending): void {
     this.#held.take(pending.entry);
     this.#bytes -= pending.size;
-    clearTimeout(pending.timer);
     this.#links.delete(pending);
     // One that stays there is sent again by the next start, as after a crash.
     if (pending.isOnDisk) void this.#store?.then((store) => store.delete(pending.sequence)).catch(() => {});
@@ -234,15 +239,12 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   #expired(pending: Pending): void {
     const seconds = this.#options.timeout / 1000;
-    const state = this.#links.stateFor(pending);
-    // Why it had to wait: the peer's own words, or else what is known.
-    const why = 'error' in state ? state.error : undefined;
-    const reason = why && !why.condition ? `: ${why.message}` : '';
+    const why = this.#whyHeld(pending);
     const [code, text] =
       pending.delivery || pending.isInDoubt
         ? (['AMQP_IN_DOUBT', `no outcome within ${seconds} s, the message may have been delivered`] as const)
         : (['AMQP_TIMEOUT', `not sent within ${seconds} s`] as const);
-    this.#fail(pending, new AmqpError(code, text + reason, why, why));
+    this.#fail(pending, new AmqpError(code, text + because(why), why, why));
   }
 
   // The store
@@ -305,15 +307,8 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       this.#end(pending);
       pending.entry.done(undefined, sent);
       this.#ended();
-    } else if (mayRetry && pending.attempts < this.#options.retries) {
-      const pause = pauseAfter(pending.attempts++, RETRY);
-      pending.timer = setTimeout(() => {
-        this.#links.putBack(pending);
-        this.#links.pump();
-      }, pause);
-    } else {
-      this.#fail(pending, new AmqpError(...FAILURE[sent.state], peer), sent);
-    }
+    } else if (mayRetry && this.#links.retry(pending, sent.state === 'released')) this.#tell();
+    else this.#fail(pending, new AmqpError(...FAILURE[sent.state], peer), sent);
   }
 
   #lost(inDoubt: Pending[], error: AmqpError): void {
@@ -334,7 +329,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   /** Emits the state when it is another one. That messages wait is told only when it lasts, and their number now and then. */
   #tell(): void {
     const { state } = this;
-    const isWaiting = state.name === 'waiting' || state.name === 'buffering';
+    const isWaiting = ['waiting', 'buffering', 'retrying'].includes(state.name);
     if (!isWaiting && !isSame(state, this.#told)) return this.#emit(state);
     if (!isWaiting && countOf(state) === countOf(this.#told)) return;
     this.#counting ??= setTimeout(() => {
@@ -350,6 +345,11 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     this.#told = state;
     this.emit('state', state);
   }
+}
+
+/** What follows "not sent within 3 s" and the like. The peer's own words, if there are any, are added by the error itself. */
+export function because(why: AmqpError | undefined): string {
+  return why && !why.condition ? `: ${why.message}` : '';
 }
 
 /** A message whose outcome was lost once may have been delivered then, whatever ends it now. */

@@ -11,7 +11,7 @@ import type {
  * connection.
  */
 export function end(session: Session): void {
-  const { state } = session as unknown as { state: { local_open: boolean; remote_open: boolean } };
+  const { state } = session as unknown as SessionInternals;
   if (state.remote_open || !state.local_open) session.close();
   else session.once('session_open', () => session.close());
 }
@@ -36,6 +36,8 @@ interface Frame {
     role: boolean;
     first: number;
     last?: number;
+    handle?: number | null;
+    echo?: boolean;
   };
 }
 
@@ -55,7 +57,12 @@ export interface SessionInternals {
   on_attach(frame: AttachFrame): void;
   on_transfer(frame: Frame): void;
   on_disposition(frame: Frame): void;
-  _get_link(frame: Frame): RheaReceiver & { credit: number; delivery_count: number; _incomplete?: Delivery };
+  on_flow(frame: Frame): void;
+  _write_flow(): void;
+  _get_link(
+    frame: Frame,
+  ): RheaReceiver & { credit: number; delivery_count: number; issue_flow: boolean; _incomplete?: Delivery };
+  state: { local_open: boolean; remote_open: boolean };
 }
 
 /**
@@ -141,6 +148,16 @@ export function ownSession(connection: RheaConnection): Session {
     onTransfer(frame);
     // R9: rhea opens the session's window again only in its own turn, which a transfer alone does not bring about.
     (connection as unknown as { _register(): void })._register();
+  };
+
+  const onFlow = internals.on_flow.bind(session);
+  internals.on_flow = (frame) => {
+    onFlow(frame);
+    // rhea leaves it to us to answer (2.7.4: "echo").
+    const { echo, handle } = frame.performative;
+    if (!echo) return;
+    if (typeof handle === 'number') internals._get_link(frame).issue_flow = true;
+    else if (internals.state.local_open) internals._write_flow();
   };
 
   const onDisposition = internals.on_disposition.bind(session);

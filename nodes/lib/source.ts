@@ -15,6 +15,8 @@ export interface SourceOptions {
   expiry_policy?: string;
   /** Other receivers of the same subscription name, of whatever container, take part of the messages. */
   shared?: boolean;
+  /** What the peer confirms is believed, also of products that are known to confirm in vain. */
+  trust?: boolean;
 }
 
 /** An option of which a peer's answer tells whether it has taken it. */
@@ -27,21 +29,32 @@ export interface Product {
 }
 
 /** Peers that confirm what they do not do, as seen on the versions that the README names (and taken for true of those between). */
-const CONFIRMED_IN_VAIN: { name: RegExp; version?: RegExp; options: SourceOption[] }[] = [
-  { name: /^RabbitMQ$/, options: ['browse'] },
+const FALSELY_CONFIRMED: { name: RegExp; version?: RegExp; options: SourceOption[]; isSure: boolean }[] = [
+  { name: /^RabbitMQ$/, options: ['browse'], isSure: true },
   // Later ones confirm a selector only where the queue knows selectors.
-  { name: /^RabbitMQ$/, version: /^(3\.|4\.[0-2]\.)/, options: ['selector'] },
-  { name: /^RabbitMQ$/, version: /^3\./, options: ['durable', 'shared'] },
-  { name: /^ActiveMQ$/, options: ['shared'] },
-  { name: /^(qpid-dispatch|skupper)-router$/, options: ['selector', 'browse', 'durable'] },
+  { name: /^RabbitMQ$/, version: /^(3\.|4\.[0-2]\.)/, options: ['selector'], isSure: true },
+  { name: /^RabbitMQ$/, version: /^3\./, options: ['durable', 'shared'], isSure: true },
+  { name: /^ActiveMQ$/, options: ['shared'], isSure: true },
+  // By themselves they do not, but the broker behind a link route may, and nothing tells whether there is one.
+  { name: /^(qpid-dispatch|skupper)-router$/, options: ['selector', 'browse', 'durable'], isSure: false },
 ];
 
+/** What a peer has made of the options. */
+export interface Answer {
+  /** Those that it has not taken. */
+  ignored: SourceOption[];
+  /** Those that it confirms, and may not do. */
+  unsure: SourceOption[];
+}
+
 /** Fields of the source that ask for the options. */
-export function sourceOf({ kind, selector, browse, shared, ...fields }: SourceOptions): object {
+export function sourceOf(options: SourceOptions): object {
+  const { kind, selector, browse, shared, durable, expiry_policy } = options;
   // `global`: the subscription is not bound to one container.
   const capabilities = [...(kind ? [kind] : []), ...(shared ? ['shared', 'global'] : [])];
   return {
-    ...fields,
+    ...(durable !== undefined && { durable }),
+    ...(expiry_policy !== undefined && { expiry_policy }),
     ...(selector && { filter: rhea.filter.selector(selector) }),
     ...(browse && { distribution_mode: 'copy' }),
     // As an array: a peer may not take a single symbol (R23).
@@ -49,10 +62,10 @@ export function sourceOf({ kind, selector, browse, shared, ...fields }: SourceOp
   };
 }
 
-/** The options that the peer has not taken: missing in its own source, or confirmed by one that is known not to do it. */
-export function ignoredOptions(options: SourceOptions, source: Source, product: Product): SourceOption[] {
+/** What the peer has made of the options, by its own source and by what is known of the product. */
+export function answerTo(options: SourceOptions, source: Source, product: Product): Answer {
   const { filter, distribution_mode: mode, durable, expiry_policy: expiry, capabilities } = source;
-  const isTaken: Record<SourceOption, boolean> = {
+  const isConfirmed: Record<SourceOption, boolean> = {
     selector: Object.keys((filter as object | undefined) ?? {}).length > 0,
     browse: String(mode) === 'copy',
     // Some have one kind of durability only.
@@ -60,9 +73,12 @@ export function ignoredOptions(options: SourceOptions, source: Source, product: 
     shared: [capabilities].flat().includes('shared'),
   };
   const { name: productName = '', version: productVersion = '' } = product;
-  const inVain = CONFIRMED_IN_VAIN.filter(
-    ({ name, version }) => name.test(productName) && (!version || version.test(productVersion)),
-  ).flatMap((row) => row.options);
-  const asked = (Object.keys(isTaken) as SourceOption[]).filter((option) => options[option]);
-  return asked.filter((option) => !isTaken[option] || inVain.includes(option));
+  const rows = FALSELY_CONFIRMED.filter(
+    ({ name, version }) => !options.trust && name.test(productName) && (!version || version.test(productVersion)),
+  );
+  const isFalse = (option: SourceOption, isSure: boolean): boolean =>
+    rows.some((row) => row.isSure === isSure && row.options.includes(option));
+  const asked = (Object.keys(isConfirmed) as SourceOption[]).filter((option) => options[option]);
+  const ignored = asked.filter((option) => !isConfirmed[option] || isFalse(option, true));
+  return { ignored, unsure: asked.filter((option) => !ignored.includes(option) && isFalse(option, false)) };
 }

@@ -10,7 +10,13 @@ export type State =
       name: 'ignored';
       options: SourceOption[];
     }
-  | { name: 'buffering'; count: number; percent: number }
+  | {
+      /** Connected, but the peer may not do what it confirms. */
+      name: 'unsure';
+      options: SourceOption[];
+    }
+  /** `retrying`: because the peer has released messages. */
+  | { name: 'buffering' | 'retrying'; count: number; percent: number }
   | {
       /** `fault`: of the node itself. */
       name: 'refused' | 'disconnected' | 'auth' | 'fault';
@@ -45,7 +51,9 @@ const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
   idle: { fill: 'grey', shape: 'ring' },
   detached: { fill: 'grey', shape: 'ring' },
   ignored: { fill: 'yellow', shape: 'ring' },
+  unsure: { fill: 'yellow', shape: 'ring' },
   paused: { fill: 'yellow', shape: 'dot' },
+  retrying: { fill: 'yellow', shape: 'dot' },
   buffering: { fill: 'yellow', shape: 'dot' },
   waiting: { fill: 'yellow', shape: 'dot' },
   connected: { fill: 'green', shape: 'dot' },
@@ -56,9 +64,13 @@ export function statusOf(state: State): Status {
   const look = { ...LOOKS[state.name], key: state.name };
   if ('error' in state) {
     const { error, count, percent = 0 } = state;
-    return { ...look, args: { reason: reasonOf(error) }, ...(count && { waiting: { n: count, percent } }) };
+    const waiting = count ? { waiting: { n: count, percent } } : {};
+    if (error.diagnosis) return { ...look, key: `reason.${error.diagnosis}`, ...waiting };
+    return { ...look, args: { reason: reasonOf(error) }, ...waiting };
   }
-  if (state.name === 'ignored') return { ...look, options: state.options };
+  if (state.name === 'ignored' || state.name === 'unsure') return { ...look, options: state.options };
+  if (state.name === 'retrying')
+    return { ...look, ...(state.count && { waiting: { n: state.count, percent: state.percent } }) };
   if (state.name === 'buffering') return { ...look, args: { n: state.count, percent: state.percent } };
   if (state.name === 'connected' && state.address) return { ...look, text: state.address };
   return look;
@@ -76,8 +88,10 @@ export function isSame(state: State, other: State): boolean {
   return state.name === other.name && JSON.stringify(state) === JSON.stringify(other);
 }
 
-/** The shortest name of what went wrong: the peer's condition, the system's code, or all that is known. */
+/** The shortest name of what went wrong: the setting, the peer's condition, the system's code, or all that is known. */
 export function reasonOf(error: AmqpError): string {
+  if (error.field) return error.field;
+  if (error.diagnosis) return error.diagnosis;
   const { code } = (error.cause ?? {}) as { code?: unknown };
   return error.condition ?? (typeof code === 'string' ? code : error.message);
 }

@@ -546,7 +546,7 @@ export const refusals = {
     title: 'Send a message with an address of its own that is not there',
     async try(trial) {
       const { address, ...kind } = trial.peer.queue('astray');
-      await trial.load([trial.sender({ ...kind, address: '', ...WAITS, retries: 0 })]);
+      await trial.load([trial.sender({ ...kind, address: '', ...WAITS, retrytime: 0 })]);
       return refusal(trial, [{ payload: 'one', topic: address }]);
     },
   },

@@ -58,7 +58,7 @@ const victim = (type: string, id: string, address: string, properties: object): 
 const flows = (victimPort: number, otherPort: number): ReturnType<typeof flow> =>
   flow(
     endpointNode(victimPort, { id: 'victim' }),
-    victim('amqp-sender', 'sender', 'q', { retries: 1, wires: [[]] }),
+    victim('amqp-sender', 'sender', 'q', { retrytime: 0.2, wires: [[]] }),
     victim('amqp-receiver', 'receiver', 'q', { settle: 'flow', creditwindow: 20, wires: [['received']] }),
     victim('amqp-requester', 'requester', 'rq', { timeout: 600, wires: [[], ['received']] }),
     victim('amqp-responder', 'responder', 'rq', { wires: [['responder']] }),

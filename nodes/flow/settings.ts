@@ -1,0 +1,188 @@
+import type { Node, NodeAPI } from 'node-red';
+import { AmqpError } from '../lib/errors';
+
+/** A number that a node is configured with. `value` is what blank stands for; undefined: nothing is asked for then. */
+interface NumberSetting<V = number | undefined> {
+  min: number;
+  max: number;
+  value: V;
+  isWhole: boolean;
+}
+
+function whole<V extends number | undefined>(min: number, max: number, value: V): NumberSetting<V> {
+  return { min, max, value, isWhole: true };
+}
+
+function seconds<V extends number | undefined>(min: number, max: number, value: V): NumberSetting<V> {
+  return { min, max, value, isWhole: false };
+}
+
+/** 23 days: timers of Node.js run for no more than 2^31 ms, and at once beyond that. */
+const LONGEST = 2_000_000;
+const buffer = whole<number>(1, 10_000_000, 10_000);
+const timeout = (value: number): NumberSetting<number> => seconds(0, LONGEST, value);
+const header = {
+  priority: whole(0, 255, undefined),
+  /** A uint of milliseconds in the header (3.2.1). */
+  ttl: seconds(0.001, 4_000_000, undefined),
+};
+
+/** The bounds of all numbers, and what they are when nothing is entered. The forms have the same, which a test compares. */
+export const NUMBERS = {
+  'amqp-endpoint': {
+    port: whole<number>(1, 65_535, 5672),
+    connecttimeout: seconds<number>(1, 3600, 10),
+    idletimeout: seconds<number>(0, 86_400, 30),
+  },
+  'amqp-sender': {
+    buffer,
+    bufferbytes: whole<number>(1, 65_536, 64),
+    timeout: timeout(0),
+    retrytime: timeout(60),
+    ...header,
+  },
+  'amqp-receiver': {
+    creditwindow: whole<number>(0, 65_535, 100),
+    settletimeout: timeout(300),
+  },
+  'amqp-requester': {
+    timeout: timeout(30),
+    buffer,
+    ...header,
+  },
+  'amqp-responder': {
+    creditwindow: whole<number>(1, 65_535, 100),
+    settletimeout: timeout(300),
+    ...header,
+  },
+};
+
+type Type = keyof typeof NUMBERS;
+/** The numbers that are always there. */
+type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], keyof typeof header>;
+
+/** Begins the keys of status texts, for the editor to translate. */
+export const STATUS = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.status.';
+
+/** Labels that the forms of several nodes share stand in the catalogue of the endpoint. */
+const SHARED = ['address', 'kind', 'format', 'body', 'output', 'durablemessages', 'priority', 'ttl'];
+/** Labels that are Node-RED's own. */
+const CORE: Record<string, string> = {
+  host: 'node-red:mqtt.label.broker',
+  port: 'node-red:mqtt.label.port',
+  autoconnect: 'node-red:mqtt.label.auto-connect',
+  usetls: 'node-red:mqtt.label.use-tls',
+  tls: 'node-red:mqtt.label.tls-config',
+  rejectUnauthorized: 'node-red:mqtt.label.verify-server-cert',
+};
+
+/**
+ * Reads what a node is configured with: the form, an import, or environment variables may have put anything there. What
+ * is wrong is collected in `fault`, which names the field and never its value, since that may be a secret pasted into
+ * the wrong field.
+ */
+export class Settings {
+  readonly #RED: NodeAPI;
+  readonly #node: Node;
+  readonly #config: Record<string, unknown>;
+  readonly #type: Type;
+  /** The first thing that is wrong. */
+  fault: AmqpError | undefined;
+
+  constructor(RED: NodeAPI, node: Node, config: object, type: Type) {
+    this.#RED = RED;
+    this.#node = node;
+    this.#config = config as Record<string, unknown>;
+    this.#type = type;
+  }
+
+  /** Notes that a field cannot be used; `why` goes on from its name. */
+  refuse(name: string, why: string, label = this.#labelOf(name)): void {
+    this.fault ??= new AmqpError('AMQP_CONFIG', `${label} (${name}): ${why}`, null, undefined, { field: label });
+  }
+
+  number(name: NumberName): number {
+    return this.#number(name) ?? NaN;
+  }
+
+  /** Blank is undefined. */
+  optionalNumber(name: keyof typeof header): number | undefined {
+    return this.#number(name);
+  }
+
+  #number(name: string): number | undefined {
+    const { min, max, value, isWhole } = (NUMBERS[this.#type] as Record<string, NumberSetting>)[name]!;
+    const given = this.#resolved(name);
+    if (given === undefined) return value;
+    const number = typeof given === 'string' ? Number(given) : given;
+    if (typeof number !== 'number') this.refuse(name, 'is not a number');
+    else if (number >= min && number <= max && (!isWhole || Number.isInteger(number))) return number;
+    this.refuse(name, `is not a ${isWhole ? 'whole number' : 'number'} from ${min} to ${max}`);
+    return value;
+  }
+
+  /** A number of seconds, in milliseconds. */
+  milliseconds(name: NumberName): number {
+    return Math.round(1000 * this.number(name));
+  }
+
+  /** One of several words; blank and missing are the first. */
+  choice<C extends string>(name: string, choices: readonly [C, ...C[]]): C {
+    const given = this.#resolved(name);
+    if (given === undefined) return choices[0];
+    const choice = choices.find((one) => one === given);
+    if (choice === undefined) this.refuse(name, `is not one of ${choices.filter(Boolean).join(', ')}`);
+    return choice ?? choices[0];
+  }
+
+  flag(name: string, value: boolean): boolean {
+    const given = this.#resolved(name);
+    if (given === undefined) return value;
+    if (given === true || given === 'true') return true;
+    if (given === false || given === 'false') return false;
+    this.refuse(name, 'is neither true nor false');
+    return value;
+  }
+
+  /** Text with the environment variables in it resolved; blank is undefined. */
+  text(name: string): string | undefined {
+    const given = this.#resolved(name);
+    if (given === undefined || typeof given === 'string') return given;
+    if (typeof given === 'number') return String(given);
+    this.refuse(name, 'is not text');
+    return undefined;
+  }
+
+  /**
+   * True when all that was read can be used. Else the node is in error from now on: it says so in its status, in the log,
+   * and to each msg.
+   */
+  check(): boolean {
+    const { fault } = this;
+    if (!fault) return true;
+    this.#node.status({ fill: 'red', shape: 'ring', text: this.#RED._(`${STATUS}fault`, { reason: fault.field! }) });
+    this.#node.error(fault.message);
+    this.#node.on('input', (_msg, _send, done) => done(fault));
+    return false;
+  }
+
+  /** The value, with nothing entered as undefined. */
+  #resolved(name: string): unknown {
+    const given = this.#config[name];
+    if (given === null) return undefined;
+    if (typeof given !== 'string') return given;
+    // Node-RED itself replaces only what is nothing but `${NAME}`, and only if there is such a variable.
+    const text = given.replace(/\$\{(\w+)\}/g, (_match, variable: string) => {
+      const value = this.#RED.util.getSetting(this.#node, variable) as string | number | boolean | undefined;
+      if (value === undefined) this.refuse(name, `the environment variable ${variable} is not set`);
+      return String(value ?? '');
+    });
+    return text.trim() === '' ? undefined : text;
+  }
+
+  #labelOf(name: string): string {
+    if (CORE[name]) return this.#RED._(CORE[name]);
+    const set = SHARED.includes(name) ? 'amqp-endpoint' : this.#type;
+    return this.#RED._(`@amqp10/node-red-amqp10/${set}:${set}.label.${name}`);
+  }
+}
