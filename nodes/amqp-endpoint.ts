@@ -188,8 +188,8 @@ export default function init(RED: NodeAPI): void {
         waiting,
         text,
       } = statusOf(state);
-      // A key without arguments is translated by the editor, into the language of who looks at it.
-      const words = text ?? (args ? RED._(STATUS + key, args) : STATUS + key);
+      // A key that is all of the text is translated by the editor, into the language of who looks at it.
+      const words = text ?? (args || waiting ? RED._(STATUS + key, args ?? {}) : STATUS + key);
       node.status({ fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words });
     };
     const peer = `${tls ? 'amqps' : 'amqp'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
@@ -197,7 +197,7 @@ export default function init(RED: NodeAPI): void {
     const lineOf = (name: string, { message, diagnosis }: AmqpError): string => {
       const line = RED._(`amqp-endpoint.log.${name}`, { peer, reason: message });
       if (!diagnosis) return line;
-      return `${line}. ${RED._(`amqp-endpoint.log.remedy.${diagnosis}`, { id: connection.options.containerId })}`;
+      return `${line}; ${RED._(`amqp-endpoint.log.remedy.${diagnosis}`, { id: connection.options.containerId })}`;
     };
     let isQuiet = false;
     connection.on('quiet', (error) => {

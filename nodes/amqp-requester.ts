@@ -11,7 +11,6 @@ import {
   type OutputOption,
   OUTPUTS,
   stylesOf,
-  toMsg,
   withHeader,
 } from './lib/message';
 import { Requester, type RequesterOptions } from './lib/requester';
@@ -90,7 +89,7 @@ export default function init(RED: NodeAPI): void {
             },
             failed: (error, fields) => {
               // What could be read of a reply, above all the status in its application properties.
-              if (fields) Object.assign(msg, toMsg({ fields, body: undefined }, undefined, format));
+              if (fields) Object.assign(msg, format === 'body' ? { amqp: fields } : { payload: fields });
               done(error);
             },
           });

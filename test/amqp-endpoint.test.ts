@@ -156,7 +156,7 @@ describe('amqp-endpoint', () => {
       await many;
       const [line, ...others] = logged(WARN);
       should(line).match(
-        /^not connected to amqp:\/\/127.0.0.1:\d+: cannot connect: the server speaks HTTP, not AMQP\. /,
+        /^not connected to amqp:\/\/127.0.0.1:\d+: cannot connect: the server speaks HTTP, not AMQP; the port is of a web server/,
       );
       should(others).deepEqual([], 'one line for an outage, not one for each attempt');
       await stop();

@@ -76,7 +76,7 @@ const warnings = () =>
   helper
     .log()
     .args.map(([entry]) => entry)
-    .filter(({ id, msg }) => id === 'receiver' && /ignored/.test(String(msg)));
+    .filter(({ id, msg }) => id === 'receiver' && /ignored|unsure/.test(String(msg)));
 
 describe('amqp-receiver', () => {
   before(() => helper.startServer());
@@ -689,6 +689,49 @@ describe('amqp-receiver', () => {
     });
   });
 
+  describe('with a Catch node for all nodes wired to its input', () => {
+    async function startCaught(properties: object, ...others: NodeConfig[]): Promise<void> {
+      broker = await Broker.start();
+      const configs = flow(
+        endpointNode(broker.port),
+        node('amqp-receiver', { settle: 'flow', ...properties }),
+        ...others,
+      );
+      configs.find(({ type }) => type === 'catch')!['wires'] = [['caught', 'receiver']];
+      await load(configs);
+    }
+
+    it('ends its own error where it comes back: the msg does not go round and round', async () => {
+      await startCaught({}, probe);
+      const caught = collect('caught');
+      inject('receiver', { payload: 1, delivery: { id: 'made up' } });
+      inject('receiver', { payload: 2 });
+      await roundTrip();
+      caught.should.have.length(2);
+    });
+
+    it('treats a message that the flow could not settle as asked as one that has failed', async () => {
+      await startCaught({ onerror: 'reject' });
+      const received = message('out');
+      broker.put('q', { body: 'work' });
+      inject('receiver', { ...(await received), settle: 'maybe' });
+      const [outcome] = await dispositions(1);
+      outcome!.should.match({ state: 'rejected', error: { description: /msg\.settle is not one of/ } });
+    });
+  });
+
+  it('takes nothing from the turn on in which it is closed', async () => {
+    await start();
+    await status('receiver', 'connected');
+    const out = collect('out');
+    const closed = helper.getNode('receiver').close(false);
+    broker.put('q', { body: 'late' });
+    await closed;
+    out.should.be.empty();
+    broker.depth('q').should.equal(1);
+    should(broker.dispositions.filter(({ state }) => state === 'accepted')).be.empty();
+  });
+
   describe('an option that the peer ignores', () => {
     it('shows as a warning, and is logged once, also over a reconnect', async () => {
       await start({ selector: "colour = 'red'" });
@@ -712,6 +755,42 @@ describe('amqp-receiver', () => {
       await tell({ action: 'resume' });
       await roundTrip();
       broker.depth('q').should.equal(1);
+    });
+
+    it('leaves the address to others where reading without removing would remove', async () => {
+      const product = { product: 'RabbitMQ', version: '4.3.6' };
+      broker = await Broker.start({ properties: product });
+      const detached = once(broker, 'detach');
+      await load(flow(endpointNode(broker.port), node('amqp-receiver', { browse: true })));
+      should((await detached)[0]).match({ name: 'receiver' });
+      await status('receiver', 'ignored');
+      should(broker.links()).be.empty();
+    });
+
+    describe('or may not do, as a router by itself and behind a link route', () => {
+      const router = { properties: { product: 'qpid-dispatch-router', version: '1.19.0' }, confirmsFilters: true };
+      const selector = "colour = 'red'";
+
+      it('is not claimed to be ignored: the status says that nobody can tell', async () => {
+        await start({ selector }, router);
+        should(await status('receiver', 'unsure')).match({ fill: 'yellow', shape: 'ring' });
+        warnings().should.have.length(1);
+        should((await receive({ body: 1 })).payload).equal(1);
+      });
+
+      it('is believed where the user says so', async () => {
+        await start({ selector, browse: true, trust: true }, router);
+        await status('receiver', 'connected');
+        warnings().should.be.empty();
+      });
+
+      it('is not risked where it would remove what is only to be read', async () => {
+        broker = await Broker.start(router);
+        const detached = once(broker, 'detach');
+        await load(flow(endpointNode(broker.port), node('amqp-receiver', { selector, browse: true })));
+        await detached;
+        await status('receiver', 'unsure');
+      });
     });
   });
 

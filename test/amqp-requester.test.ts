@@ -1,4 +1,4 @@
-import type { Message } from 'rhea';
+import rhea, { type Message } from 'rhea';
 import should from 'should';
 import { collect, endpointNode, flow, helper, inject, load, message, messages, type Msg, node, status } from './flow';
 import { Broker, type BrokerOptions } from './peer';
@@ -58,6 +58,33 @@ describe('amqp-requester', () => {
   afterEach(async () => {
     await helper.unload();
     await broker.stop();
+  });
+
+  it('makes its requests no more durable than it is told to: it keeps each until its reply has come', async () => {
+    for (const durablemessages of [undefined, true]) {
+      await start({ durablemessages, ttl: 5 });
+      const taken = requests();
+      inject('requester', { payload: 1 });
+      should((await taken)[0]).match({ ttl: 5000 });
+      should(Boolean((await taken)[0]!.durable)).equal(durablemessages === true);
+      await helper.unload();
+      await broker.stop();
+    }
+    await start();
+  });
+
+  it('fails a request with what could be read of a reply that cannot be decoded', async () => {
+    await start();
+    const taken = requests();
+    const failed = failure({ payload: 'hi', amqp: { message_id: 'm' } });
+    const [{ reply_to: to }] = (await taken) as [Message];
+    const status = rhea.message.encode({ correlation_id: 'm', application_properties: { why: 'no' }, body: '' });
+    broker.put(to!, Buffer.concat([status.subarray(0, status.length - 5), Buffer.from('005377ff', 'hex')]));
+    (await failed).should.match({
+      payload: 'hi',
+      amqp: { application_properties: { why: 'no' } },
+      error: { code: 'AMQP_DECODE' },
+    });
   });
 
   it("sends a request, and its reply leaves by the second output with the request's own msg", async () => {

@@ -71,6 +71,20 @@ describe('amqp-responder', () => {
     should([reply!.message_id, reply!.reply_to]).eql([undefined, undefined]);
   });
 
+  it('makes its replies durable, since the request is forgotten with them; the msg has the last word', async () => {
+    await start({ priority: 6 });
+    for (const [amqp, durable] of [
+      [{}, true],
+      [{ durable: false }, false],
+    ] as const) {
+      const msg = await request({ body: 1, message_id: 'm', reply_to: 'back' });
+      const completed = message('completed');
+      inject('responder', { ...msg, amqp });
+      await completed;
+      should(broker.messages('back').at(-1)).match({ durable, priority: 6 });
+    }
+  });
+
   it('holds 300 requests at a time; each reply finds its own, in whatever order flows finish', async () => {
     broker = await Broker.start();
     await load(

@@ -107,6 +107,42 @@ describe('amqp-sender', () => {
     });
   });
 
+  describe('the header', () => {
+    const header = ({ durable, priority, ttl }: { durable?: boolean; priority?: number; ttl?: number }) => ({
+      durable,
+      priority,
+      ttl,
+    });
+    const sent = () => header(broker.messages('q').at(-1)!);
+
+    it('says durable: what the server has accepted survives its restart', async () => {
+      await start();
+      await send({ payload: 1 });
+      sent().should.match({ durable: true });
+    });
+
+    it('says what the node says of it, and the msg has the last word', async () => {
+      await start({ durablemessages: false, priority: '7', ttl: '60' });
+      await send({ payload: 1 });
+      should(sent()).match({ priority: 7, ttl: 60_000 });
+      should(Boolean(sent().durable)).be.false();
+      await send({ payload: 1, amqp: { durable: true, priority: 2, ttl: 5000 } });
+      should(sent()).match({ durable: true, priority: 2, ttl: 5000 });
+    });
+
+    it('says not durable where the msg says so', async () => {
+      await start();
+      await send({ payload: 1, amqp: { durable: false } });
+      should(sent().durable).be.false();
+    });
+
+    it('says nothing in flows of node-red-contrib-rhea', async () => {
+      await start({ format: undefined });
+      await send({ payload: { body: 1 } });
+      should(Boolean(sent().durable)).be.false();
+    });
+  });
+
   describe('the message', () => {
     it('has the fields of msg.amqp, and the body that the node shapes', async () => {
       await start({ body: 'json' });
@@ -348,6 +384,17 @@ describe('amqp-sender', () => {
       await broker.resume();
       await completed;
       bodies('q').should.eql([1, 2, 3]);
+    });
+
+    it('for a server that releases them, and the status says so', async () => {
+      await start();
+      broker.answer('q', 'release');
+      const completed = message('completed');
+      inject('sender', { payload: 1 });
+      should(await status('sender', 'count)')).match({ fill: 'yellow', shape: 'dot', text: /status\.retrying \(/ });
+      broker.answer('q', 'accept');
+      await completed;
+      await status('sender', 'connected');
     });
 
     it('for credit, in order, and the status says so', async () => {

@@ -10,7 +10,7 @@ import type { State } from '../nodes/lib/status';
 import { Broker, type BrokerOptions, type LinkInfo } from './peer';
 
 /** What a scripted peer writes: rhea's frames, as its sessions take them. */
-type Frames = Record<'disposition' | 'transfer', (fields: object) => unknown>;
+type Frames = Record<'disposition' | 'transfer' | 'flow', (fields: object) => unknown>;
 const frames: Frames = require('rhea/lib/frames.js');
 type PeerSession = Session & { output(frame: unknown, payload?: Buffer): void };
 
@@ -290,6 +290,77 @@ describe('a link', () => {
       await state(second, 'connected');
       should(first.told).deepEqual(['attached']);
     });
+  });
+
+  it('shares one session with all others where the peer ends the connection over a second one', async () => {
+    // As the AMQP channel of IBM MQ does.
+    const container = rhea.create_container();
+    container.sasl_server_mechanisms.enable_anonymous();
+    for (const event of ['connection_close', 'session_close', 'sender_close', 'disconnected', 'error']) {
+      container.on(event, () => {});
+    }
+    let connections = 0;
+    const sessions = new Map<unknown, number>();
+    container.on('connection_open', () => connections++);
+    container.on('session_open', ({ connection }: EventContext) => {
+      sessions.set(connection, (sessions.get(connection) ?? 0) + 1);
+      if (sessions.get(connection)! > 1) (connection as unknown as { socket: net.Socket }).socket.destroy();
+    });
+    container.on('sender_open', ({ sender }: EventContext) => sender!.set_source({ address: sender!.source.address }));
+    container.on('sendable', ({ sender }: EventContext) => sender!.send({ body: sender!.source.address }));
+    const server = container.listen({ port: 0, host: '127.0.0.1' });
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)));
+    await once(server, 'listening');
+    const connection = connectionTo((server.address() as net.AddressInfo).port);
+    const links = ['a', 'b', 'c'].map((address) => new Reader(connection, address));
+    for (const link of links) {
+      link.onAttached = (attached) => void attached.add_credit(1);
+      link.open();
+    }
+    const bodies = await Promise.all(links.map(async (link) => bodyOf(await received(link))));
+    should(bodies).deepEqual(['a', 'b', 'c']);
+    should(connections).equal(3);
+
+    await links[1]!.close();
+    should(links[0]!.state).match({ name: 'connected' });
+    links[1]!.open();
+    await next(links[1]!, 'connected');
+    should([...sessions.values()].at(-1)).equal(1);
+    should(connections).equal(3);
+  });
+
+  it('answers a flow of the peer that asks for an echo', async () => {
+    const asked = new Promise<number>((resolve) => {
+      void scripted((session, sender) => {
+        let flows = 0;
+        const { on_flow: onFlow } = session as unknown as { on_flow(frame: object): void };
+        Object.assign(session, {
+          on_flow(frame: { performative: { handle?: number } }) {
+            onFlow.call(session, frame);
+            if (++flows === 2) resolve(frame.performative.handle ?? -1);
+          },
+        });
+        const window = { next_incoming_id: 0, incoming_window: 100, next_outgoing_id: 0, outgoing_window: 100 };
+        session.output(frames.flow({ ...window, echo: true }));
+        session.output(frames.flow({ ...window, echo: true, handle: 0, delivery_count: 0, link_credit: 0 }));
+        void sender;
+      });
+    });
+    should(await asked).equal(0);
+  });
+
+  it('ends its session only once the peer has answered the detach', async () => {
+    await start();
+    const [link] = await attached('q', 'other');
+    // What the peer gets is looked at chunk by chunk.
+    const order: string[] = [];
+    broker.on('detach', () => {
+      order.push('detach');
+      setImmediate(() => order.push('turn'));
+    });
+    broker['container'].on('session_close', () => order.push('end'));
+    await link!.close();
+    should(order).deepEqual(['detach', 'turn', 'end']);
   });
 
   it('answers a detach as the peer has asked: with closed, a durable subscription would be deleted (R22)', async () => {

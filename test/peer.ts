@@ -30,6 +30,8 @@ export interface BrokerOptions {
   maxMessageSize?: number;
   /** What it says of itself in its open. */
   properties?: { product?: string; version?: string };
+  /** answer with the filters that were asked for, and apply none, as routers do (default false) */
+  confirmsFilters?: boolean;
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
 }
@@ -552,7 +554,9 @@ export class Broker extends EventEmitter {
     }
     const address = dynamic ? `dynamic-${randomUUID()}` : wanted;
     const named = address ? { address } : {};
-    link.local.attach.source = echo(source, reads ? { ...named, filter: undefined } : {});
+    const { confirmsFilters = false } = this.options;
+    const unconfirmed = confirmsFilters ? {} : { filter: undefined };
+    link.local.attach.source = echo(source, reads ? { ...named, ...unconfirmed } : {});
     link.local.attach.target = echo(target, reads ? {} : named);
     link.local.attach.snd_settle_mode = asked.snd_settle_mode;
     if (reads) link.local.attach.rcv_settle_mode = asked.rcv_settle_mode;

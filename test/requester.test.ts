@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import rhea, { type EventContext, type Message, type Typed } from 'rhea';
 import should from 'should';
 import { Connection } from '../nodes/lib/connection';
+import type { AmqpError } from '../nodes/lib/errors';
 import { type Outgoing, outgoing, stylesOf } from '../nodes/lib/message';
 import { Requester, type RequesterOptions } from '../nodes/lib/requester';
 import type { Sent } from '../nodes/lib/sender';
@@ -288,6 +289,45 @@ describe('a requester', () => {
       broker.received['q']!.should.equal(2);
     });
 
+    it('by an id that comes back as another kind of integer', async () => {
+      await start();
+      const requester = open();
+      const asked = requests();
+      const answered = ask(requester, 'hi', { message_id: 7 });
+      const [{ reply_to: to }] = (await asked) as [Message];
+      // Properties with the int 7 as correlation id, as Qpid Dispatch's management answers.
+      broker.put(to!, Buffer.from('005373c00b0640404040407100000007005377a10568656c6c6f', 'hex'));
+      should(await answered).equal('hello');
+    });
+
+    it('of which only the body cannot be decoded: the request fails, with what could be read', async () => {
+      await start();
+      const requester = open();
+      const asked = requests();
+      const failed = new Promise<[AmqpError, unknown]>((resolve, reject) => {
+        requester.request(message('hi', { message_id: 'm' }), undefined, {
+          sent: () => {},
+          reply: reject,
+          failed: (error, fields) => resolve([error, fields]),
+        });
+      });
+      const [{ reply_to: to }] = (await asked) as [Message];
+      const status = rhea.message.encode({
+        correlation_id: 'm',
+        application_properties: { why: 'no' },
+        body: '',
+      });
+      // The body is a list that claims more than there is.
+      broker.put(
+        to!,
+        Buffer.concat([status.subarray(0, status.length - 5), Buffer.from('005377d0000000ff00000001', 'hex')]),
+      );
+      const [error, fields] = await failed;
+      should(error).match({ code: 'AMQP_DECODE', message: /^the reply cannot be decoded: / });
+      should(fields).match({ correlation_id: 'm', application_properties: { why: 'no' } });
+      should(requester.unmatched).equal(0);
+    });
+
     it('or counts and drops it: nobody asked for it', async () => {
       await start();
       const requester = open();
@@ -304,6 +344,26 @@ describe('a requester', () => {
       while (broker.dispositions.length < 4) await once(broker, 'settled');
       requester.unmatched.should.equal(3);
       broker.dispositions.map((disposition) => disposition.state).should.eql(Array(4).fill('accepted'));
+    });
+  });
+
+  it('sends a request again that the peer releases, for as long as it waits for the reply', async () => {
+    await start();
+    const requester = open({ timeout: 3000 });
+    broker.answer('q', 'release', 3);
+    const asked = requests();
+    const answered = ask(requester, 'hi');
+    reply((await asked)[0]!, 'late, but there');
+    should(await answered).equal('late, but there');
+    should(broker.received['q']).equal(4);
+  });
+
+  it('says that the peer has released the request when that is why there is no reply', async () => {
+    await start();
+    broker.answer('q', 'release');
+    await should(ask(open({ timeout: 300 }), 'hi')).be.rejectedWith({
+      code: 'AMQP_REPLY_TIMEOUT',
+      message: /no reply within 0\.3 s: the peer released the message/,
     });
   });
 

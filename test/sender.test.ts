@@ -217,7 +217,7 @@ describe('sender', () => {
 
     /** A peer that does with each delivery just what it is told to. */
     async function openToPeer(
-      answer: (delivery: Delivery) => void,
+      answer: (delivery: Delivery, body: unknown) => void,
       options: Partial<SenderOptions> = {},
       peerOptions: object = {},
     ) {
@@ -226,7 +226,7 @@ describe('sender', () => {
       for (const event of ['disconnected', 'connection_close', 'session_close', 'receiver_close', 'error'])
         container.on(event, () => {});
       container.on('receiver_open', ({ receiver }: EventContext) => receiver!.set_target({ address: 'q' }));
-      container.on('message', ({ delivery }: EventContext) => answer(delivery!));
+      container.on('message', ({ delivery, message }: EventContext) => answer(delivery!, message!.body));
       link = once(container, 'receiver_open').then(([{ receiver }]) => receiver as Receiver);
       const server = container.listen({ port: 0, autoaccept: false, ...peerOptions } as Parameters<
         typeof container.listen
@@ -279,6 +279,71 @@ describe('sender', () => {
       });
       (await failure(send(1))).code.should.equal('AMQP_MODIFIED');
       deliveries.should.equal(1);
+    });
+
+    it('gives its credit back to a peer that drains, and goes on when it gets some', async () => {
+      const got: unknown[] = [];
+      await openToPeer(
+        (delivery) => {
+          got.push(delivery.id);
+          delivery.accept();
+        },
+        {},
+        { receiver_options: { credit_window: 0 } },
+      );
+      const receiver = await link;
+      receiver.add_credit(5);
+      await sendAll(1, 2);
+      const drained = once(receiver, 'receiver_drained');
+      receiver.drain_credit();
+      await drained;
+      should((receiver as unknown as { credit: number }).credit).equal(0);
+      receiver.drain = false;
+      const sending = sendAll(3, 4, 5);
+      await stateOf('buffering');
+      got.should.have.length(2);
+      receiver.add_credit(5);
+      await sending;
+    });
+
+    it('sends first what waits when a peer drains', async () => {
+      await openToPeer((delivery) => delivery.accept(), {}, { receiver_options: { credit_window: 0 } });
+      const receiver = await link;
+      await stateOf('connected');
+      const sending = sendAll(1, 2, 3);
+      receiver.add_credit(5);
+      receiver.drain_credit();
+      await Promise.all([sending, once(receiver, 'receiver_drained')]);
+    });
+
+    it('keeps messages for a router whose consumer goes, in order, until there is another', async () => {
+      const taken: unknown[] = [];
+      let isThere = true;
+      // As Qpid Dispatch does: it releases what has nobody to go to, and takes its credit back.
+      const route = (delivery: Delivery, body: unknown): void => {
+        if (isThere) {
+          taken.push(body);
+          delivery.accept();
+          isThere = taken.length !== 10;
+        } else {
+          delivery.release();
+          (delivery as unknown as { link: Receiver }).link.drain_credit();
+        }
+      };
+      await openToPeer(route, {}, { receiver_options: { credit_window: 0 } });
+      const receiver = await link;
+      receiver.add_credit(250);
+      const drained = once(receiver, 'receiver_drained');
+      const numbers = Array.from({ length: 50 }, (_, n) => n);
+      const sending = sendAll(...numbers);
+      await drained;
+      await stateOf('retrying');
+      taken.should.eql(numbers.slice(0, 10));
+      isThere = true;
+      receiver.drain = false;
+      receiver.add_credit(250);
+      (await sending).map(({ state }) => state).should.eql(numbers.map(() => 'accepted'));
+      taken.should.eql(numbers);
     });
 
     it('takes an outcome as one when it comes in two steps', async () => {

@@ -2,7 +2,7 @@ import type { Diagnosis } from './errors';
 
 /** What is told of each, in place of the system's own words, which name host and port again. */
 export const TEXTS: Record<Diagnosis, string> = {
-  'client-certificate': 'the server wants a client certificate, or another one',
+  'client-certificate': 'the client certificate is missing, or not accepted',
   'client-id': 'another client uses the same client ID',
   expired: "the server's certificate is out of date",
   'host-not-found': 'there is no host of that name',
@@ -11,7 +11,7 @@ export const TEXTS: Record<Diagnosis, string> = {
   'other-protocol': 'the server does not speak AMQP 1.0',
   refused: 'connection refused',
   silent: 'no answer',
-  'tls-expected': 'the server closed the connection without a word',
+  'tls-expected': 'the server may expect TLS',
   unreachable: 'the host cannot be reached',
   untrusted: "the server's certificate is not trusted",
   'wrong-name': "the server's certificate is for another name",
