@@ -163,8 +163,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     const offers: [type: string, given: Values, rows: Record<string, boolean>][] = [
       ['amqp-endpoint', { usetls: false }, { tls: false, rejectUnauthorized: false }],
       ['amqp-endpoint', { usetls: true }, { tls: true, rejectUnauthorized: true }],
-      ['amqp-sender', { guarantee: 'at-least-once' }, { retries: true }],
-      ['amqp-sender', { guarantee: 'pre-settled' }, { retries: false }],
+      ['amqp-sender', { guarantee: 'at-least-once' }, { retrytime: true }],
+      ['amqp-sender', { guarantee: 'pre-settled' }, { retrytime: false }],
       ['amqp-receiver', { settle: 'arrival' }, { onerror: false, settletimeout: false }],
       ['amqp-receiver', { settle: 'flow' }, { onerror: true, settletimeout: true }],
       ['amqp-receiver', { settle: 'pre-settled' }, { onerror: false, settletimeout: false }],
@@ -215,15 +215,18 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       (await form.value('port')).should.equal('5671');
       (await form.field('usetls').isChecked()).should.be.true();
       (await form.placeholder('host')).should.equal('name.servicebus.windows.net');
+      (await form.value('host')).should.equal('');
       await form.show('host');
-      await form.enter({ host: '' });
       await editor.screenshot('amqp-endpoint-peer-servicebus');
       await form.enter({ peer: 'rabbitmq4' });
+      (await form.value('host')).should.equal('localhost');
       (await form.value('port')).should.equal('5672');
       (await form.field('usetls').isChecked()).should.be.false();
       (await form.placeholder('hostname')).should.equal('vhost:name');
-      await form.enter({ peer: 'eventhubs', port: '1234' });
+      await form.enter({ host: 'name.example', peer: 'eventhubs', port: '1234' });
+      (await form.value('host')).should.equal('name.example');
       await form.enter({ peer: '' });
+      (await form.value('host')).should.equal('name.example');
       (await form.value('port')).should.equal('1234');
       (await form.field('usetls').isChecked()).should.be.true();
       await form.cancel();
@@ -236,6 +239,121 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       (await form.value('port')).should.equal('5671');
       (await form.field('usetls').isChecked()).should.be.true();
       await form.cancel();
+    });
+
+    it('puts each part of what is pasted as the server into its own field', async () => {
+      await open(FLOW);
+      const form = await editor.edit('endpoint');
+      await form.paste('host', ' amqps://me:p%40ss%20word@broker.example ');
+      for (const [name, value] of Object.entries({
+        host: 'broker.example',
+        port: '5671',
+        user: 'me',
+        pass: 'p@ss word',
+      }))
+        (await form.value(name)).should.equal(value, name);
+      (await form.field('usetls').isChecked()).should.be.true();
+      (await form.invalid('host')).should.be.false();
+      await editor.screenshot('amqp-endpoint-pasted');
+      await form.done();
+      await editor.deploy();
+      (await deployed('endpoint')).should.containEql({ host: 'broker.example', port: '5671', usetls: true });
+      (await installation.get('/credentials/amqp-endpoint/endpoint'))!.should.eql({ user: 'me', has_pass: true });
+      JSON.stringify(await installation.flows()).should.not.containEql('word');
+    });
+
+    it('understands a host with a port once the field is left', async () => {
+      await open(FLOW);
+      const form = await editor.edit('endpoint');
+      const typed: [host: string, shown: Values][] = [
+        ['broker:5673', { host: 'broker', port: '5673' }],
+        ['[::1]:5674', { host: '::1', port: '5674' }],
+        ['::2', { host: '::2', port: '5674' }],
+        [' 192.0.2.1 ', { host: '192.0.2.1', port: '5674' }],
+        ['amqp://other', { host: 'other', port: '5672' }],
+        ['${HOST}', { host: '${HOST}', port: '5672' }],
+      ];
+      for (const [host, shown] of typed) {
+        await form.enter({ host });
+        for (const [name, value] of Object.entries(shown)) (await form.value(name)).should.equal(value, host);
+        (await form.invalid('host')).should.be.false();
+      }
+      await form.cancel();
+    });
+
+    it('keeps no password as the server, even if the field is saved without being left', async () => {
+      await open(FLOW);
+      const saved: [host: string, left: string, label: string][] = [
+        ['amqp://me:secret@broker', 'broker', 'broker:5672'],
+        ['amqp://me:secret@broker/vhost', 'amqp://broker/vhost', 'amqp endpoint'],
+        ['https://me:secret@broker', 'https://broker', 'amqp endpoint'],
+        ['Endpoint=sb://name.example/;SharedAccessKeyName=root;SharedAccessKey=secret', '', 'amqp endpoint'],
+        ['me:secret@broker', '', 'amqp endpoint'],
+      ];
+      for (const [host, left, label] of saved) {
+        const form = await editor.edit('endpoint');
+        await form.field('host').fill(host);
+        await form.confirm();
+        should(await editor.property('endpoint', 'host')).equal(left, host);
+        (await editor.label('endpoint')).should.equal(label, host);
+      }
+    });
+
+    it('refuses what cannot be a server, and shows it nowhere else', async () => {
+      await open(FLOW);
+      const form = await editor.edit('endpoint');
+      for (const host of ['Endpoint=sb://name.example/;SharedAccessKey=secret', 'ws://broker', 'my broker']) {
+        await form.paste('host', host);
+        (await form.invalid('host')).should.be.true(host);
+        await editor.screenshot('amqp-endpoint-refused');
+      }
+      await form.cancel();
+    });
+
+    it('says what a subscription depends on that is kept for a client ID made up by us', async () => {
+      await open([...FLOW, { ...ENDPOINT, id: 'known', name: 'known', container_id: 'mine' }]);
+      const form = await editor.edit('amqp-receiver');
+      const tips: [given: Values, shown: boolean][] = [
+        [{ subscription: '' }, false],
+        [{ subscription: 'durable' }, true],
+        [{ endpoint: 'known' }, false],
+        [{ endpoint: 'endpoint' }, true],
+        [{ dynamic: true }, false],
+        [{ dynamic: false }, true],
+        [{ subscription: 'shared-durable' }, false],
+      ];
+      for (const [given, shown] of tips) {
+        await form.enter(given);
+        should(await form.offers('clientid')).equal(shown, JSON.stringify(given));
+      }
+      await form.cancel();
+    });
+
+    it('takes blanks off the ends of addresses', async () => {
+      await open(FLOW);
+      for (const type of NODES) {
+        const form = await editor.edit(type);
+        await form.address.fill('  my queue ');
+        if (type === 'amqp-requester') await form.enter({ replyto: 'fixed', replyaddress: ' replies ' });
+        await form.done();
+        should(await editor.property(type, 'address')).equal('my queue', type);
+      }
+      should(await editor.property('amqp-requester', 'replyaddress')).equal('replies');
+      const form = await editor.edit('amqp-sender');
+      await form.enter({ address: 'jsonata: "a" & " b " ' });
+      await form.done();
+      should(await editor.property('amqp-sender', 'address')).equal(' "a" & " b " ');
+    });
+
+    it('has its fields in line, however long the name of the server', async () => {
+      await open(FLOW.map((flow) => (flow.id === 'endpoint' ? { ...flow, name: 'a long name '.repeat(10) } : flow)));
+      for (const type of NODES) {
+        const form = await editor.edit(type);
+        const button = (await editor.page.locator('#node-input-btn-endpoint-add').boundingBox())!;
+        const name = (await form.field('name').boundingBox())!;
+        should(button.x + button.width).be.approximately(name.x + name.width, 2, type);
+        await form.cancel();
+      }
     });
 
     it('changes nothing by itself when an endpoint with a kind of server is opened', async () => {
@@ -362,6 +480,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       for (const [peer, shown] of Object.entries(offered)) {
         await form.enter({ endpoint: `endpoint-${peer}` });
         (await hints.allInnerTexts()).should.eql(shown, peer);
+        const said = (await form.row('replyto').innerText()).match(/this server has/g) ?? [];
+        said.length.should.equal(shown.length ? 1 : 0, peer);
       }
       await hints.first().click();
       (await hints.count()).should.equal(0);
@@ -427,17 +547,24 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     const whole = 'must be a whole number';
     const wrong: [id: string, properties: object, reason: RegExp][] = [
       ['endpoint', { host: '' }, /^Server: property value missing$/],
+      [
+        'endpoint',
+        { host: 'Endpoint=sb://name.example/;SharedAccessKey=secret' },
+        /^Server: this is a connection string/,
+      ],
       ['endpoint', { port: 0 }, new RegExp(`^Port: ${whole} from 1 to 65535$`)],
       ['endpoint', { port: '65536' }, /^Port: /],
       ['endpoint', { port: 'amqp' }, /^Port: /],
       ['endpoint', { connecttimeout: 0 }, /^Connect within: /],
-      ['endpoint', { idletimeout: '' }, /^Lost after: must be a number of seconds, 0 or more$/],
+      ['endpoint', { idletimeout: '' }, /^Lost after: must be a number of seconds from 0 to 86400$/],
       ['amqp-sender', { endpoint: '' }, /^Server: property value missing$/],
       ['amqp-sender', { endpoint: 'gone' }, /^Server: missing configuration node$/],
       ['amqp-sender', { address: 'a b', addressType: 'msg' }, /^Address: Invalid property/],
       ['amqp-sender', { address: '(', addressType: 'jsonata' }, /^Address: Invalid JSONata expression/],
-      ['amqp-sender', { buffer: 0 }, new RegExp(`^Keep waiting at most: ${whole}, 1 or more$`)],
-      ['amqp-sender', { retries: '1.5' }, new RegExp(`^Retries: ${whole}, 0 or more$`)],
+      ['amqp-sender', { buffer: 0 }, new RegExp(`^Buffer at most: ${whole} from 1 to 10000000$`)],
+      ['amqp-sender', { retrytime: '' }, /^Try again for: must be a number of seconds from 0 to 2000000$/],
+      ['amqp-sender', { priority: '1.5' }, new RegExp(`^Priority: ${whole} from 0 to 255$`)],
+      ['amqp-sender', { ttl: 0 }, /^Time to live: must be a number of seconds from 0.001 to 4000000$/],
       ['amqp-receiver', { endpoint: '' }, /^Server: /],
       ['amqp-receiver', { creditwindow: 65536 }, new RegExp(`^Messages in progress: ${whole} from 0 to 65535$`)],
       ['amqp-receiver', { settletimeout: 'x' }, /^Give back after: /],
@@ -454,7 +581,9 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     ];
     const right: [id: string, properties: object][] = [
       ['endpoint', { port: '${PORT}', connecttimeout: '5', idletimeout: '0.5' }],
-      ['amqp-sender', { address: '', buffer: '${BUFFER}', retries: 0 }],
+      ['amqp-sender', { address: '', buffer: '${BUFFER}', retrytime: 0 }],
+      ['amqp-sender', { priority: '', ttl: '' }],
+      ['amqp-sender', { priority: '${PRIORITY}', ttl: '0.5' }],
       ['amqp-sender', { address: 'amqp.to', addressType: 'msg' }],
       ['amqp-receiver', { address: '', creditwindow: 0, settletimeout: '0' }],
       ['amqp-receiver', { subscription: 'durable', subscriptionname: '' }],
@@ -510,7 +639,10 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       format: 'message',
       body: 'json',
       guarantee: 'at-most-once',
-      retries: '5',
+      retrytime: '5',
+      durablemessages: false,
+      priority: '7',
+      ttl: '2.5',
       outcomes: 'all',
       buffer: '50',
       full: 'drop',
@@ -526,6 +658,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         subscription: 'shared-durable',
         subscriptionname: 'mine',
         selector: 'weight > 2',
+        trust: true,
         format: 'message',
         output: 'typed',
         settle: 'flow',
@@ -537,6 +670,9 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         name: 'Request',
         format: 'message',
         body: 'string',
+        durablemessages: true,
+        priority: '0',
+        ttl: '10',
         output: 'json',
         replyto: 'fixed',
         replyaddress: 'replies',
@@ -550,6 +686,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         format: 'message',
         output: 'buffer',
         body: 'binary',
+        durablemessages: false,
         settle: 'arrival',
         settletimeout: '0',
         creditwindow: '3',
@@ -606,8 +743,11 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         full: 'refuse',
         store: 'none',
         timeout: 0,
-        retries: 3,
+        retrytime: 60,
         outcomes: 'accepted',
+        durablemessages: true,
+        priority: '',
+        ttl: '',
       },
       'amqp-receiver': {
         dynamic: false,
@@ -620,6 +760,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         subscriptionname: '',
         selector: '',
         browse: false,
+        trust: false,
       },
       'amqp-requester': {
         addressType: 'str',
@@ -631,8 +772,20 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         timeout: 30,
         reconnect: 'resend',
         buffer: 10000,
+        durablemessages: false,
+        priority: '',
+        ttl: '',
       },
-      'amqp-responder': { body: 'auto', output: 'auto', settle: 'reply', creditwindow: 100, settletimeout: 300 },
+      'amqp-responder': {
+        body: 'auto',
+        output: 'auto',
+        settle: 'reply',
+        creditwindow: 100,
+        settletimeout: 300,
+        durablemessages: true,
+        priority: '',
+        ttl: '',
+      },
     };
     const ids: Record<string, string> = {};
     for (const type of NODES) {
@@ -657,6 +810,16 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         wires: type === 'amqp-requester' ? [[], []] : [[]],
         ...expected[type],
       });
+    }
+  });
+
+  it('gives a node that was saved before there were durable messages the default', async () => {
+    await open(FLOW);
+    const durable = { 'amqp-sender': true, 'amqp-requester': false, 'amqp-responder': true };
+    for (const [type, value] of Object.entries(durable)) {
+      const form = await editor.edit(type);
+      await form.done();
+      should(await editor.property(type, 'durablemessages')).equal(value, type);
     }
   });
 
@@ -730,6 +893,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       (await deployed('amqp-receiver')).should.containEql({ settle: 'flow', onerror: 'release', output: 'auto' });
       (await deployed('amqp-receiver')).should.containEql({ subscription: 'durable', browse: false, kind: '' });
       (await deployed('amqp-requester')).should.containEql({ replyto: 'dynamic', addressType: 'str' });
+      for (const type of ['amqp-sender', 'amqp-requester', 'amqp-responder'])
+        (await deployed(type)).should.containEql({ durablemessages: false, priority: '', ttl: '' });
       (await deployed('amqp-responder')).should.containEql({ settle: 'reply', creditwindow: '100' });
     });
 

@@ -116,7 +116,8 @@ export class Editor {
       await this.page.evaluate((node) => RED.editor.editConfig('', RED.nodes.node(node).type, node), id);
       return this.form('node-config-input');
     }
-    await this.page.locator(`[id="${id}"] rect.red-ui-flow-node`).dblclick({ delay: 20 });
+    // Not by a double click, which a busy machine may make two clicks of.
+    await this.page.evaluate((node) => RED.editor.edit(RED.nodes.node(node)), id);
     return this.form('node-input');
   }
 
@@ -196,6 +197,16 @@ export class Form {
     }
   }
 
+  /** Pastes a text in place of what is in the field. It is cut from the name, which is empty after that. */
+  async paste(name: string, text: string): Promise<void> {
+    await this.field('name').fill(text);
+    await this.field('name').press('Control+A');
+    await this.field('name').press('Control+X');
+    await this.show(name);
+    await this.field(name).press('Control+A');
+    await this.field(name).press('Control+V');
+  }
+
   /** `type:value` into a typed input. */
   async #fillTyped(name: string, value: string): Promise<void> {
     const [, type, text] = /^(\w+):(.*)$/.exec(value)!;
@@ -229,6 +240,12 @@ export class Form {
 
   async done(): Promise<void> {
     await this.#close('ok');
+  }
+
+  /** Saves by the keyboard, with the focus where it is. */
+  async confirm(): Promise<void> {
+    await this.page.keyboard.press('Control+Enter');
+    await this.element.waitFor({ state: 'detached' });
   }
 
   async cancel(): Promise<void> {
