@@ -54,6 +54,14 @@ async function startSettledBy(settling: string, properties: object, ...others: N
   await load(configs);
 }
 
+/** With a Catch node for all nodes, wired to the receiver too. */
+async function startCaught(properties: object, ...others: NodeConfig[]): Promise<void> {
+  broker = await Broker.start();
+  const configs = flow(endpointNode(broker.port), node('amqp-receiver', { settle: 'flow', ...properties }), ...others);
+  configs.find(({ type }) => type === 'catch')!['wires'] = [['caught', 'receiver']];
+  await load(configs);
+}
+
 /** What the node "out" does with each msg. */
 function work(process: (msg: Msg, done: Done) => void): void {
   helper.getNode('out').on('input', (msg, _send, done) => process(msg, done));
@@ -690,17 +698,6 @@ describe('amqp-receiver', () => {
   });
 
   describe('with a Catch node for all nodes wired to its input', () => {
-    async function startCaught(properties: object, ...others: NodeConfig[]): Promise<void> {
-      broker = await Broker.start();
-      const configs = flow(
-        endpointNode(broker.port),
-        node('amqp-receiver', { settle: 'flow', ...properties }),
-        ...others,
-      );
-      configs.find(({ type }) => type === 'catch')!['wires'] = [['caught', 'receiver']];
-      await load(configs);
-    }
-
     it('ends its own error where it comes back: the msg does not go round and round', async () => {
       await startCaught({}, probe);
       const caught = collect('caught');

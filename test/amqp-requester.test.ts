@@ -78,8 +78,8 @@ describe('amqp-requester', () => {
     const taken = requests();
     const failed = failure({ payload: 'hi', amqp: { message_id: 'm' } });
     const [{ reply_to: to }] = (await taken) as [Message];
-    const status = rhea.message.encode({ correlation_id: 'm', application_properties: { why: 'no' }, body: '' });
-    broker.put(to!, Buffer.concat([status.subarray(0, status.length - 5), Buffer.from('005377ff', 'hex')]));
+    const refusal = rhea.message.encode({ correlation_id: 'm', application_properties: { why: 'no' }, body: '' });
+    broker.put(to!, Buffer.concat([refusal.subarray(0, refusal.length - 5), Buffer.from('005377ff', 'hex')]));
     (await failed).should.match({
       payload: 'hi',
       amqp: { application_properties: { why: 'no' } },

@@ -28,6 +28,11 @@ function fail(msg: object): Promise<Msg> {
 
 const bodies = (name: string) => broker.messages(name).map((stored) => stored!.body as unknown);
 const addressed = (name: string) => broker.messages(name).map((stored) => [stored!.body, stored!.to]);
+/** The header of the message that came last. */
+const headerSent = () => {
+  const { durable, priority, ttl } = broker.messages('q').at(-1)!;
+  return { durable, priority, ttl };
+};
 const context = () => (helper.getNode('sender') as unknown as { context(): any }).context();
 const payloads = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
 
@@ -108,38 +113,31 @@ describe('amqp-sender', () => {
   });
 
   describe('the header', () => {
-    const header = ({ durable, priority, ttl }: { durable?: boolean; priority?: number; ttl?: number }) => ({
-      durable,
-      priority,
-      ttl,
-    });
-    const sent = () => header(broker.messages('q').at(-1)!);
-
     it('says durable: what the server has accepted survives its restart', async () => {
       await start();
       await send({ payload: 1 });
-      sent().should.match({ durable: true });
+      headerSent().should.match({ durable: true });
     });
 
     it('says what the node says of it, and the msg has the last word', async () => {
       await start({ durablemessages: false, priority: '7', ttl: '60' });
       await send({ payload: 1 });
-      should(sent()).match({ priority: 7, ttl: 60_000 });
-      should(Boolean(sent().durable)).be.false();
+      should(headerSent()).match({ priority: 7, ttl: 60_000 });
+      should(Boolean(headerSent().durable)).be.false();
       await send({ payload: 1, amqp: { durable: true, priority: 2, ttl: 5000 } });
-      should(sent()).match({ durable: true, priority: 2, ttl: 5000 });
+      should(headerSent()).match({ durable: true, priority: 2, ttl: 5000 });
     });
 
     it('says not durable where the msg says so', async () => {
       await start();
       await send({ payload: 1, amqp: { durable: false } });
-      should(sent().durable).be.false();
+      should(headerSent().durable).be.false();
     });
 
     it('says nothing in flows of node-red-contrib-rhea', async () => {
       await start({ format: undefined });
       await send({ payload: { body: 1 } });
-      should(Boolean(sent().durable)).be.false();
+      should(Boolean(headerSent().durable)).be.false();
     });
   });
 

@@ -314,7 +314,7 @@ describe('a link', () => {
     const connection = connectionTo((server.address() as net.AddressInfo).port);
     const links = ['a', 'b', 'c'].map((address) => new Reader(connection, address));
     for (const link of links) {
-      link.onAttached = (attached) => void attached.add_credit(1);
+      link.onAttached = (it) => it.add_credit(1);
       link.open();
     }
     const bodies = await Promise.all(links.map(async (link) => bodyOf(await received(link))));
@@ -333,10 +333,11 @@ describe('a link', () => {
     const asked = new Promise<number>((resolve) => {
       void scripted((session, sender) => {
         let flows = 0;
-        const { on_flow: onFlow } = session as unknown as { on_flow(frame: object): void };
+        const peer = session as unknown as { on_flow(frame: object): void };
+        const onFlow = peer.on_flow.bind(peer);
         Object.assign(session, {
           on_flow(frame: { performative: { handle?: number } }) {
-            onFlow.call(session, frame);
+            onFlow(frame);
             if (++flows === 2) resolve(frame.performative.handle ?? -1);
           },
         });

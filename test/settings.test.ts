@@ -9,6 +9,13 @@ const ERROR = 20;
 /** What is wrong with a number of any field. */
 const WRONG = ['${NOT_SET}', 'abc', '-5', '1e99', Infinity, true, [5]];
 
+const errors = () =>
+  helper
+    .log()
+    .args.map(([entry]) => entry)
+    .filter(({ level }) => level <= ERROR)
+    .map(({ msg }) => String(msg));
+
 describe('settings', () => {
   let broker: Broker;
 
@@ -22,13 +29,6 @@ describe('settings', () => {
     await broker.stop();
     delete process.env['AMQP_TEST_VALUE'];
   });
-
-  const errors = () =>
-    helper
-      .log()
-      .args.map(([entry]) => entry)
-      .filter(({ level }) => level <= ERROR)
-      .map(({ msg }) => String(msg));
 
   for (const [type, numbers] of Object.entries(NUMBERS)) {
     if (type === 'amqp-endpoint') continue;

@@ -228,6 +228,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
 
   /** Counts connections in a row that the peer ended over a further begin. */
   #countBeginLoss(): void {
+    if (this.#hasOneSession) return;
     const { sent, answered } = this.#begins;
     if (sent > 1 && answered <= 1) this.#beginLosses++;
     else if (answered > 1) this.#beginLosses = 0;
@@ -259,7 +260,8 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
       const over = (error: AmqpError, isOrderly = false): void => {
         if (isOver) return;
         isOver = true;
-        if (!this.#hasOneSession) this.#countBeginLoss();
+        // Ended by the peer, and soon after its open.
+        if (!isClosing && openedAt !== undefined && performance.now() - openedAt < STABLE_AFTER) this.#countBeginLoss();
         try {
           if (connection && openedAt !== undefined) flush(connection);
         } catch {
