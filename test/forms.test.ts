@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createContext, runInContext } from 'node:vm';
 import should from 'should';
+import { serverOf } from '../nodes/flow/server';
 import { NUMBERS } from '../nodes/flow/settings';
 import { nodeRedDir } from './node-red';
 
@@ -136,9 +137,9 @@ describe('The forms', () => {
       'amqps://broker/': 'broker:5671',
       'AMQPS://[::1]:5673': '[::1]:5673',
       'amqps://me:p%40ss@broker': 'broker:5671',
-      // What should have been encoded, and was not.
-      'amqp://me:p@s/s:#1%@broker:5673': 'broker:5673',
     };
+    // What should have been encoded, and was not: only the form, where a person can look at it, makes sense of that.
+    const UNENCODED = 'amqp://me:p@s/s:#1%@broker:5673';
     const refused: Record<string, RegExp> = {
       '': /missing/,
       ' ': /missing/,
@@ -169,6 +170,8 @@ describe('The forms', () => {
         nodeLabel({ host }).should.equal(shown, host);
       }
       should(validate('amqp-endpoint', 'host', undefined)).be.true();
+      should(validate('amqp-endpoint', 'host', UNENCODED)).be.true();
+      nodeLabel({ host: UNENCODED }).should.equal('broker:5673');
     });
 
     it('nothing else, say why, and show nothing of it', () => {
@@ -181,6 +184,16 @@ describe('The forms', () => {
           .and.not.match(/secret/);
         nodeLabel({ host }).should.equal('amqp endpoint', host);
       }
+    });
+
+    it('what the runtime takes as well', () => {
+      for (const [host, shown] of Object.entries(understood)) {
+        // Variables are resolved by then.
+        if (host.includes('${')) continue;
+        const server = serverOf(host);
+        nodeLabel({ host: server.host, port: server.port ?? 5672 }).should.equal(shown, host);
+      }
+      for (const host of Object.keys(refused)) should.throws(() => serverOf(host), host);
     });
 
     it('a refused one with its name, if it has one', () => {
