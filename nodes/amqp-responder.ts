@@ -31,8 +31,11 @@ interface ResponderDef extends NodeDef {
   settletimeout?: number | string;
 }
 
-/** Milliseconds: as long as a router may need to find another way, and no longer, since most who left stay away. */
-const RETRY_TIME = 15_000;
+/**
+ * Milliseconds. Who left without waiting for the reply stays away, mostly, and requests that are held for such would
+ * keep others from being answered.
+ */
+const RETRY_TIME = 1000;
 
 export default function init(RED: NodeAPI): void {
   function ResponderNode(this: Node, config: ResponderDef): void {

@@ -23,7 +23,8 @@ interface Refusal<H extends Ordered> {
   timer?: NodeJS.Timeout;
 }
 
-const RETRY: Backoff = { initial: 200, max: 10_000 };
+const FIRST_PAUSE = 200;
+const LONGEST_PAUSE = 10_000;
 /** Each so many probes the second message is tried: if that is taken, only the first is refused. */
 const SECOND = 4;
 
@@ -37,10 +38,15 @@ export class Lane<H extends Ordered> {
   /** Those that pause without holding up others. */
   readonly #pausing = new Map<H, NodeJS.Timeout>();
   readonly #ready: () => void;
+  readonly #backoff: Backoff;
 
-  /** `ready` is called when there may be something to send after a pause. */
-  constructor(ready: () => void) {
+  /**
+   * `ready` is called when there may be something to send after a pause. `time`: the milliseconds for which messages are
+   * sent again, in which there are several tries.
+   */
+  constructor(ready: () => void, time = Infinity) {
     this.#ready = ready;
+    this.#backoff = { initial: FIRST_PAUSE, max: Math.min(LONGEST_PAUSE, time / 2) };
   }
 
   get isEmpty(): boolean {
@@ -167,7 +173,7 @@ export class Lane<H extends Ordered> {
       this.#waiting.putBack(message);
       this.#ready();
     };
-    this.#pausing.set(message, setTimeout(resume, pauseAfter(message.returns - 1, RETRY)));
+    this.#pausing.set(message, setTimeout(resume, pauseAfter(message.returns - 1, this.#backoff)));
   }
 
   #probeLater(refusal: Refusal<H>): void {
@@ -182,7 +188,7 @@ export class Lane<H extends Ordered> {
       this.#waiting.putBack(refusal.probe);
       this.#ready();
     };
-    refusal.timer = setTimeout(probe, pauseAfter(refusal.probes++, RETRY));
+    refusal.timer = setTimeout(probe, pauseAfter(refusal.probes++, this.#backoff));
   }
 }
 

@@ -208,7 +208,7 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
       const lane = new Lane<H>(() => {
         this.#count(made);
         this.#pump(made);
-      });
+      }, this.#options.retryTime);
       const made: Route<H> = { address, lane, isPumping: false, lastUsed: 0 };
       route = made;
       this.#routes.set(address, route);
