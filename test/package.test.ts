@@ -88,6 +88,16 @@ describe('the package', function () {
     packed.filter((file) => /\.(ts|map|tgz)$|test/.test(file)).should.be.empty();
   });
 
+  it('has a lock file that agrees with it, for everybody and whatever their registry', () => {
+    const [ours, { packages }] = ['package.json', 'package-lock.json'].map((file) =>
+      JSON.parse(readFileSync(join(root, file), 'utf8')),
+    );
+    for (const kind of ['dependencies', 'devDependencies', 'optionalDependencies']) {
+      should(packages[''][kind]).deepEqual(ours[kind], kind);
+    }
+    for (const [path, locked] of Object.entries<object>(packages)) should(locked).not.have.property('resolved', path);
+  });
+
   it('gives Node-RED five sets that load without error', async () => {
     const sets: Record<string, unknown>[] = await getJson('/nodes');
     const ours = sets.filter(({ module }) => module === NAME);
