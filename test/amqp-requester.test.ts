@@ -5,9 +5,9 @@ import { Broker, type BrokerOptions } from './peer';
 
 let broker: Broker;
 
-async function start(properties: object = {}, options?: BrokerOptions): Promise<void> {
+async function start(properties: object = {}, options?: BrokerOptions, settings?: object): Promise<void> {
   broker = await Broker.start(options);
-  await load(flow(endpointNode(broker.port), node('amqp-requester', properties)));
+  await load(flow(endpointNode(broker.port), node('amqp-requester', properties)), {}, settings);
 }
 
 /** The next requests that reach the broker. */
@@ -384,12 +384,12 @@ describe('amqp-requester', () => {
     });
 
     it('fails what has no reply in the time that Node-RED gives it', async () => {
-      await start();
+      await start({}, {}, { amqpEndpointCloseTime: 100 });
       const [taken, caught] = [requests(), message('caught')];
       inject('requester', { payload: 'hi', keep: 1 });
       await taken;
       await redeploy();
       (await caught).should.match({ keep: 1, error: { code: 'AMQP_SHUTDOWN' } });
-    }).timeout(10_000);
+    });
   });
 });

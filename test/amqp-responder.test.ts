@@ -6,9 +6,9 @@ import { Broker, type BrokerOptions } from './peer';
 
 let broker: Broker;
 
-async function start(properties: object = {}, options?: BrokerOptions): Promise<void> {
+async function start(properties: object = {}, options?: BrokerOptions, settings?: object): Promise<void> {
   broker = await Broker.start(options);
-  await load(flow(endpointNode(broker.port), node('amqp-responder', properties)));
+  await load(flow(endpointNode(broker.port), node('amqp-responder', properties)), {}, settings);
 }
 
 /** Sends a request, and resolves with the msg that it becomes. */
@@ -342,7 +342,7 @@ describe('amqp-responder', () => {
   });
 
   it('gives requests back on a deploy, and answers them afterwards', async () => {
-    await start();
+    await start({}, {}, { amqpEndpointCloseTime: 100 });
     await request({ body: 1, message_id: 'm', reply_to: 'back' });
     const again = message('out');
     const changed = node('amqp-responder', { name: 'changed' });

@@ -481,7 +481,7 @@ describe('amqp-sender', () => {
     it('what cannot be sent within some seconds fails loudly', async () => {
       broker = await Broker.start();
       broker.holdCredit('q');
-      await load(deployed({ name: 'before' }));
+      await load(deployed({ name: 'before' }), {}, { amqpEndpointCloseTime: 100 });
       const caught = messages('caught', 2);
       for (const payload of [1, 2]) inject('sender', { payload });
       await deploy({ name: 'after' });

@@ -363,6 +363,9 @@ function exact(type: string, value: unknown): unknown {
   return amqp(type, value);
 }
 
+/** Not that one, with which a map is read in the notation. */
+const property = unicode.filter((text) => text !== '__proto__');
+
 const exactValue: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
   value: fc.oneof(
     { maxDepth: 4, withCrossShrink: true },
@@ -377,7 +380,7 @@ const exactValue: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
     .constantFrom(...Object.keys(SIMPLE_VALUES))
     .chain((type) => SIMPLE_VALUES[type]!.map((value) => exact(type, value))),
   list: fc.array(tie('value'), { maxLength: 4 }),
-  object: fc.dictionary(unicode, tie('value'), { maxKeys: 4, noNullPrototype: true }),
+  object: fc.dictionary(property, tie('value'), { maxKeys: 4, noNullPrototype: true }),
   map: fc
     .uniqueArray(fc.tuple(tie('value'), tie('value')), { maxLength: 4, selector: ([key]) => hexOf(key) })
     .filter((pairs) => pairs.some(([key]) => typeof key !== 'string'))
@@ -975,7 +978,7 @@ describe('codec, whatever the value', () => {
       fc.property(exactValue, (value) => {
         should(isDeepStrictEqual(decode(encode(value)), value)).be.true();
       }),
-      { seed: 3, numRuns: 5000 },
+      { numRuns: 1500 },
     );
   });
 
@@ -984,7 +987,7 @@ describe('codec, whatever the value', () => {
       fc.property(wireValue, (hex) => {
         should(parse(encode(decode(bytes(hex))))).deepEqual(parse(bytes(hex)));
       }),
-      { seed: 4, numRuns: 5000 },
+      { numRuns: 2000 },
     );
   });
 
@@ -995,36 +998,40 @@ describe('codec, whatever the value', () => {
         const written = encode(payload);
         for (const clone of clonesOf(payload)) should(encode(clone)).deepEqual(written);
       }),
-      { seed: 5, numRuns: 3000 },
+      { numRuns: 1000 },
     );
   });
 
   it('ends with a value or AMQP_DECODE, whatever the bytes, and makes no more than they hold', () => {
-    const random = generator(6);
     const corpus = Object.values(ENCODINGS)
       .flatMap((rows) => rows.flatMap(([, ...encodings]) => encodings))
-      .concat(fc.sample(wireValue, { seed: 6, numRuns: 1000 }))
+      .concat(fc.sample(wireValue, 1000))
       .map(bytes);
     let values = 0;
-    for (let run = 0; run < 120_000; run++) {
-      const input =
-        run % 4 ? mutated(corpus, random) : Buffer.from(Array.from({ length: random(64) }, () => random(256)));
-      const decoder = new Decoder(input, run % 8 < 4 ? 'exact' : 'plain');
+    const read = (input: Buffer, style: Style) => {
+      const decoder = new Decoder(input, style);
       let value: unknown;
       try {
         value = decoder.value();
       } catch (error) {
-        if ((error as AmqpError).code !== 'AMQP_DECODE') throw new Error(input.toString('hex'), { cause: error });
-        continue;
+        if ((error as AmqpError).code !== 'AMQP_DECODE') throw error;
+        return;
       }
       values++;
-      const read = input.subarray(0, decoder.offset);
-      if (sizeOf(value) > 4 * read.length + 1024) throw new Error(`too large: ${input.toString('hex')}`);
-      if (decoder.style === 'plain') continue;
-      if (!isDeepStrictEqual(parse(encode(value)), parse(read))) throw new Error(`changed: ${input.toString('hex')}`);
+      const taken = input.subarray(0, decoder.offset);
+      if (sizeOf(value) > 4 * taken.length + 1024) throw new Error('too large');
+      if (style === 'exact' && !isDeepStrictEqual(parse(encode(value)), parse(taken))) throw new Error('changed');
+    };
+    for (let run = 0; run < 40_000; run++) {
+      const input = run % 4 ? mutated(corpus) : Buffer.from(Array.from({ length: random(64) }, () => random(256)));
+      try {
+        read(input, run % 8 < 4 ? 'exact' : 'plain');
+      } catch (error) {
+        throw new Error(`${input.toString('hex')}: ${String(error)}`, { cause: error });
+      }
     }
-    // most of them are not refused at once
-    should(values).be.above(30_000);
+    // many of them are not refused at once
+    should(values).be.above(10_000);
   });
 });
 
@@ -1035,6 +1042,8 @@ function nested(levels: number, innermost: string, wrap: (inner: string) => stri
   return bytes(hex);
 }
 
+/** The constructor and the bytes of an element are those of a value. */
+const arrayOfOne = (inner: string) => `f0${uint(inner.length / 2 + 4, 4)}00000001${inner}`;
 const listOf = (inner: string) => `d0${uint(inner.length / 2 + 4, 4)}00000001${inner}`;
 
 describe('codec, of values nested deeply', () => {
@@ -1045,8 +1054,8 @@ describe('codec, of values nested deeply', () => {
     'maps with keys that are no strings': ['c10100', (inner) => `d1${uint(inner.length / 2 + 5, 4)}0000000240${inner}`],
     'described values': ['5401', (inner) => `00a10161${inner}`],
     'described descriptors': ['5401', (inner) => `00${inner}40`],
-    arrays: [arrays(1, '40')[0].replaceAll(' ', ''), (inner) => arrays(1, 'f0', inner.slice(2))[0].replaceAll(' ', '')],
-    'arrays in lists': ['45', (inner) => arrays(1, 'd0', listOf(inner).slice(2))[0].replaceAll(' ', '')],
+    arrays: [arrays(1, '40')[0].replaceAll(' ', ''), arrayOfOne],
+    'arrays in lists': ['45', (inner) => arrayOfOne(listOf(inner))],
   };
 
   for (const [name, [innermost, wrap]] of Object.entries(shapes)) {
@@ -1118,19 +1127,11 @@ function sizeOf(value: unknown): number {
   return Object.values(value).reduce<number>((sum, inner) => sum + sizeOf(inner), 1);
 }
 
-/** Whole numbers below a bound, the same ones for the same seed (mulberry32). */
-function generator(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
+/** A whole number below a bound. */
+const random = (below: number) => Math.floor(Math.random() * below);
 
 /** One of the corpus with one to three things done to its bytes. */
-function mutated(corpus: Buffer[], random: (below: number) => number): Buffer {
+function mutated(corpus: Buffer[]): Buffer {
   const pick = () => corpus[random(corpus.length)]!;
   let result = Buffer.from(pick());
   for (let times = random(3); times >= 0; times--) {

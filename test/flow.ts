@@ -58,8 +58,8 @@ export function flow(...configs: NodeConfig[]): NodeConfig[] {
 /** Settings with the short pauses that tests want. */
 const SETTINGS = { amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 };
 
-export async function load(configs: NodeConfig[], credentials: object = {}): Promise<void> {
-  helper.settings(SETTINGS);
+export async function load(configs: NodeConfig[], credentials: object = {}, settings: object = {}): Promise<void> {
+  helper.settings({ ...SETTINGS, ...settings });
   await helper.load(nodes, configs, credentials);
 }
 

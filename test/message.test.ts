@@ -722,9 +722,9 @@ describe('message', () => {
             }
           },
         ),
-        { seed: 8, numRuns: 20_000 },
+        { numRuns: 6000 },
       );
-      should(received).be.above(2000);
+      should(received).be.above(600);
     });
   });
 

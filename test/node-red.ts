@@ -1,4 +1,5 @@
 // The test helper on the Node-RED under test: the project's own, or the one that NODE_RED_DIR holds.
+import { type EventEmitter, once } from 'node:events';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Node, NodeInitializer } from 'node-red';
@@ -29,7 +30,19 @@ export function coreNode(path: string): NodeInitializer {
   return fromNodeRed(`@node-red/nodes/core/${path}.js`);
 }
 
-const helper: Helper = require('node-red-node-test-helper');
+type Inside = {
+  _events: EventEmitter;
+  _redNodes: { setFlows(flow: NodeConfig[], credentials: object, type: string): Promise<unknown> };
+};
+
+const helper: Helper & Inside = require('node-red-node-test-helper');
 helper.init(fromNodeRed.resolve(nodeRedDir));
 
-export default helper;
+// Its own gives up after 300 ms, and begins to listen only when the flows may have started already.
+helper.setFlows = async (flow, type = 'full', credentials = {}) => {
+  const started = once(helper._events, 'flows:started');
+  await helper._redNodes.setFlows(flow, credentials, type);
+  await started;
+};
+
+export default helper as Helper;

@@ -1,7 +1,7 @@
 // Packs the tarball, installs it into an empty user directory, and asks the Node-RED under test what it makes of it.
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -12,10 +12,13 @@ import { nodeRedDir, type NodeConfig } from './node-red';
 const run = promisify(execFile);
 const root = join(__dirname, '..');
 const NAME = '@amqp10/node-red-amqp10';
+const SOURCES = ['nodes', 'icons', 'locales', 'examples', 'scripts', 'package.json', 'tsconfig.json'].concat(
+  readdirSync(root).filter((file) => /^[A-Z]/.test(file)),
+);
 const TYPES = ['amqp-endpoint', 'amqp-receiver', 'amqp-requester', 'amqp-responder', 'amqp-sender'];
 
 describe('the package', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
 
   const directory = mkdtempSync(join(tmpdir(), 'package-'));
   const userDir = join(directory, 'user');
@@ -32,7 +35,11 @@ describe('the package', function () {
 
   before(async () => {
     mkdirSync(userDir);
-    const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', directory], { cwd: root });
+    // A copy of its own, since `npm start`, which may be tested meanwhile, builds here too.
+    const copy = join(directory, 'copy');
+    for (const file of SOURCES) cpSync(join(root, file), join(copy, file), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+    const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', directory], { cwd: copy });
     const [tarball] = JSON.parse(stdout.slice(stdout.indexOf('[\n')));
     packed = tarball.files.map((file: { path: string }) => file.path);
     const install = ['install', '--prefer-offline', '--no-audit', '--no-fund', join(directory, tarball.filename)];
@@ -86,6 +93,16 @@ describe('the package', function () {
         ].toSorted(),
       );
     packed.filter((file) => /\.(ts|map|tgz)$|test/.test(file)).should.be.empty();
+  });
+
+  it('has a lock file that agrees with it, for everybody and whatever their registry', () => {
+    const [ours, { packages }] = ['package.json', 'package-lock.json'].map((file) =>
+      JSON.parse(readFileSync(join(root, file), 'utf8')),
+    );
+    for (const kind of ['dependencies', 'devDependencies', 'optionalDependencies']) {
+      should(packages[''][kind]).deepEqual(ours[kind], kind);
+    }
+    for (const [path, locked] of Object.entries<object>(packages)) should(locked).not.have.property('resolved', path);
   });
 
   it('gives Node-RED five sets that load without error', async () => {

@@ -13,7 +13,7 @@ const root = join(__dirname, '..');
 const SHOWN = ['a message was sent and received', 'a request was answered', 'a message was processed'];
 
 describe('npm start', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
 
   const directory = mkdtempSync(join(tmpdir(), 'start-'));
   const userDir = join(directory, 'user');
