@@ -438,7 +438,7 @@ describe('a connection', () => {
 
     it('survives a frame that claims 2 GiB, goes on for a while, and never ends (R19)', async () => {
       const proxy = await proxyOf(await startBroker({ idleTimeout: 50 }));
-      const connection = connectionTo(proxy, { idleTimeout: 200 });
+      const connection = connectionTo(proxy, { idleTimeout: 600 });
       await opened(connection);
       const lost = next(connection, 'disconnected');
       proxy.isMute = true;

@@ -476,6 +476,7 @@ describe('sender', () => {
 
     it('leaves in doubt a message that was sent and has no outcome by then', async () => {
       await open({ timeout: 50 });
+      await stateOf('connected');
       broker.answer('q', 'none');
       await send('a').should.be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
     });
