@@ -98,7 +98,7 @@ describe('amqp-sender', () => {
         await start({ retrytime: '0.05' });
         broker.answer('q', answer);
         should((await fail({ payload: 1 })).error).match({ code });
-        broker.received['q']!.should.equal(2);
+        broker.received['q']!.should.be.above(1);
       });
     }
 
