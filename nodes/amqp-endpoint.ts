@@ -197,7 +197,7 @@ export default function init(RED: NodeAPI): void {
     const lineOf = (name: string, { message, diagnosis }: AmqpError): string => {
       const line = RED._(`amqp-endpoint.log.${name}`, { peer, reason: message });
       if (!diagnosis) return line;
-      return `${line}; ${RED._(`amqp-endpoint.log.remedy.${diagnosis}`, { id: connection.options.containerId })}`;
+      return `${line}; ${RED._(`amqp-endpoint.log.remedy.${diagnosis}`)}`;
     };
     let isQuiet = false;
     connection.on('quiet', (error) => {

@@ -323,7 +323,8 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
       });
       container.on('connection_error', ({ error }: EventContext) => {
         const peer = peerErrorOf(error);
-        if (isOwnIdTaken(peer)) return lost(TEXTS['client-id'], peer, null, 'client-id');
+        if (isOwnIdTaken(peer))
+          return lost(`another client uses the client ID ${containerId}`, peer, null, 'client-id');
         if (openedAt === undefined && peer.condition === 'amqp:unauthorized-access')
           return over(new AmqpError('AMQP_AUTH', 'the login was refused', peer));
         if (openedAt === undefined || isClosing || peer.condition !== 'amqp:connection:forced')

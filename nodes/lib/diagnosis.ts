@@ -1,9 +1,11 @@
 import type { Diagnosis } from './errors';
 
+/** What can be found out by errors of the socket and the bytes that came. */
+type Cause = keyof typeof TEXTS;
+
 /** What is told of each, in place of the system's own words, which name host and port again. */
-export const TEXTS: Record<Diagnosis, string> = {
+export const TEXTS: Record<Exclude<Diagnosis, 'client-id'>, string> = {
   'client-certificate': 'the client certificate is missing, or not accepted',
-  'client-id': 'another client uses the same client ID',
   expired: "the server's certificate is out of date",
   'host-not-found': 'there is no host of that name',
   http: 'the server speaks HTTP, not AMQP',
@@ -17,7 +19,7 @@ export const TEXTS: Record<Diagnosis, string> = {
   'wrong-name': "the server's certificate is for another name",
 };
 
-const BY_CODE: Record<string, Diagnosis> = {
+const BY_CODE: Record<string, Cause> = {
   ECONNREFUSED: 'refused',
   ENOTFOUND: 'host-not-found',
   EAI_AGAIN: 'host-not-found',
@@ -52,7 +54,7 @@ export interface Progress {
 }
 
 /** What an attempt failed of, by the error of the socket (undefined: it was closed) and how far it had come. */
-export function diagnose(error: unknown, progress: Progress): Diagnosis | undefined {
+export function diagnose(error: unknown, progress: Progress): Cause | undefined {
   const code = codeOf(error);
   if (BY_CODE[code]) return BY_CODE[code];
   if (NOT_TLS.test(code)) return 'no-tls';
@@ -66,7 +68,7 @@ export function diagnose(error: unknown, progress: Progress): Diagnosis | undefi
 export const HEADER_SIZE = 8;
 
 /** The same by the first bytes that came where a protocol header of AMQP 1.0 belongs (2.2, 5.3.1). */
-export function diagnoseBytes(bytes: Buffer): Diagnosis | undefined {
+export function diagnoseBytes(bytes: Buffer): Cause | undefined {
   // A TLS record, which may be shorter: an alert, or part of a handshake.
   if ((bytes[0] === 0x15 || bytes[0] === 0x16) && bytes[1] === 3) return 'tls-expected';
   if (bytes.length < HEADER_SIZE) return undefined;
