@@ -86,6 +86,8 @@ export class Receiver extends Link<RheaReceiver> {
   readonly #held: Expiring<string, Held>;
   /** Tokens are `<name>.<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
   readonly #object = randomBytes(6).toString('hex');
+  /** What the flow was given in this turn, to be accepted in the next: deliveries, and tokens of messages. */
+  #given: (Delivery | string)[] = [];
   #attaches = 0;
   #deliveries = 0;
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
@@ -144,6 +146,28 @@ export class Receiver extends Link<RheaReceiver> {
     const held = this.#held.take(id);
     if (!held) throw this.notHeld(id);
     this.#settlePart(held, outcome);
+  }
+
+  /** Accepts a message as one is that is accepted on arrival. Stays held when nothing more is taken by then. */
+  acceptOnArrival(id: string): void {
+    this.#acceptLater(id);
+  }
+
+  /**
+   * Node-RED hands a msg to the next node in its next turn, and not at all when the flow is closed by then: so that is when
+   * the flow has it (R3).
+   */
+  #acceptLater(given: Delivery | string): void {
+    if (this.#given.push(given) === 1) this.later(() => this.#acceptGiven());
+  }
+
+  #acceptGiven(): void {
+    const given = this.#given;
+    this.#given = [];
+    for (const one of given) {
+      if (typeof one !== 'string') this.#settle(one, { settle: this.#isStopped ? 'release' : 'accept' });
+      else if (!this.#isStopped && this.holds(one)) this.settle(one, { settle: 'accept' });
+    }
   }
 
   /** Has it told at once which outcomes have arrived on the connection. */
@@ -273,6 +297,7 @@ export class Receiver extends Link<RheaReceiver> {
   }
 
   protected override async detach(options?: { deletes?: boolean }): Promise<void> {
+    this.#acceptGiven();
     for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
     await super.detach(options);
   }
@@ -334,6 +359,7 @@ export class Receiver extends Link<RheaReceiver> {
 
   protected override lost(): void {
     this.#attaches++;
+    this.#given = [];
     this.#held.clear();
     this.#left?.();
     this.#lastState = undefined;
@@ -362,8 +388,7 @@ export class Receiver extends Link<RheaReceiver> {
       if (this.#options.settle === 'flow') this.#held.set(id, held);
       this.#user.message(incoming, { ...info, ...markersOf(incoming) }, id);
     }
-    // Accepted only once the flow has it (R3); a batch of none at once.
-    if (this.#options.settle !== 'flow' || messages.length === 0) this.#settle(delivery, { settle: 'accept' });
+    if (this.#options.settle !== 'flow' || messages.length === 0) this.#acceptLater(delivery);
   }
 
   /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
@@ -390,7 +415,7 @@ export class Receiver extends Link<RheaReceiver> {
     const { creditWindow: window } = this.#options;
     if (!this.rhea || !this.#takes || this.rhea.drain || window === 0) return;
     const credit = creditOf(this.rhea);
-    const missing = window - this.#held.size - credit;
+    const missing = window - this.#held.size - this.#given.length - credit;
     if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);
   }
 }

@@ -175,12 +175,12 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     if (typeof replyTo !== 'string' || replyTo === '') {
       user.message(incoming, delivery, id + NO_REPLY_TO);
       // Nobody waits for a reply, so nothing is to be waited for here either.
-      return this.#receiver.settle(id, { settle: 'accept' });
+      return this.#receiver.acceptOnArrival(id);
     }
     const isHeld = this.#options.settle === 'reply';
     this.#requests.set(id, { replyTo, fields: incoming.fields, isHeld });
     user.message(incoming, delivery, id);
-    if (!isHeld) this.#receiver.settle(id, { settle: 'accept' });
+    if (!isHeld) this.#receiver.acceptOnArrival(id);
   }
 
   #sent(id: string, request: Request, error: AmqpError | undefined, sent: Sent, done: Entry['done']): void {

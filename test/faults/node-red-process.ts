@@ -157,6 +157,14 @@ export function consumer(properties: object = {}, pause = 10): NodeConfig[] {
   ];
 }
 
+/** A receiver that accepts what it gives to its flow, which is done with it at once. */
+export function onArrival(properties: object = {}): NodeConfig[] {
+  return [
+    node('amqp-receiver', { settle: 'arrival', wires: [['work']], ...properties }),
+    { ...WORK, func: 'return msg;', wires: [[]] },
+  ];
+}
+
 /** A requester that nothing is wired to. */
 export function asking(properties: object = {}): NodeConfig[] {
   return [node('amqp-requester', { wires: [[], []], ...properties })];

@@ -6,7 +6,7 @@ import { endpointNode, helper, nodes } from '../flow';
 import { coreNode, type NodeConfig, nodeRedDir } from '../node-red';
 import { Broker } from '../peer';
 import { Ledger, table } from './ledger';
-import { answering, asking, consumer, NodeRedProcess, sender } from './node-red-process';
+import { answering, asking, consumer, NodeRedProcess, onArrival, sender } from './node-red-process';
 import { type Feed, LAST, observe, type Report } from './reports';
 
 /** Some thousand messages a second, without an end. */
@@ -124,6 +124,17 @@ describe('Node-RED that goes, with messages on their way', function () {
         // What was there before had the time to be sent.
         ledger.check(`redeploy of ${type}: sender and receiver, ${deploys} times`).failed.should.equal(deploys * LAST);
         new Set(ledger.failed.values()).should.deepEqual(new Set(['AMQP_SHUTDOWN']));
+      });
+    }
+
+    for (const type of ['full', 'flows'] as const) {
+      it(`of ${type} loses nothing that was accepted on arrival`, async () => {
+        const deploys = 10;
+        await run({ count: 4000, type, deploys }, (round) =>
+          flow(sender({ name: `${round}` }), ...onArrival({ name: `${round}` })),
+        );
+        await emptied();
+        ledger.check(`redeploy of ${type}: accepted on arrival, ${deploys} times`);
       });
     }
 
