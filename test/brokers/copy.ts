@@ -38,7 +38,7 @@ export class Copy {
   /** Something has happened in one of the copies. */
   static readonly #changes = new EventEmitter();
 
-  /** All statuses since its start. */
+  /** All statuses since its start, or since the last deploy. */
   shown: { id: string; status: Shown }[] = [];
   log = '';
   readonly relay: Relay;
@@ -48,11 +48,11 @@ export class Copy {
   readonly #lastResort = (): void => void this.#child?.kill('SIGKILL');
 
   /** With the package in that folder. */
-  constructor(packed: string, relay: Relay) {
+  constructor(directory: string, relay: Relay) {
     this.relay = relay;
     const modules = join(this.#userDir, 'node_modules');
     mkdirSync(join(modules, PACKAGE, '..'), { recursive: true });
-    symlinkSync(packed, join(modules, PACKAGE));
+    symlinkSync(directory, join(modules, PACKAGE));
     process.once('exit', this.#lastResort);
   }
 
@@ -108,6 +108,7 @@ export class Copy {
   }
 
   deploy(flow: NodeConfig[]): void {
+    this.shown = [];
     this.#child!.send({ flow } satisfies Order);
   }
 
@@ -128,8 +129,15 @@ export class Copy {
   }
 }
 
-/** The container id is the first field of an open frame (2.7.1), a string of less than 256 bytes. */
-const OPEN = /\0S\x10(?:\xc0..|\xd0.{8})\xa1(.)/s;
+/** The container id: the first field of an open frame (2.7.1), here a string of less than 256 bytes. Undefined: not there yet. */
+function clientIdIn(bytes: Buffer): string | undefined {
+  const open = bytes.indexOf(Buffer.of(0, 0x53, 0x10));
+  if (open < 0) return undefined;
+  // Behind the head of the list of fields.
+  const field = open + (bytes[open + 3] === 0xc0 ? 6 : 12);
+  const length = bytes[field + 1]!;
+  return bytes.toString('utf8', field + 2, field + 2 + length);
+}
 
 /** Carries what comes on a port of its own to the broker, and reads who it is from. */
 export class Relay {
@@ -161,13 +169,12 @@ export class Relay {
         });
         from.pipe(to);
       }
-      let bytes = '';
+      let bytes = Buffer.alloc(0);
       const read = (chunk: Buffer): void => {
-        bytes += chunk.toString('latin1');
-        const [open, length] = OPEN.exec(bytes) ?? [];
-        if (!open) return;
-        const begin = bytes.indexOf(open) + open.length;
-        this.clientIds.push(bytes.slice(begin, begin + length!.charCodeAt(0)));
+        bytes = Buffer.concat([bytes, chunk]);
+        const id = clientIdIn(bytes);
+        if (id === undefined) return;
+        this.clientIds.push(id);
         near.off('data', read);
       };
       near.on('data', read);

@@ -138,7 +138,9 @@ function left(trial: Trial): Promise<Left> {
 /** Nodes as they are dragged in, and a sender that was told otherwise; all that they sent is accepted, and then the broker restarted. */
 async function restarted(trial: Trial): Promise<Left> {
   const { peer } = trial;
-  const [durable, volatile, requests, replies] = ['durable', 'volatile', 'asked', 'replied'].map(peer.queue);
+  const [durable, volatile, requests, replies] = ['durable', 'volatile', 'asked', 'replied'].map((name) =>
+    peer.queue(name),
+  );
   await trial.load([
     trial.sender(durable!),
     trial.sender({ id: 'volatile', ...volatile, durablemessages: false, wires: [['outcome']] }),

@@ -27,7 +27,7 @@ function defaultsOf(type: string): Record<string, unknown> {
 
 /** Where a node is and whom it is with is no matter of the form. */
 function saved(type: string): Record<string, unknown> {
-  const { address, ...rest } = defaultsOf(type);
+  const { address: _address, ...rest } = defaultsOf(type);
   return rest;
 }
 
