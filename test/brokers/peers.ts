@@ -93,7 +93,7 @@ const known: Peer[] = [
       browse: words.TOLD,
       delay: words.IGNORED,
       credit: words.MORE,
-      volatile: words.LOST,
+      volatile: words.SURVIVED,
     },
     twins: { links: words.SIDE_BY_SIDE },
     refuses: {
