@@ -3,8 +3,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import should from 'should';
 import type { EndpointNode } from '../../nodes/amqp-endpoint';
-import { helper, type Msg, node } from '../flow';
-import type { Queue } from './broker';
+import { helper, type Msg } from '../flow';
+import type { Broker, Queue } from './broker';
 import type { Trial } from './trial';
 
 export interface Feature {
@@ -16,11 +16,9 @@ export interface Feature {
   try(trial: Trial): Promise<string>;
 }
 
-/** Some brokers drop what is not durable where they would keep or bury it. */
-const DURABLE = { durable: true };
 /** A receiver that holds messages until the flow settles them. */
 const BY_FLOW = { settle: 'flow', creditwindow: 10 };
-const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
+export const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
 const isWork = ({ payload }: Msg) => payload === 'work';
 const payloads = (messages: Msg[]) => messages.map(({ payload }) => payload);
 
@@ -29,7 +27,7 @@ async function held(trial: Trial, queue: string, payload: unknown = 'work'): Pro
   const address = trial.peer.queue(queue);
   await trial.load([trial.sender(address), trial.receiver({ ...address, ...BY_FLOW })]);
   const received = trial.inbox();
-  await trial.deliver({ payload, amqp: DURABLE });
+  await trial.deliver({ payload });
   return received.next();
 }
 
@@ -57,13 +55,19 @@ export const KEPT = 'unsubscribe does not delete the queue';
 export const REJECTED = 'the broker rejects such messages';
 export const REFUSED = 'refused, as this one is set up';
 export const MORE = 'a few more';
+export const LOST = 'lost, as asked';
+export const SURVIVED = 'kept all the same';
+export const SIDE_BY_SIDE = 'both go on';
+export const TURNED_AWAY = 'the second one is turned away, says why, and waits';
+export const TAKEN_OVER = 'the second one takes over, and the first one says so, and waits';
+export const SECOND_REFUSED = 'the second one is refused';
 
 const request = (replies: object) => async (trial: Trial) => {
   const { peer } = trial;
   const address = peer.queue('requests');
   await trial.load([
-    node('amqp-requester', { ...address, ...replies, wires: [[], ['replies']] }),
-    node('amqp-responder', { ...address, wires: [['requests']] }),
+    trial.requester({ ...address, ...replies, wires: [[], ['replies']] }),
+    trial.responder({ ...address, wires: [['requests']] }),
   ]);
   const [requests, answers] = [trial.inbox('requests'), trial.inbox('replies')];
   if ((await trial.settled('requester')) === 'refused') return NONE;
@@ -103,7 +107,7 @@ const throughout = (queue: string, interrupt: (trial: Trial) => Promise<void>) =
   const address = trial.peer.queue(queue);
   await trial.load([trial.sender(address), trial.receiver(address)]);
   const [received, outcomes] = [trial.inbox(), trial.inbox('outcome')];
-  const send = (n: number) => trial.send({ payload: n, amqp: DURABLE });
+  const send = (n: number) => trial.send({ payload: n });
   numbers(200).forEach(send);
   await received.take(20);
   const over = interrupt(trial);
@@ -114,6 +118,60 @@ const throughout = (queue: string, interrupt: (trial: Trial) => Promise<void>) =
   await received.distinct(400);
   return 'works';
 };
+
+/** How many messages are there after a restart, and the reply that a flow gave before it. */
+interface Left {
+  durable: number;
+  volatile: number;
+  reply: unknown;
+}
+
+/** Restarting a broker takes longest, and once shows it all. */
+const leftovers = new WeakMap<Broker, Promise<Left>>();
+
+function left(trial: Trial): Promise<Left> {
+  const { broker } = trial;
+  if (!leftovers.has(broker)) leftovers.set(broker, restarted(trial));
+  return leftovers.get(broker)!;
+}
+
+/** Nodes as they are dragged in, and a sender that was told otherwise; all that they sent is accepted, and then the broker restarted. */
+async function restarted(trial: Trial): Promise<Left> {
+  const { peer } = trial;
+  const [durable, volatile, requests, replies] = ['durable', 'volatile', 'asked', 'replied'].map((name) =>
+    peer.queue(name),
+  );
+  await trial.load([
+    trial.sender(durable!),
+    trial.sender({ id: 'volatile', ...volatile, durablemessages: false, wires: [['outcome']] }),
+    trial.sender({ id: 'asks', ...requests, wires: [['outcome']] }),
+    trial.responder({ ...requests, wires: [['responder']] }),
+  ]);
+  const [outcomes, replied] = [trial.inbox('outcome'), trial.inbox('completed')];
+  for (const payload of numbers(100)) {
+    trial.send({ payload });
+    trial.send({ payload }, 'volatile');
+  }
+  trial.send({ payload: 'question', amqp: { reply_to: replies!.address, correlation_id: 'one' } }, 'asks');
+  for (const { sent } of await outcomes.take(201)) should(sent!.state).equal('accepted');
+  await replied.until(({ sent }) => sent?.address === replies!.address);
+  await trial.unload();
+  await trial.broker.restart!();
+  // Sent behind what is left: once it is here, that is.
+  const count = async (address: object): Promise<number> => {
+    await trial.load([trial.receiver(address), trial.sender(address)]);
+    const received = trial.inbox();
+    await trial.deliver({ payload: 'last' });
+    await received.until(({ payload }) => payload === 'last');
+    await trial.unload();
+    return new Set(payloads(received.all)).size - 1;
+  };
+  const counts = { durable: await count(durable!), volatile: await count(volatile!) };
+  await trial.load([trial.receiver(replies!), trial.sender(replies!)]);
+  const received = trial.inbox();
+  await trial.deliver({ payload: 'last' });
+  return { ...counts, reply: (await received.next()).payload };
+}
 
 /** A subscription that several receivers share. */
 const shared = (subscription: string) => async (trial: Trial) => {
@@ -491,13 +549,37 @@ export const features = {
     queues: [{ name: 'restart' }],
     try: throughout('restart', (trial) => trial.broker.restart!()),
   },
+  kept: {
+    title: 'Broker restarted: 100 accepted messages of a new sender are there',
+    queues: [{ name: 'durable' }],
+    async try(trial) {
+      should((await left(trial)).durable).equal(100);
+      return 'works';
+    },
+  },
+  volatile: {
+    title: 'Broker restarted: 100 accepted messages of a sender with _Durable_ off',
+    queues: [{ name: 'volatile' }],
+    async try(trial) {
+      const { volatile } = await left(trial);
+      return volatile === 0 ? LOST : volatile === 100 ? SURVIVED : `${volatile} of 100 kept`;
+    },
+  },
+  replied: {
+    title: 'Broker restarted: the accepted reply of a new responder is there',
+    queues: [{ name: 'asked' }, { name: 'replied' }],
+    async try(trial) {
+      should((await left(trial)).reply).equal('question');
+      return 'works';
+    },
+  },
   kill: {
     title: 'Broker killed: what it had accepted is there',
     queues: [{ name: 'kill' }],
     async try(trial) {
       const address = trial.peer.queue('kill');
       await trial.load([trial.sender(address)]);
-      await trial.deliver(...numbers(100).map((payload) => ({ payload, amqp: DURABLE })));
+      await trial.deliver(...numbers(100).map((payload) => ({ payload })));
       await trial.unload();
       await trial.broker.kill!();
       await trial.broker.start!();

@@ -16,7 +16,7 @@ const results: Results = new Map();
 
 for (const peer of peers) {
   describe(`on ${peer.name}`, function () {
-    this.timeout(30_000);
+    this.timeout(120_000); // restarting a broker takes a while on a busy machine
 
     const seen = new Map<Feature, string>();
     let broker: Broker;

@@ -1,11 +1,12 @@
 // The nodes and a JMS client with each other, over the embedded broker and over those that JMS is at home with.
 import should from 'should';
-import { endpointNode, flow, helper, inject, load, message, messages, type Msg, node } from '../flow';
+import { flow, helper, inject, load, message, messages, type Msg } from '../flow';
 import { Broker } from '../peer';
 import { activemq } from './activemq';
 import { artemis } from './artemis';
 import { type BrokerKind, needed } from './broker';
 import { type CorrelatedBy, JmsClient, type JmsMessage, type Kind } from './jms/client';
+import { savedEndpoint, savedNode } from './saved';
 
 const amqp = (type: string, value: unknown) => ({ $amqp: type, value });
 
@@ -121,7 +122,7 @@ let jms: JmsClient;
 
 /** What the JMS client receives of a msg. */
 async function receive(msg: object, properties: object = {}): Promise<JmsMessage> {
-  await load(flow(endpointNode(broker.port), node('amqp-sender', { wires: [['outcome']], ...properties })));
+  await load(flow(savedEndpoint(broker.port), savedNode('amqp-sender', { wires: [['outcome']], ...properties })));
   inject('sender', msg);
   return jms.receive('q');
 }
@@ -130,9 +131,9 @@ async function receive(msg: object, properties: object = {}): Promise<JmsMessage
 async function forward(kind: Kind, output: string): Promise<[sent: JmsMessage, received: JmsMessage]> {
   await load(
     flow(
-      endpointNode(broker.port),
-      node('amqp-receiver', { output, wires: [['sender']] }),
-      node('amqp-sender', { address: 'forwarded', wires: [['outcome']] }),
+      savedEndpoint(broker.port),
+      savedNode('amqp-receiver', { output, wires: [['sender']] }),
+      savedNode('amqp-sender', { address: 'forwarded', wires: [['outcome']] }),
     ),
   );
   return [await jms.send('q', kind), await jms.receive('forwarded')];
@@ -140,7 +141,7 @@ async function forward(kind: Kind, output: string): Promise<[sent: JmsMessage, r
 
 /** The msg that leaves with the reply, and the request as the service had it. */
 async function ask(id: CorrelatedBy, msg: object, reply: Kind | 'same', output: string): Promise<[Msg, JmsMessage]> {
-  await load(flow(endpointNode(broker.port), node('amqp-requester', { output })));
+  await load(flow(savedEndpoint(broker.port), savedNode('amqp-requester', { output })));
   const out = message('out');
   inject('requester', msg);
   const [request] = await jms.serve('q', id, reply);
@@ -179,7 +180,7 @@ for (const { name: place, kind: real, prefix = '' } of BROKERS) {
     describe('sends a message that a receiver reads', () => {
       for (const [name, kind, payload, number, fields] of RECEIVED) {
         it(name, async () => {
-          await load(flow(endpointNode(broker.port), node('amqp-receiver')));
+          await load(flow(savedEndpoint(broker.port), savedNode('amqp-receiver')));
           const received = message('out');
           const { headers } = await jms.send('q', kind);
           const msg = await received;
@@ -206,7 +207,7 @@ for (const { name: place, kind: real, prefix = '' } of BROKERS) {
       }
 
       it('ObjectMessage as the bytes of the object in Java', async () => {
-        await load(flow(endpointNode(broker.port), node('amqp-receiver')));
+        await load(flow(savedEndpoint(broker.port), savedNode('amqp-receiver')));
         const received = message('out');
         await jms.send('q', 'object');
         const msg = await received;
@@ -306,7 +307,7 @@ for (const { name: place, kind: real, prefix = '' } of BROKERS) {
       for (const kind of KINDS) {
         it(`with a reply equal to the request, when the flow gives that back (${kind}, output "typed")`, async () => {
           await load(
-            flow(endpointNode(broker.port), node('amqp-responder', { output: 'typed', wires: [['responder']] })),
+            flow(savedEndpoint(broker.port), savedNode('amqp-responder', { output: 'typed', wires: [['responder']] })),
           );
           const request = await jms.request('q', kind, 'asked');
           const [reply] = await jms.replies(1);
@@ -325,7 +326,7 @@ for (const { name: place, kind: real, prefix = '' } of BROKERS) {
 
       for (const [what, msg, expected, body, option = 'auto'] of SENT) {
         it(`with ${what}, as a ${expected}`, async () => {
-          await load(flow(endpointNode(broker.port), node('amqp-responder', { body: option })));
+          await load(flow(savedEndpoint(broker.port), savedNode('amqp-responder', { body: option })));
           const taken = message('out');
           await jms.request('q', 'text', 'asked');
           inject('responder', { delivery: (await taken).delivery, ...msg });
@@ -336,7 +337,7 @@ for (const { name: place, kind: real, prefix = '' } of BROKERS) {
       }
 
       it('with the correlation id of its own, in whatever order the flow answers', async () => {
-        await load(flow(endpointNode(broker.port), node('amqp-responder')));
+        await load(flow(savedEndpoint(broker.port), savedNode('amqp-responder')));
         const taken = messages('out', 5);
         for (const id of ['a', 'b', 'c', 'd', 'e']) await jms.request('q', 'text', id);
         const [a, b, c, d, e] = await taken;
@@ -396,7 +397,7 @@ for (const { name: place, kind: real, prefix = '' } of BROKERS) {
         }
 
         it('each with its own reply, in whatever order they come', async () => {
-          await load(flow(endpointNode(broker.port), node('amqp-requester')));
+          await load(flow(savedEndpoint(broker.port), savedNode('amqp-requester')));
           const [out, outcomes] = [messages('out', 5), messages('outcome', 5)];
           for (let n = 0; n < 5; n++) inject('requester', { payload: `request ${n}`, n });
           const requests = await jms.serve('q', id, 'same', 5);

@@ -26,6 +26,8 @@ export interface Peer {
   differs?: Partial<Record<FeatureName, string>>;
   /** Whether it refuses, and in what words. */
   refuses?: Partial<Record<RefusalName, RegExp | string>>;
+  /** What comes of two clients with the same client ID, and of subscriptions in particular. Undefined: nobody has described it yet. */
+  twins?: { links: string; subscriptions?: string };
   /** What it does not have, so that there is nothing to try. */
   lacks?: readonly (FeatureName | RefusalName)[];
 }
@@ -60,7 +62,9 @@ const known: Peer[] = [
       selector: words.TOLD,
       browse: words.TOLD,
       delay: words.IGNORED,
+      volatile: words.LOST,
     },
+    twins: { links: words.SIDE_BY_SIDE },
     refuses: {
       source: /amqp:not-found: NOT_FOUND - no queue 'nowhere' in vhost '\/'/,
       target: 'taken',
@@ -89,7 +93,9 @@ const known: Peer[] = [
       browse: words.TOLD,
       delay: words.IGNORED,
       credit: words.MORE,
+      volatile: words.SURVIVED,
     },
+    twins: { links: words.SIDE_BY_SIDE },
     refuses: {
       source: /amqp:not-found: no queue 'nowhere' in vhost '\/'/,
       target: /AMQP_TIMEOUT amqp:not-found no queue 'elsewhere' in vhost '\/'/,
@@ -116,7 +122,9 @@ const known: Peer[] = [
       selector: words.TOLD,
       browse: words.TOLD,
       delay: words.IGNORED,
+      volatile: words.LOST,
     },
+    twins: { links: words.SIDE_BY_SIDE },
     refuses: {
       source: /amqp:not-found: no queue 'nowhere' in vhost '\/'/,
       target: /AMQP_TIMEOUT amqp:not-found no queue 'elsewhere' in vhost '\/'/,
@@ -140,7 +148,9 @@ const known: Peer[] = [
     differs: {
       release: words.UNMARKED,
       undeliverable: words.ELSEWHERE,
+      volatile: words.LOST,
     },
+    twins: { links: words.SIDE_BY_SIDE, subscriptions: words.SECOND_REFUSED },
     refuses: {
       source: 'taken',
       target: 'taken',
@@ -152,7 +162,7 @@ const known: Peer[] = [
       vhost: 'taken',
       full: /AMQP_REJECTED amqp:resource-limit-exceeded AMQ229102: Address "full" is full/,
       size: 'taken',
-      duplicate: /amqp:internal-error: .*Maximum Consumer Limit Reached on Queue.*node-red-broker.twice/,
+      duplicate: /amqp:internal-error: .*Maximum Consumer Limit Reached on Queue.*nodered_\w+_broker\.twice/,
     },
   },
   {
@@ -167,7 +177,9 @@ const known: Peer[] = [
       shared: words.TOLD,
       'shared-durable': words.TOLD,
       delay: words.IGNORED,
+      volatile: words.LOST,
     },
+    twins: { links: words.TURNED_AWAY },
     refuses: {
       source: 'taken',
       target: 'taken',
@@ -179,7 +191,7 @@ const known: Peer[] = [
       full: /AMQP_REJECTED amqp:resource-limit-exceeded Usage Manager Memory Limit reached on queue:\/\/full/,
       size: 'taken',
       duplicate:
-        /amqp:internal-error: Durable consumer is in use for client: node-red-broker and subscriptionName: twice/,
+        /amqp:internal-error: Durable consumer is in use for client: nodered_\w+_broker and subscriptionName: twice/,
     },
   },
   {
@@ -195,7 +207,9 @@ const known: Peer[] = [
       undeliverable: words.ELSEWHERE,
       delay: words.REJECTED,
       anonymous: words.REFUSED,
+      volatile: words.LOST,
     },
+    twins: { links: words.TAKEN_OVER },
     refuses: {
       source: /amqp:not-found: Could not find destination for source 'Source\{address=nowhere/,
       target: /AMQP_TIMEOUT amqp:not-found Could not find destination for target 'Target\{address=elsewhere/,
@@ -224,6 +238,7 @@ const known: Peer[] = [
       ttl: words.IGNORED,
       delay: words.IGNORED,
     },
+    twins: { links: words.SIDE_BY_SIDE },
     refuses: { source: 'taken', target: 'taken', unroutable: 'taken', size: 'taken' },
     lacks: [
       // What is not accepted is forgotten.
@@ -239,6 +254,9 @@ const known: Peer[] = [
       'certificate',
       'disconnect',
       'restart',
+      'kept',
+      'volatile',
+      'replied',
       'kill',
       'write',
       'read',
@@ -260,6 +278,9 @@ const ADMINISTRATION = [
   'lost',
   'disconnect',
   'restart',
+  'kept',
+  'volatile',
+  'replied',
   'kill',
   'write',
   'read',

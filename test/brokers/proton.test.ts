@@ -6,10 +6,11 @@ import { createInterface } from 'node:readline';
 import should from 'should';
 import { Decoder } from '../../nodes/lib/decoder';
 import { Encoder } from '../../nodes/lib/encoder';
-import { endpointNode, flow, helper, inject, load, message, messages, type Msg, node } from '../flow';
+import { flow, helper, inject, load, message, messages, type Msg } from '../flow';
 import { Broker } from '../peer';
 import { artemis } from './artemis';
 import { type BrokerKind, needed } from './broker';
+import { savedEndpoint, savedNode } from './saved';
 
 /** A value as the Python side has it: see proton.py. */
 type Tree = [type: string, value: unknown];
@@ -355,24 +356,24 @@ describe('with Proton', function () {
         await helper.startServer();
         await load(
           flow(
-            endpointNode(broker.port),
-            node('amqp-sender', { address: 'to-proton' }),
-            node('amqp-receiver', { address: 'from-proton', output: 'typed' }),
-            node('amqp-receiver', { id: 'take', address: 'to-forward', output: 'typed', wires: [['pass']] }),
-            node('amqp-sender', { id: 'pass', address: 'forwarded' }),
-            node('amqp-responder', {
+            savedEndpoint(broker.port),
+            savedNode('amqp-sender', { address: 'to-proton' }),
+            savedNode('amqp-receiver', { address: 'from-proton', output: 'typed' }),
+            savedNode('amqp-receiver', { id: 'take', address: 'to-forward', output: 'typed', wires: [['pass']] }),
+            savedNode('amqp-sender', { id: 'pass', address: 'forwarded' }),
+            savedNode('amqp-responder', {
               id: 'values',
               address: 'values',
               output: 'typed',
               body: 'value',
               wires: [['values']],
             }),
-            node('amqp-responder', { id: 'kinds', address: 'kinds', output: 'typed', wires: [['kinds']] }),
-            node('amqp-responder', { id: 'later', address: 'later', wires: [['asked']] }),
-            node('helper', { id: 'asked', wires: [] }),
-            node('amqp-requester', { address: 'service', output: 'typed', wires: [['outcomes'], ['answers']] }),
-            node('helper', { id: 'outcomes', wires: [] }),
-            node('helper', { id: 'answers', wires: [] }),
+            savedNode('amqp-responder', { id: 'kinds', address: 'kinds', output: 'typed', wires: [['kinds']] }),
+            savedNode('amqp-responder', { id: 'later', address: 'later', wires: [['asked']] }),
+            savedNode('helper', { id: 'asked', wires: [] }),
+            savedNode('amqp-requester', { address: 'service', output: 'typed', wires: [['outcomes'], ['answers']] }),
+            savedNode('helper', { id: 'outcomes', wires: [] }),
+            savedNode('helper', { id: 'answers', wires: [] }),
           ),
         );
       });

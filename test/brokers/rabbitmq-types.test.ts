@@ -1,9 +1,10 @@
 // Every kind of body, every property and every type through a real RabbitMQ 3.10, and what that changes.
 import should from 'should';
-import { collect, endpointNode, flow, helper, inject, load, message, type Msg, node } from '../flow';
+import { collect, flow, helper, inject, load, message, type Msg } from '../flow';
 import type { NodeConfig } from '../node-red';
 import { needed } from './broker';
 import { RabbitMQ, rabbitmq3 } from './rabbitmq';
+import { savedEndpoint, savedNode } from './saved';
 
 const amqp = (type: string, value: unknown) => ({ $amqp: type, value });
 const arrayOf = (of: unknown, value: unknown[]) => ({ $amqp: 'array', of, value });
@@ -80,8 +81,8 @@ const IDS: Record<string, unknown> = {
   uuid: amqp('uuid', UUID),
   binary: BYTES,
 };
-/** What RabbitMQ adds to the header of a message that has none. */
-const ADDED = { durable: false, first_acquirer: true };
+/** What stands in the header beside what the flow gives: the sender's own, and RabbitMQ's. */
+const ADDED = { durable: true, first_acquirer: true };
 
 describe('RabbitMQ 3.10 hands over', function () {
   this.timeout(60_000);
@@ -101,13 +102,13 @@ describe('RabbitMQ 3.10 hands over', function () {
   afterEach(() => helper.unload());
 
   const start = (...nodes: NodeConfig[]) =>
-    load(flow(endpointNode(broker.port), ...nodes), { broker: { user: 'guest', pass: 'guest' } });
+    load(flow(savedEndpoint(broker.port), ...nodes), { broker: { user: 'guest', pass: 'guest' } });
 
   /** What a receiver makes of what a sender sends. */
   const roundTrip = async (msg: object, body = 'auto', output = 'typed'): Promise<Msg> => {
     await start(
-      node('amqp-sender', { address: QUEUE, body, wires: [['outcome']] }),
-      node('amqp-receiver', { address: QUEUE, output }),
+      savedNode('amqp-sender', { address: QUEUE, body, wires: [['outcome']] }),
+      savedNode('amqp-receiver', { address: QUEUE, output }),
     );
     const [sent, received] = [message('outcome'), message('out')];
     inject('sender', msg);
@@ -186,10 +187,10 @@ describe('RabbitMQ 3.10 hands over', function () {
 
   it('a message that is forwarded from a receiver to a sender', async () => {
     await start(
-      node('amqp-sender', { address: QUEUE, wires: [['outcome']] }),
-      node('amqp-receiver', { address: QUEUE, output: 'typed', wires: [['forward']] }),
-      { ...node('amqp-sender', { address: '/amq/queue/other', wires: [['forwarded']] }), id: 'forward' },
-      { ...node('amqp-receiver', { address: '/amq/queue/other', output: 'typed' }), id: 'other' },
+      savedNode('amqp-sender', { address: QUEUE, wires: [['outcome']] }),
+      savedNode('amqp-receiver', { address: QUEUE, output: 'typed', wires: [['forward']] }),
+      { ...savedNode('amqp-sender', { address: '/amq/queue/other', wires: [['forwarded']] }), id: 'forward' },
+      { ...savedNode('amqp-receiver', { address: '/amq/queue/other', output: 'typed' }), id: 'other' },
       { id: 'forwarded', type: 'helper', z: 'flow', wires: [] },
     );
     const received = message('out');
@@ -219,7 +220,7 @@ describe('RabbitMQ 3.10 hands over', function () {
     ],
   ] as const) {
     it(`never ${what}: it drops the connection, with no outcome`, async () => {
-      await start(node('amqp-sender', { address: QUEUE, guarantee: 'at-most-once', wires: [['outcome']] }));
+      await start(savedNode('amqp-sender', { address: QUEUE, guarantee: 'at-most-once', wires: [['outcome']] }));
       const [caught, sent] = [message('caught'), collect('outcome')];
       inject('sender', msg);
       should((await caught).error!.code).equal('AMQP_IN_DOUBT');

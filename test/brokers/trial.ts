@@ -2,10 +2,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NodeInitializer } from 'node-red';
-import { endpointNode, flow, helper, inject, type Msg, node, nodes } from '../flow';
+import { flow, helper, inject, type Msg, nodes } from '../flow';
 import { coreNode, type NodeConfig } from '../node-red';
 import { type Broker, FIXTURES } from './broker';
 import type { Peer } from './peers';
+import { savedEndpoint, savedNode } from './saved';
 
 const catalogue = JSON.parse(
   readFileSync(join(__dirname, '..', '..', 'locales', 'en-US', 'amqp-endpoint.json'), 'utf8'),
@@ -77,7 +78,7 @@ export class Trial {
     configs: NodeConfig[],
     { login = this.peer.login, endpoint = {} }: { login?: object; endpoint?: object } = {},
   ): Promise<void> {
-    const given = flow(endpointNode(this.broker.port, { host: this.broker.host, ...endpoint }), ...configs);
+    const given = flow(savedEndpoint(this.broker.port, { host: this.broker.host, ...endpoint }), ...configs);
     const wired = new Set(given.flatMap(({ wires = [] }) => wires as string[][]).flat());
     const missing = [...wired].filter((id) => !given.some((config) => config.id === id));
     const inboxes = missing.map((id) => ({ id, type: 'helper', z: 'flow', x: 0, y: 0, wires: [] }));
@@ -88,11 +89,19 @@ export class Trial {
 
   /** A sender; what became of each message goes to `outcome`, accepted or not. */
   sender(properties: object): NodeConfig {
-    return node('amqp-sender', { wires: [['outcome']], outcomes: 'all', ...properties });
+    return savedNode('amqp-sender', { wires: [['outcome']], outcomes: 'all', ...properties });
   }
 
   receiver(properties: object): NodeConfig {
-    return node('amqp-receiver', properties);
+    return savedNode('amqp-receiver', properties);
+  }
+
+  requester(properties: object): NodeConfig {
+    return savedNode('amqp-requester', properties);
+  }
+
+  responder(properties: object): NodeConfig {
+    return savedNode('amqp-responder', properties);
   }
 
   send(msg: object, id = 'sender'): void {
