@@ -98,7 +98,12 @@ describe('under faults of links', () => {
       'qd:routed-link-lost',
     ],
     ['is detached with amqp:link:redirect', detached(true, { condition: 'amqp:link:redirect' }), 'amqp:link:redirect'],
-    ['is detached with amqp:link:stolen', detached(true, { condition: 'amqp:link:stolen' }), 'reason.client-id'],
+    [
+      'is detached with amqp:link:stolen',
+      detached(true, { condition: 'amqp:link:stolen' }),
+      'reason.client-id',
+      'client ID in use',
+    ],
     ['is detached without an error, closed', detached(true, {}), ...QUIET],
     ['is detached without an error, not closed', detached(false, {}), ...QUIET],
     ['has its session ended with an error', ended(ERROR), ERROR.condition],
