@@ -108,6 +108,7 @@ describe('a lane', () => {
     lane.retry(one, true);
     should(taken()).eql([]);
     lane.lift();
+    should(isOverdue(one, 0)).be.false('its time begins anew');
     should(taken()).eql([1, 2]);
   });
 

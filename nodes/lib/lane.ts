@@ -110,7 +110,7 @@ export class Lane<H extends Ordered> {
     if (!refusal) return;
     this.#end(address, refusal);
     for (const other of refusal.waiting) {
-      if (other.returns === 0 || other.sequence > message.sequence) this.#waiting.putBack(other);
+      if (other.returns === 0 || other.sequence > message.sequence) this.#free(other);
       else {
         other.isRefusedAlone = true;
         this.#pause(other);
@@ -123,8 +123,14 @@ export class Lane<H extends Ordered> {
   lift(): void {
     for (const [address, refusal] of this.#refusals) {
       this.#end(address, refusal);
-      for (const message of refusal.waiting) this.#waiting.putBack(message);
+      for (const message of refusal.waiting) this.#free(message);
     }
+  }
+
+  /** Puts back what is refused no longer: should it be again, its time begins anew. */
+  #free(message: H): void {
+    message.refusedAt = undefined;
+    this.#waiting.putBack(message);
   }
 
   /** Forgets a message. False when it does not wait here: it may be on its way. */
