@@ -3,7 +3,7 @@ import type { EventEmitter } from 'node:events';
 import { hostname } from 'node:os';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import type { Node, NodeAPI, NodeDef } from 'node-red';
-import { type Server, serverOf } from './flow/server';
+import { isLoopback, type Server, serverOf } from './flow/server';
 import { Settings, STATUS } from './flow/settings';
 import { Connection } from './lib/connection';
 import { AmqpError } from './lib/errors';
@@ -151,6 +151,9 @@ export default function init(RED: NodeAPI): void {
       // With files missing nothing would be set, and the peer not be verified as asked.
       if (config.tls && (!node || node.valid === false)) settings.refuse('tls', 'the TLS configuration is not valid');
     }
+
+    // SASL PLAIN sends it as it is.
+    if (user && !tls && host && !isLoopback(host)) this.warn(RED._('amqp-endpoint.log.unprotected'));
 
     const initial = timeIn(settings, 'amqpEndpointReconnectTime', 500);
     const loginRetry = timeIn(settings, 'amqpEndpointLoginRetryTime', 30_000);

@@ -5,6 +5,7 @@ import { Settings } from './flow/settings';
 import { fromCloudEvent } from './lib/cloudevents';
 import { AmqpError, type PeerError } from './lib/errors';
 import { type Format, type Incoming, type OutputOption, OUTPUTS, payloadOf, stylesOf, toMsg } from './lib/message';
+import { isPlainObject } from './lib/notation';
 import { type DeliveryInfo, type Outcome, Receiver, type ReceiverOptions, type Settle } from './lib/receiver';
 import type { AddressKind, SourceOptions } from './lib/source';
 
@@ -106,23 +107,25 @@ export default function init(RED: NodeAPI): void {
 
     const take = async (msg: Input): Promise<void> => {
       const { delivery, credit, action } = msg;
-      if (typeof delivery?.id === 'string') {
-        const { id } = delivery;
-        const holder = endpoint.holderOf(this, receiver, id);
-        if (isOwnError(this, msg)) {
-          // What could not be settled as asked has failed, if it is still there.
-          if (holder.holds(id)) holder.settle(id, outcomeOf(onerror, { error: msg.error }));
-          return;
-        }
-        holder.settle(id, outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg));
-      }
-      if (isOwnError(this, msg)) return;
+      if (isOwnError(this, msg)) return fail(msg);
+      const id = tokenOf(delivery);
+      if (id !== undefined)
+        endpoint
+          .holderOf(this, receiver, id)
+          .settle(id, outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg));
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
       if (action !== undefined && !delivery) return act(action, msg.topic);
       if (!delivery && credit === undefined) {
         throw new AmqpError('AMQP_BAD_INPUT', 'the msg has nothing for a receiver: no delivery, credit or action');
       }
+    };
+
+    /** What could not be settled as asked has failed, if it is still there. */
+    const fail = ({ delivery, error }: Input): void => {
+      if (typeof delivery?.id !== 'string') return;
+      const holder = endpoint.holderOf(this, receiver, delivery.id);
+      if (holder.holds(delivery.id)) holder.settle(delivery.id, outcomeOf(onerror, { error }));
     };
 
     const act = async (action: unknown, topic: unknown): Promise<void> => {
@@ -194,6 +197,14 @@ function legacySource({ subscription, durable, expirypolicy }: ReceiverDef): Sou
     ...(Number(durable) > 0 && { durable: Number(durable) }),
     ...(expirypolicy && { expiry_policy: expirypolicy }),
   };
+}
+
+/** The token of a message that is to be settled. What was accepted on arrival has none. */
+function tokenOf(delivery: unknown): string | undefined {
+  if (delivery === undefined || delivery === null) return undefined;
+  const { id } = isPlainObject(delivery) ? delivery : { id: null };
+  if (id === undefined || typeof id === 'string') return id;
+  throw new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery is not that of a message which this node has received');
 }
 
 function creditOf(credit: unknown): number {

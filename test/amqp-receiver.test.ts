@@ -356,7 +356,7 @@ describe('amqp-receiver', () => {
     it('and no other: a token that this node has not given is an error', async () => {
       await start({ settle: 'flow' });
       const { delivery } = await receive({ body: 1 });
-      for (const id of ['', 'made up', `${delivery!.id}1`]) {
+      for (const id of ['', 'made up', `${delivery!.id}1`, 7, null, { id: delivery!.id }]) {
         should(await refusal({ delivery: { ...delivery, id } })).have.property('code', 'AMQP_DELIVERY_UNKNOWN');
       }
       broker.unsettled('q').should.equal(1);

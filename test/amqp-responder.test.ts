@@ -85,6 +85,22 @@ describe('amqp-responder', () => {
     }
   });
 
+  it('answers with the ids of the request, whatever the flow has made of its msg.amqp', async () => {
+    await start();
+    for (const change of [
+      (amqp: Record<string, unknown>) => ['message_id', 'correlation_id'].forEach((name) => delete amqp[name]),
+      (amqp: Record<string, unknown>) => Object.assign(amqp, { message_id: 'other', correlation_id: 'other' }),
+      (amqp: Record<string, unknown>) => Object.assign(amqp, { group_sequence: 5n }),
+    ]) {
+      const msg = await request({ body: 1, message_id: 'm', correlation_id: 'c', reply_to: 'back' });
+      change(msg.amqp!);
+      const completed = message('completed');
+      inject('responder', msg);
+      await completed;
+      should(broker.messages('back').at(-1)).match({ correlation_id: 'c' });
+    }
+  });
+
   it('holds 300 requests at a time; each reply finds its own, in whatever order flows finish', async () => {
     broker = await Broker.start();
     await load(

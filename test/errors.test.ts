@@ -20,6 +20,14 @@ describe('AmqpError', () => {
     }
   });
 
+  it('makes one line of what a peer says, and a short one', () => {
+    const peer = { condition: 'amqp:\u001b[31mred', description: `one\r\ntwo\u2028three\u202e${'x'.repeat(60_000)}` };
+    const { condition, description, message } = new AmqpError('AMQP_REJECTED', 'rejected', peer);
+    should(condition).equal('amqp: [31mred');
+    should(description).startWith('one two three x').and.have.length(501);
+    should(message).have.length('rejected (): '.length + condition!.length + 501);
+  });
+
   it('passes the cause on', () => {
     const cause = new Error('connect ECONNREFUSED');
     should(new AmqpError('AMQP_CONNECT', 'cannot connect', null, cause).cause).equal(cause);

@@ -1,5 +1,5 @@
 import should from 'should';
-import { type Server, serverOf } from '../nodes/flow/server';
+import { isLoopback, type Server, serverOf } from '../nodes/flow/server';
 
 describe('the field Server', () => {
   const taken: Record<string, Server> = {
@@ -24,6 +24,13 @@ describe('the field Server', () => {
       should(serverOf(text)).eql(server);
     });
   }
+
+  it('tells what stays on this computer from what goes over a network', () => {
+    for (const host of ['localhost', 'LOCALHOST', '127.0.0.1', '127.1.2.3', '::1'])
+      should(isLoopback(host)).be.true(host);
+    for (const host of ['localhost.example', '10.127.0.1', '127.0.0.1.example', '::2', 'broker'])
+      should(isLoopback(host)).be.false(host);
+  });
 
   const refused: Record<string, RegExp> = {
     '': /is missing/,

@@ -32,6 +32,11 @@ export function serverOf(given: string): Server {
   return port === undefined ? { host } : { host, port: portOf(port) };
 }
 
+/** Whether what is sent to a host stays on this computer. */
+export function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|::1)$/i.test(host);
+}
+
 function ofUrl(text: string, scheme: string): Server {
   const isSecure = SECURE[scheme];
   if (isSecure === undefined) throw new Error('is a URL, but not one that begins with amqp:// or amqps://');

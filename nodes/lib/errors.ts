@@ -50,6 +50,21 @@ export type Diagnosis =
   | 'untrusted'
   | 'wrong-name';
 
+/** The longest text of a peer that is passed on, in characters. */
+const LONGEST = 500;
+/** Control characters, line breaks of all kinds, and marks that turn the direction of text around. */
+// oxlint-disable-next-line no-control-regex -- they are what is to be found
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+/g;
+
+/** A peer's text as it can be shown and logged: on one line, and no longer than people read. */
+export function cleaned(text: string): string {
+  const line = text
+    .slice(0, 2 * LONGEST)
+    .replace(UNPRINTABLE, ' ')
+    .trim();
+  return line.length > LONGEST ? `${line.slice(0, LONGEST)}…` : line;
+}
+
 /** What a status can say in few words. */
 export interface Brief {
   diagnosis?: Diagnosis;
@@ -67,12 +82,16 @@ export class AmqpError extends Error {
   declare readonly field?: string;
 
   constructor(code: AmqpErrorCode, message: string, peer?: PeerError | null, cause?: unknown, brief: Brief = {}) {
-    const words = [peer?.condition, peer?.description].filter(Boolean).join(': ');
+    // A peer may send anything under these.
+    const [condition, description] = [peer?.condition, peer?.description].map((text) =>
+      typeof text === 'string' ? cleaned(text) : undefined,
+    );
+    const words = [condition, description].filter(Boolean).join(': ');
     super(words ? `${message} (${words})` : message, cause === undefined ? undefined : { cause });
     this.name = 'AmqpError';
     this.code = code;
-    if (peer?.condition) this.condition = peer.condition;
-    if (peer?.description) this.description = peer.description;
+    if (condition) this.condition = condition;
+    if (description) this.description = description;
     if (peer?.info) this.info = peer.info;
     if (brief.diagnosis) this.diagnosis = brief.diagnosis;
     if (brief.field) this.field = brief.field;

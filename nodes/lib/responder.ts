@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
-import { type Style } from './notation';
+import { isDeepStrictEqual } from 'node:util';
+import { isPlainObject, type Style } from './notation';
 import type { Connection } from './connection';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';
@@ -27,6 +28,7 @@ export interface ResponderOptions {
 
 interface Request {
   replyTo: string;
+  /** Of the request as it came: the flow may change the msg in place. */
   fields: AmqpFields;
   /** To be accepted with its reply. */
   isHeld: boolean;
@@ -120,7 +122,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const { replyTo, fields: given } = request;
     const correlationId = given.correlation_id ?? given.message_id;
     const fields: AmqpFields = { ...message.fields, to: replyTo, correlation_id: correlationId };
-    const isEcho = (name: string): boolean => JSON.stringify(message.fields[name]) === JSON.stringify(given[name]);
+    const isEcho = (name: string): boolean => isDeepStrictEqual(message.fields[name], given[name]);
     // Beside the ids of the request the body_type is the request's too; in a msg.amqp of the flow's own it is asked for.
     if (isEcho('message_id') && isEcho('body_type')) delete fields.body_type;
     for (const name of OF_THE_REQUEST) if (isEcho(name)) delete fields[name];
@@ -178,7 +180,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
       return this.#receiver.acceptOnArrival(id);
     }
     const isHeld = this.#options.settle === 'reply';
-    this.#requests.set(id, { replyTo, fields: incoming.fields, isHeld });
+    this.#requests.set(id, { replyTo, fields: copyOf(incoming.fields), isHeld });
     user.message(incoming, delivery, id);
     if (!isHeld) this.#receiver.acceptOnArrival(id);
   }
@@ -213,4 +215,16 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const error = new AmqpError('AMQP_TIMEOUT', 'the reply could not be delivered in time');
     done(error, { address: replyTo, state: 'failed', error: { code: error.code } });
   }
+}
+
+/** What is needed of a request later. */
+function copyOf(fields: AmqpFields): AmqpFields {
+  const copy: AmqpFields = {};
+  for (const name of [...OF_THE_REQUEST, 'correlation_id', 'body_type']) {
+    const value = fields[name];
+    if (value === undefined) continue;
+    if (Buffer.isBuffer(value)) copy[name] = Buffer.from(value);
+    else copy[name] = isPlainObject(value) ? { ...value } : value;
+  }
+  return copy;
 }
