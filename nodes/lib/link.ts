@@ -34,6 +34,8 @@ interface Attach extends SessionLease {
 const IDLE_DETACH = 'amqp:link:detach-forced';
 /** Another client attached the link of the same name and container id. */
 const STOLEN = 'amqp:link:stolen';
+/** Milliseconds: the longest pause before a link is taken back. */
+const LONGEST_TRUCE = 3_600_000;
 
 /**
  * A link that stays attached: whenever the connection is open, on a session of its own (R9, R17) where the peer has
@@ -53,6 +55,8 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
   #current: Attach | undefined;
   #retry: NodeJS.Timeout | undefined;
   #failures = 0;
+  /** How often another client has taken the link since the connection was opened. */
+  #thefts = 0;
   #isOpen = false;
   #closing: Promise<void> | undefined;
 
@@ -142,6 +146,7 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     clearTimeout(this.#retry);
     this.#lose(new AmqpError('AMQP_DISCONNECTED', 'connection lost'));
     this.#failures = 0;
+    this.#thefts = 0;
     if (this.#isOpen) this.#attach(connection);
   }
 
@@ -249,8 +254,11 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     if (current && !current.isShared) end(current.session);
     // Unless the peer has detached it, its name is still taken there.
     else current?.link?.detach();
-    // Attached at once, two clients would take it from each other for ever.
-    const pause = pauseAfter(this.#failures++, isStolen ? loginBackoff : backoff);
+    this.#failures++;
+    // Two clients are not to take it from each other for ever.
+    const pause = isStolen
+      ? pauseAfter(this.#thefts++, { initial: loginBackoff.initial, max: LONGEST_TRUCE })
+      : pauseAfter(this.#failures - 1, backoff);
     this.#retry = setTimeout(() => this.#attach(connection), pause);
     if (!isOrderly || this.#failures > 1) return this.change({ name: 'refused', error });
     // Nothing is wrong unless it happens again at once.
