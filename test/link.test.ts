@@ -304,7 +304,9 @@ describe('a link', () => {
     container.on('connection_open', () => connections++);
     container.on('session_open', ({ connection }: EventContext) => {
       sessions.set(connection, (sessions.get(connection) ?? 0) + 1);
-      if (sessions.get(connection)! > 1) (connection as unknown as { socket: net.Socket }).socket.destroy();
+      const peer = connection as unknown as { socket: net.Socket; _process(): void };
+      if (sessions.get(connection) === 1) peer._process();
+      else peer.socket.end();
     });
     container.on('sender_open', ({ sender }: EventContext) => sender!.set_source({ address: sender!.source.address }));
     container.on('sendable', ({ sender }: EventContext) => sender!.send({ body: sender!.source.address }));

@@ -735,15 +735,12 @@ export class Broker extends EventEmitter {
   private deliver(): void {
     const queues = this.waiting;
     this.waiting = new Set();
-    const connections = new Set<Connection>();
     for (const queue of queues) {
       queue.deliver();
-      for (const { link } of queue.consumers) {
-        link.set_drained(true);
-        connections.add(link.connection);
-      }
+      for (const { link } of queue.consumers) link.set_drained(true);
+      // before the next queue: on a session with messages that are not written yet, no link takes more
+      for (const connection of new Set(queue.consumers.map(({ link }) => link.connection))) connection._process();
     }
-    for (const connection of connections) connection._process();
   }
 
   private onOutcome(link: Link, delivery: Delivery, state: Outcome): void {

@@ -226,12 +226,11 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
     void overflow.close();
   }
 
-  /** Counts connections in a row that the peer ended over a further begin. */
+  /** Counts connections in a row that the peer ended over a further begin. One session that does not last is no cure. */
   #countBeginLoss(): void {
-    if (this.#hasOneSession) return;
     const { sent, answered } = this.#begins;
-    if (sent > 1 && answered <= 1) this.#beginLosses++;
-    else if (answered > 1) this.#beginLosses = 0;
+    if (sent > 1 && answered === 1) this.#beginLosses++;
+    else this.#beginLosses = 0;
   }
 
   #pause(delay: number): Promise<void> {

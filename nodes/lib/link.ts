@@ -128,12 +128,15 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     this.#lose(reason);
     if (!current) return;
     const { session, isShared, link, since } = current;
+    const role = link?.is_receiver() ? 'receiver' : 'sender';
+    // On a session that goes on, the answer would come for a link that is not there any more.
+    if (link && isShared && since === Infinity) await this.#answered(link, `${role}_open`);
     if (link && (isShared || since !== Infinity)) {
       // R22: a detach that closes deletes a durable subscription.
       if (deletes) link.close();
       else link.detach();
       // Qpid Dispatch 1.19 falls over a detach and the end of the session that come in one go.
-      await this.#answered(link, link.is_receiver() ? 'receiver_close' : 'sender_close');
+      await this.#answered(link, `${role}_close`);
     }
     if (isShared) return;
     // Only that makes some peers give back what is unsettled (RabbitMQ 3).
@@ -252,8 +255,8 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     const current = this.#current;
     this.#lose(error);
     if (current && !current.isShared) end(current.session);
-    // Unless the peer has detached it, its name is still taken there.
-    else current?.link?.detach();
+    // Unless the peer has detached it, or ended the session, its name is still taken there.
+    else if (current?.session.is_remote_open()) current.link?.detach();
     this.#failures++;
     // Two clients are not to take it from each other for ever.
     const pause = isStolen

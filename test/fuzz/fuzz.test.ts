@@ -26,7 +26,7 @@ const BATCH = 1000;
 /** Bounds everything that is waited for, in milliseconds. */
 const PATIENCE = 10_000;
 /** Milliseconds that a case may block the event loop for; MB in use after a trick, and left of all that is drawn. */
-const [MAX_BLOCKED, MAX_PEAK, MAX_LEFT] = [3000, 150, 20];
+const [MAX_BLOCKED, MAX_PEAK, MAX_LEFT] = [8000, 150, 20];
 const FAULTS = ['uncaughtException', 'unhandledRejection', 'warning'] as const;
 
 setFlagsFromString('--expose-gc');
