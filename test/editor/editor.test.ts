@@ -899,6 +899,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     });
 
     it('has its clear-text login moved to the credentials when its endpoint is edited', async () => {
+      // Credentials of an endpoint with this id go with it.
+      await open([TAB]);
       await open(LEGACY);
       const form = await editor.edit('endpoint');
       (await form.value('user')).should.equal('old');
