@@ -85,6 +85,18 @@ describe('amqp-responder', () => {
     }
   });
 
+  it('takes the ids of the request out of its reply, also when the msg has been JSON in between', async () => {
+    await start();
+    const [taken, completed] = [message('out'), message('completed')];
+    // A binary message id, which rhea cannot write, and the reply-to "back".
+    broker.put('q', Buffer.from('005373c00f05a003010203404040a1046261636b00537740', 'hex'));
+    const msg = await taken;
+    should(Buffer.isBuffer(msg.amqp!['message_id'])).be.true();
+    inject('responder', JSON.parse(JSON.stringify(msg)));
+    await completed;
+    should(broker.messages('back').at(-1)!.message_id).be.undefined();
+  });
+
   it('answers with the ids of the request, whatever the flow has made of its msg.amqp', async () => {
     await start();
     for (const change of [

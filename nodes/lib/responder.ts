@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
-import { isPlainObject, type Style } from './notation';
+import { bytesOf, isPlainObject, type Style } from './notation';
 import type { Connection } from './connection';
 import { AmqpError } from './errors';
 import { Expiring } from './expiring';
@@ -122,7 +122,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const { replyTo, fields: given } = request;
     const correlationId = given.correlation_id ?? given.message_id;
     const fields: AmqpFields = { ...message.fields, to: replyTo, correlation_id: correlationId };
-    const isEcho = (name: string): boolean => isDeepStrictEqual(message.fields[name], given[name]);
+    const isEcho = (name: string): boolean => isSame(message.fields[name], given[name]);
     // Beside the ids of the request the body_type is the request's too; in a msg.amqp of the flow's own it is asked for.
     if (isEcho('message_id') && isEcho('body_type')) delete fields.body_type;
     for (const name of OF_THE_REQUEST) if (isEcho(name)) delete fields[name];
@@ -215,6 +215,12 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const error = new AmqpError('AMQP_TIMEOUT', 'the reply could not be delivered in time');
     done(error, { address: replyTo, state: 'failed', error: { code: error.code } });
   }
+}
+
+/** Whether two fields have the same value, also when one of them has been JSON in between. */
+function isSame(one: unknown, other: unknown): boolean {
+  const [bytes, others] = [bytesOf(one), bytesOf(other)];
+  return bytes && others ? bytes.equals(others) : isDeepStrictEqual(one, other);
 }
 
 /** What is needed of a request later. */
