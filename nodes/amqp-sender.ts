@@ -1,7 +1,7 @@
-import { join } from 'node:path';
 import type { Node, NodeAPI, NodeDef, NodeMessage, NodeMessageInFlow } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
+import { Disk } from './flow/disk';
 import { Settings } from './flow/settings';
 import { AmqpError } from './lib/errors';
 import {
@@ -19,7 +19,7 @@ import {
 } from './lib/message';
 import { type Entry, type Guarantee, Sender, type SenderOptions, type Sent } from './lib/sender';
 import type { AddressKind } from './lib/source';
-import { type Durability, Store, type Stored } from './lib/store';
+import type { Durability, Stored } from './lib/store';
 
 export interface AddressDef extends NodeDef {
   address?: string;
@@ -134,7 +134,15 @@ export function headerOf(settings: Settings, { isDurable }: { isDurable: boolean
   };
 }
 
+let tellOfLeft: (() => void) | undefined;
+
 export default function init(RED: NodeAPI): void {
+  const disk = new Disk(RED);
+  // Only tests load the module more than once.
+  if (tellOfLeft) RED.events.off('flows:started', tellOfLeft);
+  tellOfLeft = () => void disk.tellOfLeft();
+  RED.events.on('flows:started', tellOfLeft);
+
   function SenderNode(this: Node, config: SenderDef): void {
     RED.nodes.createNode(this, config);
     const endpoint = endpointOf(RED, this, config.endpoint);
@@ -159,7 +167,7 @@ export default function init(RED: NodeAPI): void {
     const durability = store !== 'none' && guarantee === 'at-least-once' ? store : undefined;
     // A message that may be sent only once cannot be sent again from the disk.
     if (store !== 'none' && !durability) this.warn(RED._('amqp-sender.log.no-store'));
-    const directory = join(RED.settings.userDir ?? '.', 'amqp-buffer', `sender-${encodeURIComponent(this.id)}`);
+    const directory = disk.directoryOf(this.id);
     const options: SenderOptions = {
       name: this.id,
       address: address.fixed,
@@ -175,9 +183,15 @@ export default function init(RED: NodeAPI): void {
       full: settings.choice('full', ['refuse', 'drop']),
       retryTime: settings.milliseconds('retrytime'),
       timeout: settings.milliseconds('timeout'),
-      store: durability && { open: () => Store.open(directory, durability), restored: (stored) => restored(stored) },
+      store: durability && {
+        directory,
+        durability,
+        restored: (stored) => restored(stored),
+        damaged: (error) => this.error(error),
+      },
     };
     if (!settings.check()) return;
+    if (durability) disk.use(directory);
     const sender = new Sender(endpoint.connection, options);
 
     const entryOf = (bytes: Buffer, to: string | undefined, { msg, send, done }: Teller): Entry => {
@@ -220,10 +234,7 @@ export default function init(RED: NodeAPI): void {
       }
     });
 
-    this.on('close', (isRemoved: boolean, done: () => void) => {
-      if (isRemoved && durability && sender.size > 0) this.warn(RED._('amqp-sender.log.left', { directory }));
-      done();
-    });
+    this.on('close', () => disk.leave(directory));
     endpoint.register(this, sender);
   }
 

@@ -125,6 +125,33 @@ describe('Expiring', () => {
     }
   });
 
+  it('takes entries that are older than all others, whose time is over sooner', () => {
+    const clock = new Clock();
+    try {
+      const expired: string[] = [];
+      const aged = new Expiring<string, number>(100, (key) => expired.push(key));
+      clock.pass(10);
+      aged.set('new', 1);
+      clock.pass(10);
+      aged.prepend([
+        ['older', 2, 90],
+        ['old', 3, 40],
+      ]);
+      should([...aged.keys()]).eql(['older', 'old', 'new']);
+      for (const [time, keys] of [
+        [9, []],
+        [1, ['older']],
+        [50, ['older', 'old']],
+        [30, ['older', 'old', 'new']],
+      ] as const) {
+        clock.pass(time);
+        should(expired).eql(keys);
+      }
+    } finally {
+      clock.restore();
+    }
+  });
+
   it('without a time-out keeps entries for good', () => {
     const { entries } = expiring(0);
     const before = timers();

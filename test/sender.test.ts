@@ -1,5 +1,8 @@
 import { EventEmitter, once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import rhea, { type Delivery, type EventContext, type Receiver } from 'rhea';
 import should from 'should';
@@ -7,6 +10,7 @@ import { Connection } from '../nodes/lib/connection';
 import type { AmqpError } from '../nodes/lib/errors';
 import { Sender, type SenderOptions, type Sent } from '../nodes/lib/sender';
 import type { State } from '../nodes/lib/status';
+import { Store, type Stored } from '../nodes/lib/store';
 import { Broker, type BrokerOptions } from './peer';
 
 type Failed = AmqpError & { sent: Sent };
@@ -794,6 +798,148 @@ describe('sender', () => {
       broker.giveCredit('q');
       await Promise.all([waiting, closed]);
       (await failure(send(3))).code.should.equal('AMQP_SHUTDOWN');
+    });
+  });
+
+  describe('with messages on disk', () => {
+    let directory: string;
+    let damaged: string[];
+    /** What was told of messages that were on disk. */
+    let ended: EventEmitter<{ ended: [body: string, error?: AmqpError] }>;
+
+    beforeEach(() => {
+      directory = mkdtempSync(join(tmpdir(), 'sender-'));
+      damaged = [];
+      ended = new EventEmitter();
+    });
+    afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+    const store = (): NonNullable<SenderOptions['store']> => ({
+      directory,
+      durability: 'write',
+      restored: ({ bytes }) => {
+        const { body } = rhea.message.decode(bytes) as unknown as { body: string };
+        if (body === 'bad') throw new Error('it is bad');
+        return { bytes, done: (error) => void ended.emit('ended', body, error) };
+      },
+      damaged: ({ message }) => void damaged.push(message),
+    });
+
+    /** Puts messages on disk as a sender did that was set up in another way. */
+    async function left(...messages: (Partial<Stored> & { body: string; to?: string })[]): Promise<void> {
+      const user = { restored: () => {}, missing: () => {}, damaged: () => {}, changed: () => {} };
+      const before = new Store(directory, 'write', user);
+      await before.open();
+      for (const [index, { body, to, ...stored }] of messages.entries()) {
+        const defaults = { sequence: index + 1, bytes: encoded(body, to), isOfSender: false, taken: Date.now() };
+        await before.put({ ...defaults, ...stored });
+      }
+      await before.close();
+    }
+
+    /** Resolves once so many messages that were on disk have ended. */
+    function all(count: number): Promise<[body: string, error?: AmqpError][]> {
+      const ends: [string, AmqpError?][] = [];
+      return new Promise((resolve) => {
+        ended.on('ended', (...end) => ends.push(end) === count && resolve(ends));
+      });
+    }
+
+    const onDisk = async (): Promise<number> => {
+      await sender.close(1000);
+      return Store.count(directory);
+    };
+
+    it('sends them before all others, in order', async () => {
+      await left({ body: 'a', address: 'q', isOfSender: true }, { body: 'b', address: 'q', isOfSender: true });
+      await open({ store: store() });
+      await send('c');
+      bodies('q').should.eql(['a', 'b', 'c']);
+      (await onDisk()).should.equal(0);
+    });
+
+    for (const anonymousRelay of [true, false]) {
+      const peer = anonymousRelay ? 'a peer that relays' : 'a peer that does not relay';
+      for (const [own, options] of Object.entries({
+        'another address': { address: 'q' },
+        'no address': { address: undefined },
+        'an address that the peer makes': { address: undefined, dynamic: true },
+      })) {
+        it(`sends each to the address it was taken for, though the sender has ${own} now, on ${peer}`, async () => {
+          // Of these the message itself names only the address that its msg gave.
+          await left({ body: 'a', address: 'old', isOfSender: true }, { body: 'b', to: 'given', address: 'given' });
+          const ends = all(2);
+          await open({ store: store(), ...options }, { anonymousRelay });
+          (await ends)
+            .map(([body, error]) => [body, error])
+            .should.containDeep([
+              ['a', undefined],
+              ['b', undefined],
+            ]);
+          bodies('old').should.eql(['a']);
+          bodies('given').should.eql(['b']);
+          (await onDisk()).should.equal(0);
+        });
+      }
+    }
+
+    it('gives up the links to other addresses once these are served', async () => {
+      await left({ body: 'a', address: 'old', isOfSender: true });
+      await open({ store: store() });
+      if (broker.messages('old').length === 0) await once(broker, 'message');
+      await once(broker, 'detach');
+      sender.state.should.eql({ name: 'connected' });
+    });
+
+    it('leaves there what has no address while the sender has none, and tells', async () => {
+      await left({ body: 'a' }, { body: 'b', to: 'q', address: 'q' });
+      await open({ store: store(), address: undefined });
+      should((await all(1))[0]![0]).equal('b');
+      damaged.should.match([/1 messages stay in .*: they have no address/]);
+      (await onDisk()).should.equal(1);
+
+      await broker.stop();
+      await open({ store: store(), address: 'q' });
+      should((await all(1))[0]![0]).equal('a');
+      (await onDisk()).should.equal(0);
+    });
+
+    it('leaves there what cannot be decoded, tells, sends the rest, and no message twice', async () => {
+      await left(...['a', 'bad', 'b'].map((body) => ({ body, address: 'q', isOfSender: true })));
+      for (const expected of [['a', 'b', 'c'], ['c']]) {
+        await open({ store: store() });
+        await send('c');
+        bodies('q').should.eql(expected);
+        damaged.splice(0).should.match([/1 messages stay in .*: it is bad/]);
+        (await onDisk()).should.equal(1);
+        await broker.stop();
+      }
+      await open();
+    });
+
+    it('gives them up when their time is over, counted from when they were taken', async () => {
+      const [long, short] = [Date.now() - 60_000, Date.now()];
+      await left({ body: 'old', taken: long }, { body: 'new', taken: short });
+      broker = await Broker.start();
+      broker.holdCredit('q');
+      const ends = all(1);
+      openTo(broker.port, { address: 'q', store: store(), timeout: 50_000 });
+      const [[body, error]] = (await ends) as [[string, AmqpError]];
+      should([body, error.code]).eql(['old', 'AMQP_IN_DOUBT']);
+      sender.size.should.equal(1);
+      (await onDisk()).should.equal(1);
+    });
+
+    it('says that they cannot be written to, takes none, and goes on by itself once they can', async () => {
+      rmSync(directory, { recursive: true });
+      writeFileSync(directory, '');
+      await open({ store: store() });
+      await stateOf('fault');
+      (await failure(send(1))).code.should.equal('AMQP_STORE');
+      rmSync(directory);
+      await stateOf('connected');
+      await send(2);
+      bodies('q').should.eql([2]);
     });
   });
 });

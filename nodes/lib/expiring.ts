@@ -36,6 +36,18 @@ export class Expiring<K, V> {
     if (this.#timeout > 0) this.#timer ??= this.#wait(this.#timeout);
   }
 
+  /** Adds entries that are older than all others: each with the milliseconds that it has been there already. */
+  prepend(entries: Iterable<[key: K, value: V, age: number]>): void {
+    const now = performance.now();
+    const later = this.#entries;
+    this.#entries = new Map();
+    for (const [key, value, age] of entries) this.#entries.set(key, { value, deadline: now + this.#timeout - age });
+    for (const [key, entry] of later) this.#entries.set(key, entry);
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#timeout > 0 && this.#entries.size > 0) this.#timer = this.#wait(0);
+  }
+
   /** Removes the entry and gives its value. */
   take(key: K): V | undefined {
     const entry = this.#entries.get(key);

@@ -35,6 +35,8 @@ export interface Entry {
   bytes: Buffer;
   /** For senders without an address of their own. */
   address?: string;
+  /** It goes by a link to that address, whatever the sender's own is. */
+  isDirect?: boolean;
   done: (error: AmqpError | undefined, sent: Sent) => void;
   /** With a store: called once it is on disk, before `done`. What fails before that has only `done`. */
   stored?: () => void;

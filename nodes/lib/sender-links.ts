@@ -195,7 +195,7 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   }
 
   #routeName({ entry }: H): string {
-    return this.hasAddress || this.#isRelayed ? '' : entry.address!;
+    return !entry.isDirect && (this.hasAddress || this.#isRelayed) ? '' : entry.address!;
   }
 
   #routeFor(message: H): Route<H> {
@@ -233,7 +233,7 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     const link = new SenderLink<H>(
       this.#connection,
       address ? `${name}:${address}` : name,
-      { ...this.#options, address: address || this.#options.address },
+      { ...this.#options, address: address || this.#options.address, dynamic: !address && this.#options.dynamic },
       {
         ready: (isNew) => {
           if (isNew) this.#lift(route);
@@ -287,9 +287,11 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     this.#serveNext();
   }
 
-  /** A link that is not in use makes room for one to another address. */
+  /** A link that is not in use makes room for one to another address; it is not needed beside the sender's own. */
   #idle(route: Route<H>): void {
-    if (route.address && isIdle(route)) this.#serveNext();
+    if (!route.address || !isIdle(route)) return;
+    if (this.hasAddress) this.#drop(route);
+    this.#serveNext();
   }
 
   #serveNext(): void {

@@ -6,7 +6,7 @@ import type { Ordered } from './lane';
 import { type Entry, fail, type Outcome, type Sent } from './sender-link';
 import { SenderLinks, type SenderLinksOptions } from './sender-links';
 import { isSame, type State } from './status';
-import type { Store, Stored } from './store';
+import { type Durability, Store, type Stored } from './store';
 
 export type { Entry, Guarantee, Sent } from './sender-link';
 
@@ -21,9 +21,12 @@ export interface SenderOptions extends SenderLinksOptions {
   timeout: number;
   /** Keeps the messages on disk too. */
   store?: {
-    open(): Promise<Store>;
-    /** Who is to be told of a message that was on disk at the start. */
+    directory: string;
+    durability: Durability;
+    /** Who is to be told of a message that was on disk at the start. Throws when it is no message. */
     restored(stored: Stored): Entry;
+    /** Messages on disk are damaged, or cannot be sent. */
+    damaged(error: AmqpError): void;
   };
 }
 
@@ -31,6 +34,8 @@ interface Pending extends Ordered {
   sequence: number;
   size: number;
   isOnDisk: boolean;
+  /** When it was taken: milliseconds since 1970. */
+  taken: number;
   /** It was sent, and its outcome never came. */
   isInDoubt: boolean;
   /** Connections that were lost with this as the oldest message in doubt. */
@@ -53,9 +58,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   #sequence = 0;
   /** On their way to the disk. */
   #storing = 0;
-  #store: Promise<Store> | undefined;
-  /** Why there is no store. */
-  #fault: AmqpError | undefined;
+  readonly #store: Store | undefined;
   #isClosing = false;
   #drained: (() => void) | undefined;
   #counting: NodeJS.Timeout | undefined;
@@ -72,6 +75,15 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       lost: (inDoubt, error) => this.#lost(inDoubt, error),
       changed: () => this.#tell(),
     });
+    const { store } = options;
+    if (!store) return;
+    const kept = new Store(store.directory, store.durability, {
+      restored: (messages, last) => this.#restore(messages, last, store),
+      missing: (sequences) => this.#putAgain(new Set(sequences), kept),
+      damaged: (error) => store.damaged(error),
+      changed: () => this.#tell(),
+    });
+    this.#store = kept;
   }
 
   /** Messages held: waiting, on their way, and to be tried again. */
@@ -98,7 +110,8 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   get state(): State {
-    if (this.#fault) return { name: 'fault', error: this.#fault };
+    const { fault } = this.#store ?? {};
+    if (fault) return { name: 'fault', error: fault };
     const { state, waiting: count, isRefused } = this.#links;
     if (count === 0 && !isRefused) return state;
     if ('error' in state) return { ...state, count, percent: this.#percent };
@@ -110,7 +123,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   open(): void {
     this.#links.open();
     // The state tells of a failure.
-    void this.#openStore()?.catch(() => {});
+    this.#store?.open().catch(() => {});
   }
 
   /**
@@ -123,8 +136,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     const pending = this.#hold(entry);
     // Needed when the endpoint does not connect by itself.
     this.#connection.open();
-    const store = this.#openStore();
-    if (store) void this.#keep(pending, store);
+    if (this.#store) void this.#keep(pending, this.#store);
     else this.#enqueue(pending);
   }
 
@@ -166,8 +178,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     }
     clearTimeout(this.#counting);
     await this.#links.close();
-    // One that could not be opened needs no closing.
-    await this.#store?.then((store) => store.close()).catch(() => {});
+    await this.#store?.close();
   }
 
   get #isDrained(): boolean {
@@ -205,7 +216,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   #hold(entry: Entry): Pending {
     const { length: size } = entry.bytes;
-    const state = { isOnDisk: false, isInDoubt: false, returns: 0, losses: 0 };
+    const state = { isOnDisk: false, taken: Date.now(), isInDoubt: false, returns: 0, losses: 0 };
     const pending: Pending = { entry, sequence: ++this.#sequence, size, ...state };
     this.#held.set(entry, pending);
     this.#bytes += size;
@@ -223,7 +234,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     this.#bytes -= pending.size;
     this.#links.delete(pending);
     // One that stays there is sent again by the next start, as after a crash.
-    if (pending.isOnDisk) void this.#store?.then((store) => store.delete(pending.sequence)).catch(() => {});
+    if (pending.isOnDisk) this.#store?.delete(pending.sequence);
   }
 
   #fail(pending: Pending, error: AmqpError, sent?: Sent): void {
@@ -249,46 +260,54 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   // The store
 
-  #openStore(): Promise<Store> | undefined {
-    const { store } = this.#options;
-    if (!store) return undefined;
-    return (this.#store ??= this.#restore(store).catch((error: AmqpError) => {
-      // Tried again with the next message.
-      this.#store = undefined;
-      this.#fault = error;
-      this.#tell();
-      throw error;
-    }));
-  }
-
-  async #restore(options: NonNullable<SenderOptions['store']>): Promise<Store> {
-    const store = await options.open();
-    const messages = this.#isClosing ? [] : await store.read();
-    for (const stored of messages) {
-      const pending = this.#hold(options.restored(stored));
-      pending.sequence = stored.sequence;
-      pending.isOnDisk = true;
-      // The process before this one may have sent it.
-      pending.isInDoubt = true;
-      this.#sequence = Math.max(this.#sequence, stored.sequence);
+  /** Takes up what an earlier process has left. It is older than all that has come since. */
+  #restore(messages: Stored[], last: number, store: NonNullable<SenderOptions['store']>): void {
+    const restored: [Entry, Pending, number][] = [];
+    const left: AmqpError[] = [];
+    this.#sequence = Math.max(this.#sequence, last);
+    const now = Date.now();
+    for (const { sequence, taken, ...stored } of messages) {
+      try {
+        const destination = this.#destinationOf(stored);
+        const entry = { ...store.restored({ sequence, taken, ...stored }), ...destination };
+        // The process before this one may have sent it.
+        const state = { isOnDisk: true, isInDoubt: true, returns: 0, losses: 0 };
+        const { length: size } = entry.bytes;
+        restored.push([entry, { entry, sequence, size, taken, ...state }, Math.max(0, now - taken)]);
+      } catch (error) {
+        left.push(error as AmqpError);
+      }
+    }
+    this.#held.prepend(restored);
+    for (const [, pending] of restored) {
+      this.#bytes += pending.size;
       this.#links.push(pending);
     }
-    this.#fault = undefined;
-    this.#tell();
-    return store;
+    if (!left[0]) return;
+    const text = `${left.length} messages stay in ${store.directory}: ${left[0].message}`;
+    store.damaged(new AmqpError('AMQP_STORE', text, null, left[0]));
+  }
+
+  /** Where a message goes that was taken when the sender may have been set to something else. */
+  #destinationOf({ address, isOfSender }: Pick<Stored, 'address' | 'isOfSender'>): Pick<Entry, 'address' | 'isDirect'> {
+    const { hasAddress } = this.#links;
+    if (!address && !hasAddress)
+      throw new AmqpError('AMQP_NO_ADDRESS', 'they have no address, and neither has the node');
+    if (!address || (isOfSender && address === this.#options.address)) return { address: undefined };
+    return { address, isDirect: hasAddress || isOfSender };
   }
 
   /** Sends a message once it is on disk. */
-  async #keep(pending: Pending, opening: Promise<Store>): Promise<void> {
+  async #keep(pending: Pending, store: Store): Promise<void> {
     const { entry } = pending;
     this.#storing++;
     try {
-      const store = await opening;
+      await store.open();
       // Behind those that were on disk already.
       pending.sequence = ++this.#sequence;
-      await store.put({ ...entry, sequence: pending.sequence });
+      await store.put(this.#storedOf(pending));
       // It may have failed meanwhile.
-      if (!this.#held.get(entry)) return await store.delete(pending.sequence);
+      if (!this.#held.get(entry)) return store.delete(pending.sequence);
       pending.isOnDisk = true;
       entry.stored?.();
       this.#enqueue(pending);
@@ -297,6 +316,18 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     } finally {
       this.#storing--;
       this.#ended();
+    }
+  }
+
+  #storedOf({ entry: { bytes, address }, sequence, taken }: Pending): Stored {
+    return { sequence, bytes, address: address ?? this.#options.address, isOfSender: address === undefined, taken };
+  }
+
+  /** Puts messages that the disk has lost. */
+  #putAgain(sequences: Set<number>, store: Store): void {
+    for (const pending of this.#held.values()) {
+      // Its failure is told by the state.
+      if (pending.isOnDisk && sequences.has(pending.sequence)) store.put(this.#storedOf(pending)).catch(() => {});
     }
   }
 
