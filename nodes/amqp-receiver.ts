@@ -1,5 +1,6 @@
 import type { Node, NodeAPI, NodeDef, NodeMessage } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
+import { ending } from './flow/give';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
 import { fromCloudEvent } from './lib/cloudevents';
@@ -28,6 +29,7 @@ interface ReceiverDef extends NodeDef {
   settle?: Settle;
   onerror?: Outcome['settle'];
   creditwindow?: number | string;
+  windowbytes?: number | string;
   settletimeout?: number | string;
   autoaccept?: boolean;
   sndsettlemode?: number | string;
@@ -64,6 +66,7 @@ export function received(
   }
 }
 
+const MEGABYTE = 1024 * 1024;
 const LOG = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.log.';
 
 export default function init(RED: NodeAPI): void {
@@ -75,7 +78,12 @@ export default function init(RED: NodeAPI): void {
     const settings = new Settings(RED, this, config, 'amqp-receiver');
     const format = settings.choice<Format>('format', ['message', 'body']);
     const output = settings.choice<OutputOption>('output', OUTPUTS);
-    const onerror = settings.choice<Outcome['settle']>('onerror', ['release', 'modify', 'reject', 'accept']);
+    // Modified as failed, a message is counted by the server, and goes to its dead letters in the end.
+    const isOld = config.format === undefined;
+    const onerror = settings.choice<Outcome['settle']>(
+      'onerror',
+      isOld ? ['release', 'modify', 'reject', 'accept'] : ['modify', 'release', 'reject', 'accept'],
+    );
     const settle = settleOf(settings, config);
     const subscription = subscriptionOf(settings);
     const options: ReceiverOptions = {
@@ -85,6 +93,7 @@ export default function init(RED: NodeAPI): void {
       source: sourceOptionsOf(settings, subscription, config),
       settle,
       creditWindow: settings.number('creditwindow'),
+      windowBytes: MEGABYTE * settings.number('windowbytes'),
       settleTimeout: settings.milliseconds('settletimeout'),
       styles: stylesOf(format, output),
     };
@@ -93,8 +102,12 @@ export default function init(RED: NodeAPI): void {
       message: (incoming, delivery, id) => {
         const { msg, error } = received(incoming, delivery, { format, output });
         if (!error) return this.send(settle === 'flow' ? { ...msg, delivery: { id, ...delivery } } : msg);
-        if (settle === 'flow') receiver.settle(id, outcomeOf(onerror, { error }));
+        if (settle === 'flow') receiver.fail(id, outcomeOf(onerror, { error }));
         this.error(error, msg);
+      },
+      undelivered: (error, delivery) => {
+        this.error(error, { topic: delivery.address, delivery });
+        return outcomeOf(onerror, { error });
       },
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
     });
@@ -102,17 +115,19 @@ export default function init(RED: NodeAPI): void {
       this.log(RED._(`${LOG}durable`, { id: endpoint.connection.options.containerId }));
 
     this.on('input', (msg, _send, done) => {
-      take(msg as Input).then(() => done(), done);
+      const end = ending(this, done);
+      take(msg as Input).then(() => end(), end);
     });
 
     const take = async (msg: Input): Promise<void> => {
       const { delivery, credit, action } = msg;
       if (isOwnError(this, msg)) return fail(msg);
       const id = tokenOf(delivery);
-      if (id !== undefined)
-        endpoint
-          .holderOf(this, receiver, id)
-          .settle(id, outcomeOf(msg.settle ?? (msg.error ? onerror : 'accept'), msg));
+      if (id !== undefined) {
+        const holder = endpoint.holderOf(this, receiver, id);
+        if (msg.error && msg.settle === undefined) holder.fail(id, outcomeOf(onerror, msg));
+        else holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg));
+      }
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
       if (action !== undefined && !delivery) return act(action, msg.topic);
@@ -125,7 +140,7 @@ export default function init(RED: NodeAPI): void {
     const fail = ({ delivery, error }: Input): void => {
       if (typeof delivery?.id !== 'string') return;
       const holder = endpoint.holderOf(this, receiver, delivery.id);
-      if (holder.holds(delivery.id)) holder.settle(delivery.id, outcomeOf(onerror, { error }));
+      if (holder.holds(delivery.id)) holder.fail(delivery.id, outcomeOf(onerror, { error }));
     };
 
     const act = async (action: unknown, topic: unknown): Promise<void> => {

@@ -2,6 +2,7 @@ import type { Node, NodeAPI } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
 import { type AddressDef, addressing, headerOf, REQUEST_BYTES, withSent } from './amqp-sender';
+import { ending, give } from './flow/give';
 import { Settings } from './flow/settings';
 import {
   BODIES,
@@ -66,6 +67,7 @@ export default function init(RED: NodeAPI): void {
     const requester = new Requester(endpoint.connection, options);
 
     this.on('input', (msg, send, done) => {
+      const end = ending(this, done);
       try {
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
@@ -76,26 +78,31 @@ export default function init(RED: NodeAPI): void {
           requester.request(message, to, {
             sent: (sent) => {
               isTold = true;
-              send([withSent(request ?? RED.util.cloneMessage(msg), sent, format), null]);
+              const failure = give(() => send([withSent(request ?? RED.util.cloneMessage(msg), sent, format), null]));
+              if (failure) this.error(failure);
             },
             reply: (incoming, delivery) => {
-              if (!isTold) request = RED.util.cloneMessage(msg);
-              const { msg: reply, error } = received(incoming, delivery, { format, output });
-              // What the request came with stays, above all the token by which its own receiver settles it.
-              const { topic: _topic, delivery: own, ...rest } = reply;
-              Object.assign(msg, rest, 'delivery' in msg ? {} : { delivery: own });
-              if (!error) send([null, msg]);
-              done(error);
+              const failure = give(() => {
+                if (!isTold) request = RED.util.cloneMessage(msg);
+                const { msg: reply, error } = received(incoming, delivery, { format, output });
+                // What the request came with stays, above all the token by which its own receiver settles it.
+                const { topic: _topic, delivery: own, ...rest } = reply;
+                Object.assign(msg, rest, 'delivery' in msg ? {} : { delivery: own });
+                if (error) return end(error);
+                send([null, msg]);
+                end();
+              });
+              if (failure) end(failure);
             },
             failed: (error, fields) => {
               // What could be read of a reply, above all the status in its application properties.
               if (fields) Object.assign(msg, format === 'body' ? { amqp: fields } : { payload: fields });
-              done(error);
+              end(error);
             },
           });
-        address.resolve(msg, message, dispatch, done);
+        address.resolve(msg, message, dispatch, end);
       } catch (error) {
-        done(error as Error);
+        end(error as Error);
       }
     });
 

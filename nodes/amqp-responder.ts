@@ -2,6 +2,7 @@ import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
 import { headerOf, withSent } from './amqp-sender';
+import { ending } from './flow/give';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
 import { AmqpError } from './lib/errors';
@@ -28,6 +29,7 @@ interface ResponderDef extends NodeDef {
   output?: OutputOption;
   settle?: 'reply' | 'arrival';
   creditwindow?: number | string;
+  windowbytes?: number | string;
   settletimeout?: number | string;
 }
 
@@ -57,6 +59,7 @@ export default function init(RED: NodeAPI): void {
       kind: settings.choice<'' | AddressKind>('kind', ['', 'queue', 'topic']) || undefined,
       settle: settings.choice('settle', ['reply', 'arrival']),
       creditWindow: settings.number('creditwindow'),
+      windowBytes: 1024 * 1024 * settings.number('windowbytes'),
       timeout: settings.milliseconds('settletimeout'),
       retryTime: RETRY_TIME,
       styles: stylesOf(format, output),
@@ -68,11 +71,16 @@ export default function init(RED: NodeAPI): void {
         if (error) this.error(error, msg);
         else this.send(msg);
       },
+      undelivered: (error, delivery) => {
+        this.error(error, { topic: delivery.address, delivery });
+        return { settle: 'modify' };
+      },
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
     });
 
     this.on('input', (msg, _send, done) => {
-      if (isOwnError(this, msg)) return done();
+      const end = ending(this, done);
+      if (isOwnError(this, msg)) return end();
       try {
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string')
@@ -81,10 +89,10 @@ export default function init(RED: NodeAPI): void {
         withHeader(message, header);
         endpoint.holderOf(this, responder, id).respond(id, message, (error, sent) => {
           withSent(msg, sent, 'body');
-          done(error);
+          end(error);
         });
       } catch (error) {
-        done(error as Error);
+        end(error as Error);
       }
     });
 

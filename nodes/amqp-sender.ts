@@ -2,6 +2,7 @@ import type { Node, NodeAPI, NodeDef, NodeMessage, NodeMessageInFlow } from 'nod
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
 import { Disk } from './flow/disk';
+import { ending, give } from './flow/give';
 import { Settings } from './flow/settings';
 import { AmqpError } from './lib/errors';
 import {
@@ -195,19 +196,19 @@ export default function init(RED: NodeAPI): void {
     const sender = new Sender(endpoint.connection, options);
 
     const entryOf = (bytes: Buffer, to: string | undefined, { msg, send, done }: Teller): Entry => {
-      let tell = done;
+      let tell = ending(this, done);
       return {
         bytes,
         address: to,
         stored: () => {
-          done();
+          tell();
           // Node-RED takes one end of a msg only; what fails later is an error of the node.
-          tell = (error) => error && this.error(error, msg);
+          tell = ending(this, (error) => error && this.error(error, msg));
         },
         done: (error, sent) => {
           withSent(msg, sent, format);
-          if (!error || outcomes === 'all') send(msg);
-          tell(error);
+          const failure = !error || outcomes === 'all' ? give(() => send(msg)) : undefined;
+          tell(error ?? failure);
         },
       };
     };
@@ -223,14 +224,15 @@ export default function init(RED: NodeAPI): void {
     };
 
     this.on('input', (msg, send, done) => {
+      const end = ending(this, done);
       try {
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
         if (guarantee !== 'pre-settled') withMessageId(message);
         const dispatch = (to?: string): void => sender.send(entryOf(encode(message), to, { msg, send, done }));
-        address.resolve(msg, message, dispatch, done);
+        address.resolve(msg, message, dispatch, end);
       } catch (error) {
-        done(error as Error);
+        end(error as Error);
       }
     });
 

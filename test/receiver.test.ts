@@ -19,11 +19,12 @@ interface Got {
 class Inbox extends EventEmitter {
   readonly got: Got[] = [];
   readonly undecodable: AmqpError[] = [];
+  readonly undelivered: AmqpError[] = [];
   readonly receiver: Receiver;
 
   constructor(name: string, options: Partial<ReceiverOptions>, onMessage: (got: Got) => void = () => {}) {
     super();
-    const defaults = { settle: 'arrival', creditWindow: 100, settleTimeout: 0 } as const;
+    const defaults = { settle: 'arrival', creditWindow: 100, windowBytes: 2 ** 26, settleTimeout: 0 } as const;
     const styles = { fields: 'exact', body: 'plain' } as const;
     this.receiver = new Receiver(
       connection,
@@ -33,6 +34,10 @@ class Inbox extends EventEmitter {
           this.got.push({ incoming, delivery, id });
           this.emit('message');
           onMessage({ incoming, delivery, id });
+        },
+        undelivered: (error) => {
+          this.undelivered.push(error);
+          return { settle: 'modify' };
         },
         undecodable: (error) => {
           this.undecodable.push(error);

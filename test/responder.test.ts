@@ -46,6 +46,7 @@ async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: Br
       address: 'q',
       settle: 'reply',
       creditWindow: 100,
+      windowBytes: 2 ** 26,
       timeout: LONG,
       retryTime: 0,
       styles: stylesOf('body', 'auto'),
@@ -53,6 +54,7 @@ async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: Br
     },
     {
       message: ({ fields, body }, delivery, id) => flow.emit('request', { fields, body: body?.content, delivery, id }),
+      undelivered: () => ({ settle: 'modify' }),
       undecodable: (error, delivery) => flow.emit('undecodable', error, delivery),
     },
   );

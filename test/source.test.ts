@@ -1,9 +1,11 @@
 import rhea, { type Source } from 'rhea';
 import should from 'should';
-import { answerTo, type Product, type SourceOptions, sourceOf } from '../nodes/lib/source';
+import { type Product, sourceOf as remoteSourceOf } from '../nodes/lib/remote';
+import { answerTo, type SourceOptions, sourceOf } from '../nodes/lib/source';
 
 const ALL: SourceOptions = { selector: 'a = 1', browse: true, durable: 2, expiry_policy: 'never', shared: true };
-const echo = (options: SourceOptions, changes: object = {}) => ({ ...sourceOf(options), ...changes }) as Source;
+const echo = (options: SourceOptions, changes: object = {}) =>
+  remoteSourceOf({ ...sourceOf(options), ...changes } as Source);
 
 describe('source', () => {
   it('asks for nothing that was not asked for', () => {
@@ -26,7 +28,10 @@ describe('source', () => {
 
   it('tells of no option that the peer confirms', () => {
     should(answerTo(ALL, echo(ALL), {})).eql({ ignored: [], unsure: [] });
-    should(answerTo({}, {} as Source, { name: 'RabbitMQ', version: '3.13.7' })).eql({ ignored: [], unsure: [] });
+    should(answerTo({}, remoteSourceOf({} as Source), { name: 'RabbitMQ', version: '3.13.7' })).eql({
+      ignored: [],
+      unsure: [],
+    });
   });
 
   const missing: [name: string, changes: object, ignored: string[]][] = [

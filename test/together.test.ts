@@ -102,8 +102,21 @@ describe('links and requests that meet each other', () => {
     const taken: any[] = [];
     const r = new Responder(
       connection,
-      { name: 'r', address: 'q', settle: 'reply', creditWindow: 100, retryTime: 0, timeout: 60000, styles },
-      { message: (m, _d, id) => taken.push({ ...m, id }), undecodable: () => {} },
+      {
+        name: 'r',
+        address: 'q',
+        settle: 'reply',
+        creditWindow: 100,
+        windowBytes: 2 ** 26,
+        retryTime: 0,
+        timeout: 60000,
+        styles,
+      },
+      {
+        message: (m, _d, id) => taken.push({ ...m, id }),
+        undelivered: () => ({ settle: 'modify' }),
+        undecodable: () => {},
+      },
     );
     r.open();
     connection.open();
@@ -131,8 +144,21 @@ describe('links and requests that meet each other', () => {
       // Our responder: it keeps types (tested).
       const r = new Responder(
         connection,
-        { name: 'r', address: 'q', settle: 'reply', creditWindow: 100, retryTime: 0, timeout: 60000, styles },
-        { message: (_m, _d, token) => r.respond(token, msg('ho'), () => {}), undecodable: () => {} },
+        {
+          name: 'r',
+          address: 'q',
+          settle: 'reply',
+          creditWindow: 100,
+          windowBytes: 2 ** 26,
+          retryTime: 0,
+          timeout: 60000,
+          styles,
+        },
+        {
+          message: (_m, _d, token) => r.respond(token, msg('ho'), () => {}),
+          undelivered: () => ({ settle: 'modify' }),
+          undecodable: () => {},
+        },
       );
       r.open();
       const a = requester('a', { timeout: 60_000 });

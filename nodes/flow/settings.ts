@@ -20,6 +20,8 @@ function seconds<V extends number | undefined>(min: number, max: number, value: 
 /** 23 days: timers of Node.js run for no more than 2^31 ms, and at once beyond that. */
 const LONGEST = 2_000_000;
 const buffer = whole<number>(1, 10_000_000, 10_000);
+/** Megabytes. */
+const bytes = whole<number>(1, 65_536, 64);
 const timeout = (value: number): NumberSetting<number> => seconds(0, LONGEST, value);
 const header = {
   priority: whole(0, 255, undefined),
@@ -36,13 +38,14 @@ export const NUMBERS = {
   },
   'amqp-sender': {
     buffer,
-    bufferbytes: whole<number>(1, 65_536, 64),
+    bufferbytes: bytes,
     timeout: timeout(0),
     retrytime: timeout(60),
     ...header,
   },
   'amqp-receiver': {
     creditwindow: whole<number>(0, 65_535, 100),
+    windowbytes: bytes,
     settletimeout: timeout(300),
   },
   'amqp-requester': {
@@ -52,6 +55,7 @@ export const NUMBERS = {
   },
   'amqp-responder': {
     creditwindow: whole<number>(1, 65_535, 100),
+    windowbytes: bytes,
     settletimeout: timeout(300),
     ...header,
   },

@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
 import { bytesOf, isNotation, isPlainObject } from './notation';
 import { AmqpError } from './errors';
+import { parseJson, writeJson } from './json';
 
 /** Content modes on send: attributes as application properties (3.1), or all of the event as JSON (3.2). */
 export type CloudEventMode = 'cloudevent' | 'cloudevent-json';
@@ -70,7 +71,7 @@ export function toCloudEvent<T extends Outgoing>(message: T, mode: CloudEventMod
   else if (hasData) event.data = jsonData(message, type);
   return {
     ...message,
-    payload: Buffer.from(JSON.stringify(event)),
+    payload: writeJson(event, message.payloadPath),
     fields: {
       ...fields,
       content_encoding: undefined,
@@ -157,12 +158,9 @@ function jsonData({ payload, payloadPath }: Outgoing, type: unknown): unknown {
   if (typeof payload !== 'string' && typeof type === 'string' && !JSON_TYPE.test(type)) {
     throw badMessage(`${payloadPath} must be a Buffer or string for an event with the content type ${type}`);
   }
-  try {
-    if (JSON.stringify(payload) !== undefined) return payload;
-  } catch (error) {
-    throw badMessage(`${payloadPath} cannot be written as JSON: ${(error as Error).message.split('\n')[0]}`, error);
-  }
-  throw badMessage(`${payloadPath} is a ${typeof payload}, which JSON does not have`);
+  // As a member of the event, what JSON does not have would be left out.
+  writeJson(payload, payloadPath);
+  return payload;
 }
 
 function badMessage(text: string, cause?: unknown): AmqpError {
@@ -180,13 +178,8 @@ export function fromCloudEvent<T extends Incoming>(incoming: T): T {
     const isEmpty = isEvent && body?.type === 'data' && bytesOf(body.content)?.length === 0;
     return { ...incoming, fields: withAttributes(fields, attributes), body: isEmpty ? undefined : body };
   }
-  const text = bytesOf(body?.content)?.toString() ?? body?.content;
-  let event: unknown;
-  try {
-    event = JSON.parse(text as string);
-  } catch (error) {
-    throw new AmqpError('AMQP_DECODE', `the event is not JSON: ${(error as Error).message}`, null, error);
-  }
+  const bytes = bytesOf(body?.content) ?? Buffer.from(String(body?.content));
+  const event = parseJson(bytes, 'the event');
   if (!isPlainObject(event)) throw new AmqpError('AMQP_DECODE', 'the event is not a JSON object');
   const { data, data_base64: base64, datacontenttype, ...attributes } = event;
   const { content_type: _envelope, ...others } = withAttributes(fields, { ...attributesOf(fields), ...attributes });

@@ -6,7 +6,7 @@ import { AmqpError, type Diagnosis, type PeerError } from './errors';
 import { type Login, mechanismsOf, preferOurs } from './sasl';
 import { Frames } from './frames';
 import { channelsOf, ownSession } from './session';
-import type { Product } from './source';
+import { type Opened, openedOf, peerErrorOf, type Product } from './remote';
 import { isSame, type State } from './status';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
 
@@ -75,6 +75,8 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
   /** Carries the links for which this one has no session left (RabbitMQ 4 has 64). The links do not know. */
   #overflow: Connection | undefined;
   #rhea: RheaConnection | undefined;
+  /** What the peer has said of itself. */
+  #opened: Opened | undefined;
   #isWanted = false;
   #running: Promise<void> | undefined;
   /** Begins of the present connection, and how many of them the peer has answered. */
@@ -94,14 +96,23 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
 
   /** True while the peer offers the capability in its open. */
   offers(capability: string): boolean {
-    const offered = this.#rhea?.offered_capabilities as string | string[] | undefined;
-    return offered !== undefined && [offered].flat().includes(capability);
+    return this.#opened?.capabilities.includes(capability) === true;
   }
 
   /** What the peer says it is, in the properties of its open. */
   get product(): Product {
-    const { product: name, version } = (this.#rhea?.properties ?? {}) as Record<string, string | undefined>;
-    return { name, version };
+    return this.#opened?.product ?? {};
+  }
+
+  /** The callback, for a timer or the like: nobody catches what is thrown in there, and Node-RED would end (R11). */
+  guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
+    return (...args) => {
+      try {
+        callback(...args);
+      } catch (error) {
+        this.emit('fault', error);
+      }
+    };
   }
 
   /** Some peers (IBM MQ) end the connection over a second session. Remembered as long as this object lives. */
@@ -194,10 +205,11 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
     // An outage is told once, however many attempts fail in the same way.
     if (isSame(state, this.state)) return;
     this.state = state;
+    this.#opened = connection && openedOf(connection);
     this.#rhea = connection;
     // A copy: a link may add another one, or leave, when it is told.
-    Array.from(this.#users).forEach((user) => this.#users.has(user) && this.#tell(user));
-    this.emit('state', state);
+    for (const user of Array.from(this.#users)) if (this.#users.has(user)) this.guarded(() => this.#tell(user))();
+    this.guarded(() => this.emit('state', state))();
   }
 
   #tell(user: ConnectionUser): void {
@@ -301,7 +313,10 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
         clearTimeout(timer);
         if (openedAt === undefined || !connection) return lost('not open yet');
         connection.close();
-        timer = setTimeout(() => lost('no answer to our close'), CLOSE_TIMEOUT);
+        timer = setTimeout(
+          this.guarded(() => lost('no answer to our close')),
+          CLOSE_TIMEOUT,
+        );
       };
 
       const container = rhea.create_container();
@@ -309,8 +324,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
         clearTimeout(timer);
         connection = context.connection;
         const { max_frame_size: maxFrameSize } = connection;
-        // A peer may open only to say in its close, right behind, that it refuses.
-        setImmediate(() => {
+        const opened = (): void => {
           if (isOver || isClosing) return;
           // Below the least that is allowed (2.7.1) rhea cuts messages up for ever.
           if ((maxFrameSize ?? MAX_FRAME_SIZE) < MIN_MAX_FRAME_SIZE)
@@ -318,7 +332,9 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
           openedAt = performance.now();
           this.#reclaim();
           this.#change({ name: 'connected' }, connection);
-        });
+        };
+        // A peer may open only to say in its close, right behind, that it refuses.
+        setImmediate(this.guarded(opened));
       });
       container.on('connection_error', ({ error }: EventContext) => {
         const peer = peerErrorOf(error);
@@ -350,10 +366,8 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
         container.on(event, () => {});
       }
 
-      timer = setTimeout(
-        () => lost(`no answer within ${connectTimeout / 1000} s`, null, null, 'silent'),
-        connectTimeout,
-      );
+      const late = (): void => lost(`no answer within ${connectTimeout / 1000} s`, null, null, 'silent');
+      timer = setTimeout(this.guarded(late), connectTimeout);
       try {
         const mechanisms = mechanismsOf(this.options);
         connection = container.create_connection({
@@ -440,12 +454,22 @@ function guard(connection: RheaConnection, input: Input): void {
     input(chunk: Buffer): void;
     on_open(frame: Open): void;
     on_begin(frame: Begin): void;
+    _process(): void;
   };
   const rheaInput = internals.input.bind(connection);
   internals.input = (chunk) => {
     try {
       const bytes = input.take(chunk);
       if (bytes) rheaInput(bytes);
+    } catch (error) {
+      input.refuse(error);
+    }
+  };
+  const process = internals._process.bind(connection);
+  // R11: rhea runs it in a turn of its own, where nobody catches what outcomes and frames that cannot be written throw.
+  internals._process = () => {
+    try {
+      process();
     } catch (error) {
       input.refuse(error);
     }
@@ -469,7 +493,7 @@ function guard(connection: RheaConnection, input: Input): void {
 function isOwnIdTaken({ condition, description, info }: PeerError): boolean {
   if (condition !== 'amqp:invalid-field') return false;
   const { 'invalid-field': field } = (info ?? {}) as Record<string, unknown>;
-  return String(field) === 'container-id' || /already connected/i.test(description ?? '');
+  return field === 'container-id' || /already connected/i.test(description ?? '');
 }
 
 function nameOf(error: AmqpError): 'auth' | 'fault' | 'disconnected' {
@@ -481,12 +505,6 @@ function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // The error of a host with several addresses has a code only.
   return error.message || ((error as { code?: string }).code ?? error.name);
-}
-
-/** The peer's own words in what rhea gives as an error. */
-export function peerErrorOf(error: unknown): PeerError {
-  const { condition, description, info } = (error ?? {}) as PeerError;
-  return { condition, description, info };
 }
 
 /**

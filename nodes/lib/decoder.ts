@@ -1,29 +1,51 @@
 import { isUtf8 } from 'node:buffer';
 import { decimalFromBytes } from './decimal';
 import { AmqpError } from './errors';
-import { CODES, jsonOf, MAX_DEPTH, numberType, objectOf, type Style, type TypeName } from './notation';
+import {
+  CODES,
+  jsonOf,
+  MAX_DEPTH,
+  MAX_EMPTY,
+  maxKeyBytes,
+  numberType,
+  objectOf,
+  type Style,
+  type TypeName,
+} from './notation';
 
 const INTEGERS = new Set<TypeName>(['ubyte', 'ushort', 'uint', 'ulong', 'byte', 'short', 'int', 'long']);
 
-/** Elements that take no bytes (an array of nulls) that a decoder makes beyond one per byte of its input. */
-const SPARE_EMPTY = 1024;
+/** Bytes of memory that JavaScript takes for each of these beside its content, roughly. */
+export const COST = { value: 16, notation: 64, container: 64, entry: 128, bytes: 128, text: 32 };
+
+/** What may be made of one delivery, which may be a batch of messages. */
+export class Allowance {
+  /** Bytes of memory beside the contents of texts and binaries, which are as long as what came. */
+  left = 64 * 2 ** 20;
+}
 
 /**
  * Reads AMQP values one after the other. Whatever the bytes are, it ends with a value or with an `AmqpError` of code
- * AMQP_DECODE that tells the position; it never makes more than the input's length allows.
+ * AMQP_DECODE that tells the position. The time that this takes grows linearly with the bytes, and the memory is bounded:
+ * a byte can stand for a value that takes a hundred.
  */
 export class Decoder {
   offset = 0;
   /** May be changed between values. */
   style: Style;
   readonly bytes: Buffer;
+  /** What has been done, counted in values that were read and bytes of keys that were compared. */
+  steps = 0;
+  readonly #allowance: Allowance;
   #depth = 0;
-  #emptyLeft: number;
+  #emptyLeft = MAX_EMPTY;
+  #keyBytesLeft: number;
 
-  constructor(bytes: Buffer, style: Style = 'exact') {
+  constructor(bytes: Buffer, style: Style = 'exact', allowance = new Allowance()) {
     this.bytes = bytes;
     this.style = style;
-    this.#emptyLeft = bytes.length + SPARE_EMPTY;
+    this.#allowance = allowance;
+    this.#keyBytesLeft = maxKeyBytes(bytes.length);
   }
 
   get done(): boolean {
@@ -78,6 +100,7 @@ export class Decoder {
   binary(): Buffer {
     const code = this.#code();
     if (code !== 0xa0 && code !== 0xb0) this.fail('expected binary', this.offset - 1);
+    this.#make(COST.bytes);
     return this.#sized(code);
   }
 
@@ -105,7 +128,15 @@ export class Decoder {
     return this.fail(`expected a message id, got code 0x${code.toString(16)}`, start);
   }
 
+  /** Counts what is about to be made. */
+  #make(cost: number): void {
+    this.steps++;
+    this.#allowance.left -= cost;
+    if (this.#allowance.left < 0) this.fail('the message takes too much memory: it has too many values');
+  }
+
   #value(code: number): unknown {
+    this.#make(COST.value);
     if (++this.#depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
     const value = code === 0x00 ? this.#described() : this.#undescribed(code);
     this.#depth--;
@@ -138,6 +169,7 @@ export class Decoder {
   /** A simple value as it stands, or in the notation where the style asks for that. */
   #present(type: TypeName, value: unknown): unknown {
     if (type === 'null' || type === 'boolean' || type === 'string' || type === 'binary' || type === 'int') return value;
+    this.#make(COST.notation);
     if (this.style === 'plain') {
       if (type === 'timestamp')
         return typeof value === 'number' && Math.abs(value) <= 8.64e15 ? new Date(value) : { $amqp: type, value };
@@ -205,10 +237,12 @@ export class Decoder {
           .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
       case 0xa0:
       case 0xb0:
+        this.#make(COST.bytes);
         // A copy: the slice would keep the whole chunk read from the socket alive.
         return Buffer.from(this.#sized(code));
       case 0xa1:
       case 0xb1: {
+        this.#make(COST.text);
         const bytes = this.#sized(code);
         return isUtf8(bytes) ? bytes.toString() : this.fail('a string is not UTF-8', this.offset - bytes.length);
       }
@@ -245,29 +279,42 @@ export class Decoder {
 
   #pairs(code: number, asText: boolean): [unknown, unknown][] {
     const pairs: [unknown, unknown][] = [];
-    const keys = new Set<string>();
+    const identities = new Set<string>();
     this.#compound(code, (count) => {
       if (count % 2) this.fail('a map has a key without a value');
       for (let index = 0; index < count; index += 2) {
+        this.#make(COST.entry);
         const start = this.offset;
-        const key = asText ? this.#key() : this.value();
-        const isKnown = this.style === 'exact' || asText;
-        const identity = isKnown ? JSON.stringify(key) : this.bytes.toString('latin1', start, this.offset);
-        if (keys.has(identity)) this.fail('a map has the same key twice', start);
-        keys.add(identity);
+        const [key, identity] = this.#key(asText);
+        this.steps += identity.length;
+        if (identities.has(identity)) this.fail('a map has the same key twice', start);
+        identities.add(identity);
         pairs.push([key, this.value()]);
       }
     });
     return pairs;
   }
 
-  /** The key of a map whose keys are text of one kind by definition, so that string and symbol need no notation. */
-  #key(): unknown {
-    const code = this.bytes[this.offset]!;
+  /**
+   * The key of a map, and a text that is the same for the same keys, however they are written. `asText`: string and symbol
+   * need no notation, since all keys are of one kind by definition.
+   */
+  #key(asText: boolean): [key: unknown, identity: string] {
+    const start = this.offset;
+    const code = this.bytes[start] ?? -1;
     const type = typeOfCode(code);
-    if (type !== 'symbol' && type !== 'string') return this.value();
+    if (type === undefined || type === 'list' || type === 'map' || type === 'array') {
+      const key = this.value();
+      this.#keyBytesLeft -= this.offset - start;
+      if (this.#keyBytesLeft < 0) this.fail('a map has keys that are maps or lists, nested too deeply', start);
+      return [key, this.bytes.toString('latin1', start, this.offset)];
+    }
     this.offset++;
-    return this.#raw(code, type);
+    const raw = this.#raw(code, type);
+    const isText = type === 'symbol' || type === 'string';
+    if (asText && isText) return [raw, raw as string];
+    const content = Buffer.isBuffer(raw) ? raw.toString('latin1') : Object.is(raw, -0) ? '-0' : String(raw);
+    return [this.#present(type, raw), `${type} ${content}`];
   }
 
   #map(code: number): unknown {
@@ -292,7 +339,7 @@ export class Decoder {
       }
       const type = typeOfCode(element);
       if (type === undefined) return this.fail(`unknown type code 0x${element.toString(16)}`, this.offset - 1);
-      // Elements that take no bytes are bounded by what all of the input may have of them.
+      // Bounded by what all of the input may have of them.
       const isEmpty = element >= 0x40 && element <= 0x45;
       if (isEmpty) this.#emptyLeft -= count;
       if (isEmpty ? this.#emptyLeft < 0 : count > this.bytes.length - this.offset) {
@@ -300,7 +347,10 @@ export class Decoder {
       }
       const values: unknown[] = [];
       if (++this.#depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
-      for (let index = 0; index < count; index++) values.push(this.#element(element, type));
+      for (let index = 0; index < count; index++) {
+        this.#make(COST.value);
+        values.push(this.#element(element, type));
+      }
       this.#depth--;
       const of = descriptors.reduceRight((inner, descriptor) => ({ descriptor, of: inner }), type as unknown);
       array = this.style === 'plain' && of === type ? values : { $amqp: 'array', of, value: values };
@@ -317,6 +367,7 @@ export class Decoder {
   /** Reads size and count, then `read`, which must use up just that many bytes. */
   #compound(code: number, read: (count: number) => void): void {
     const start = this.offset - 1;
+    this.#make(COST.container);
     const isWide = code >= 0xd0 && code !== 0xe0;
     const width = isWide ? 4 : 1;
     const size = isWide ? this.#take(4).readUInt32BE() : this.#take(1)[0]!;

@@ -9,6 +9,8 @@ import {
   isPlainObject,
   LONG,
   MAX_DEPTH,
+  MAX_EMPTY,
+  maxKeyBytes,
   type Notation,
   numberType,
   type Of,
@@ -61,6 +63,9 @@ export class Encoder {
   #bytes = Buffer.allocUnsafe(256);
   #length = 0;
   #path: (string | number)[] = [];
+  /** Of the limits that the decoder has. */
+  #empty = 0;
+  #keyBytes = 0;
   #root: string;
 
   /** `path` names the value to be encoded in errors. */
@@ -76,6 +81,8 @@ export class Encoder {
 
   /** What was written so far, in a buffer of its own size. */
   finish(): Buffer {
+    if (this.#keyBytes > maxKeyBytes(this.#length))
+      this.fail('has a map with keys that are maps or lists, nested too deeply');
     return this.#length > this.#bytes.length >> 1
       ? this.#bytes.subarray(0, this.#length)
       : Buffer.from(this.#bytes.subarray(0, this.#length));
@@ -260,6 +267,8 @@ export class Encoder {
     if (!Object.hasOwn(CODES, type) || type === 'described')
       this.fail(`has an unknown type in "of": ${JSON.stringify(type)}`);
     this.uint8(CODES[type]);
+    if (type === 'null') this.#empty += elements.length;
+    if (this.#empty > MAX_EMPTY) this.fail(`has more than ${MAX_EMPTY} nulls in arrays`);
     for (const [index, value] of elements.entries()) this.#nest(index, () => this.#element(type, value));
     this.#bytes.writeUInt32BE(this.#length - size - 4, size);
   }
@@ -325,8 +334,7 @@ export class Encoder {
   mapContent(pairs: Iterable<[unknown, unknown]>, keys: Keys, framed: boolean, simple = false): number {
     const start = framed ? this.#skip(8) : 0;
     let count = 0;
-    // Only pairs in a list may have the same key twice.
-    const seen = Array.isArray(pairs) ? new Set<string>() : undefined;
+    const seen = new Set<string>();
     for (const [key, value] of pairs) {
       // As in JSON: a property that is undefined is not there.
       if (value === undefined) continue;
@@ -336,9 +344,10 @@ export class Encoder {
         if (keys === 'any') this.value(key);
         else if (typeof key !== 'string') this.fail('has a key that is not a string');
         else this.typed(keys, key);
-        const identity = seen && this.#bytes.toString('latin1', before, this.#length);
-        if (identity !== undefined && seen?.has(identity)) this.fail('is there twice');
-        seen?.add(identity!);
+        const identity = this.#bytes.toString('latin1', before, this.#length);
+        if (seen.has(identity)) this.fail('is there twice');
+        seen.add(identity);
+        if (typeof key === 'object') this.#keyBytes += this.#length - before;
         if (
           simple &&
           typeof value !== 'function' &&

@@ -169,6 +169,16 @@ class Frame {
     this.#content(this.#read(1), depth);
   }
 
+  /**
+   * rhea makes a property name of each key of a map when the map is read, which may be anywhere. It throws for a map that
+   * has a key `toString`, and those of performatives are symbols anyway (2.8.13).
+   */
+  #entry(isKey: boolean, depth: number): void {
+    const code = this.#bytes[this.#at] ?? 0;
+    if (isKey && (code === 0 || code >= 0xc0 || code === 0x45)) throw wrong('key of a map');
+    this.#value(depth);
+  }
+
   #content(code: number, depth: number): void {
     const width = [0, 1, 2, 4, 8, 16][(code >> 4) - 4];
     if (width !== undefined) return this.#to(this.#at + width);
@@ -177,9 +187,10 @@ class Frame {
     if (code < 0xa0 || end > this.#bytes.length) throw wrong('value');
     if (code < 0xc0) return this.#to(end);
     const count = this.#read(lengthWidth);
+    const isMap = code === 0xc1 || code === 0xd1;
     // Elements of no width would cost nothing to send.
     if (count > end - this.#at) throw wrong('count');
-    if (code < 0xe0) for (let i = 0; i < count; i++) this.#value(depth + 1);
+    if (code < 0xe0) for (let i = 0; i < count; i++) this.#entry(isMap && i % 2 === 0, depth + 1);
     else {
       while (this.#bytes[this.#at] === 0) this.#descriptor(++depth);
       const element = this.#read(1);

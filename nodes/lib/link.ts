@@ -7,9 +7,10 @@ import type {
   Session,
 } from 'rhea';
 import { pauseAfter } from './backoff';
-import { type Connection, type ConnectionUser, flush, peerErrorOf, type SessionLease } from './connection';
+import { type Connection, type ConnectionUser, flush, type SessionLease } from './connection';
 import { AmqpError, type PeerError } from './errors';
-import { end } from './session';
+import { peerErrorOf } from './remote';
+import { end, sizeOf } from './session';
 import { isSame, type State } from './status';
 
 /** A link that was attached for so long works: the next loss starts with the shortest pause again. */
@@ -203,7 +204,8 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     if (!lease) return refused('the peer allows no more sessions');
 
     const { session } = lease;
-    const timer = setTimeout(() => refused('no answer to the attach'), this.connection.options.connectTimeout);
+    const late = this.connection.guarded(() => refused('no answer to the attach'));
+    const timer = setTimeout(late, this.connection.options.connectTimeout);
     const current: Attach = { ...lease, timer, since: Infinity, unlisten: [] };
     this.#current = current;
     // R17: when the peer ends a session its links get no event.
@@ -212,7 +214,17 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
 
     let link: R;
     try {
-      current.link = link = this.attach(session);
+      link = this.attach(session);
+      const size = sizeOf((link as unknown as { local: { attach: object } }).local.attach);
+      const limit = connection.max_frame_size ?? Infinity;
+      if (size > limit) {
+        // It would cost the connection (2.3.2), over and over.
+        link.remove();
+        return refused(
+          `address, name and options of the link take ${size} bytes, the peer takes no more than ${limit}`,
+        );
+      }
+      current.link = link;
     } catch (error) {
       return refused((error as Error).message);
     }
@@ -226,7 +238,6 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
       refused('the peer detached the link', peerErrorOf(link.error));
     });
     const attached = (): void => {
-      if (this.#current !== current) return;
       clearTimeout(current.timer);
       current.since = performance.now();
       this.rhea = link;
@@ -235,11 +246,11 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     };
     this.listen(link, `${role}_open`, () => {
       // R21: a refused attach is answered too, but with no address, and then detached.
-      setImmediate(() => {
+      this.later(() => {
         if (this.needsAddress === 'never' || this.addressOf(link)) return attached();
-        if (this.needsAddress === 'always' || this.#current !== current) return;
+        if (this.needsAddress === 'always') return;
         clearTimeout(current.timer);
-        current.timer = setTimeout(attached, DETACH_GRACE);
+        current.timer = setTimeout(this.#guarded(attached), DETACH_GRACE);
       });
     });
   }
@@ -262,7 +273,10 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     const pause = isStolen
       ? pauseAfter(this.#thefts++, { initial: loginBackoff.initial, max: LONGEST_TRUCE })
       : pauseAfter(this.#failures - 1, backoff);
-    this.#retry = setTimeout(() => this.#attach(connection), pause);
+    this.#retry = setTimeout(
+      this.connection.guarded(() => this.#attach(connection)),
+      pause,
+    );
     if (!isOrderly || this.#failures > 1) return this.change({ name: 'refused', error });
     // Nothing is wrong unless it happens again at once.
     this.connection.emit('quiet', error);

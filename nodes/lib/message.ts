@@ -4,11 +4,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
-import { Decoder } from './decoder';
+import { type Allowance, Decoder } from './decoder';
 import { Encoder } from './encoder';
 import { bytesOf, isNotation, isPlainObject, objectOf, type Style, type TypeName } from './notation';
 import { toCloudEvent } from './cloudevents';
 import { AmqpError } from './errors';
+import { parseJson, writeJson } from './json';
 
 /** How `msg` maps to a message: body in `msg.payload`, or (dialect of node-red-contrib-rhea) all of it in there. */
 export type Format = 'body' | 'message';
@@ -240,7 +241,7 @@ interface Body {
 function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): Body {
   const given = isNotation(fields.content_type) ? fields.content_type.value : fields.content_type;
   const jsonType = isJson(given) ? undefined : 'application/json';
-  const json = (): Body => ({ type: 'data', content: toJson(payload, payloadPath), contentType: jsonType });
+  const json = (): Body => ({ type: 'data', content: writeJson(payload, payloadPath), contentType: jsonType });
   switch (fields.body_type) {
     case undefined:
     case null:
@@ -288,18 +289,7 @@ function toText(payload: unknown, path: string): string {
   if (typeof payload === 'string' || typeof payload === 'bigint' || typeof payload === 'number') return String(payload);
   if (types.isDate(payload)) return payload.toISOString();
   if (isNotation(payload) && typeof payload.value === 'string') return payload.value;
-  return toJson(payload, path).toString();
-}
-
-function toJson(payload: unknown, path: string): Buffer {
-  let text: string | undefined;
-  try {
-    text = JSON.stringify(payload ?? null) as string | undefined;
-  } catch (error) {
-    throw badMessage(`${path} cannot be written as JSON: ${(error as Error).message.split('\n')[0]}`, error);
-  }
-  if (text === undefined) throw badMessage(`${path} is a ${typeof payload}, which JSON does not have`);
-  return Buffer.from(text);
+  return writeJson(payload, path).toString();
 }
 
 function badMessage(text: string, cause?: unknown): AmqpError {
@@ -310,12 +300,12 @@ function badMessage(text: string, cause?: unknown): AmqpError {
 const BATCH_FORMAT = 0x80013700;
 
 /** The encoded messages in a delivery. Throws AMQP_DECODE for a message-format that is not known. */
-export function messagesIn(bytes: Buffer, format: number): Buffer[] {
+export function messagesIn(bytes: Buffer, format: number, allowance?: Allowance): Buffer[] {
   if (format === 0) return [bytes];
   if (format !== BATCH_FORMAT) {
     throw new AmqpError('AMQP_DECODE', `the message has the unknown message-format 0x${format.toString(16)}`);
   }
-  const { data, kinds } = sections(bytes, { fields: 'exact', body: 'exact' });
+  const { data, kinds } = sections(bytes, { fields: 'exact', body: 'exact' }, {}, allowance);
   if (kinds.some((kind) => kind !== 'data'))
     throw new AmqpError('AMQP_DECODE', 'the batch is not made of data sections');
   return data;
@@ -330,10 +320,10 @@ export interface Incoming {
 /**
  * Decodes the sections of a message. Throws AMQP_DECODE for anything that is no message: malformed or unknown
  * sections, sections that are there twice, bodies of different kinds, no sections at all.
- * `fields` and `body` are the styles in which maps and values are given.
+ * `fields` and `body` are the styles in which maps and values are given; messages of one delivery share an allowance.
  */
-export function decode(bytes: Buffer, styles: { fields: Style; body: Style }): Incoming {
-  const { fields, kinds, data, sequence, value } = sections(bytes, styles);
+export function decode(bytes: Buffer, styles: { fields: Style; body: Style }, allowance?: Allowance): Incoming {
+  const { fields, kinds, data, sequence, value } = sections(bytes, styles, {}, allowance);
   // Some peers send a null as no body at all; it is the other sections that show this to be a message.
   const [type] = kinds;
   if (!type) return { fields, body: undefined };
@@ -376,9 +366,14 @@ export function withReplyTo(bytes: Buffer, replyTo: string): Buffer {
   });
 }
 
-function sections(bytes: Buffer, styles: { fields: Style; body: Style }, fields: AmqpFields = {}) {
+function sections(
+  bytes: Buffer,
+  styles: { fields: Style; body: Style },
+  fields: AmqpFields = {},
+  allowance?: Allowance,
+) {
   if (bytes.length === 0) throw new AmqpError('AMQP_DECODE', 'the message is empty');
-  const decoder = new Decoder(bytes, styles.fields);
+  const decoder = new Decoder(bytes, styles.fields, allowance);
   const data: Buffer[] = [];
   const sequence: unknown[] = [];
   let value: unknown;
@@ -467,9 +462,9 @@ export function payloadOf({ body, fields }: Incoming, output: OutputOption): unk
   if (body.type === 'data') {
     const { content } = body;
     if (output === 'string') return content.toString();
-    if (output === 'json') return fromJson(content.toString());
+    if (output === 'json') return parseJson(content, 'the body');
     if ((output !== 'auto' && output !== 'cloudevent') || isPresent(encoding)) return content;
-    if (isJson(type)) return fromJson(content.toString());
+    if (isJson(type)) return parseJson(content, 'the body');
     return isText(type) ? asUtf8(content) : content;
   }
   const { content } = body;
@@ -479,8 +474,8 @@ export function payloadOf({ body, fields }: Incoming, output: OutputOption): unk
     case 'string':
       return bytesOf(content)?.toString() ?? toText(content, 'the body');
     case 'json': {
-      const text = typeof content === 'string' ? content : bytesOf(content)?.toString();
-      return text === undefined ? content : fromJson(text);
+      const bytes = typeof content === 'string' ? Buffer.from(content) : bytesOf(content);
+      return bytes ? parseJson(bytes, 'the body') : content;
     }
     default:
       return content;
@@ -492,14 +487,6 @@ export function toMsg(incoming: Incoming, payload: unknown, format: Format): { p
   if (format === 'body') return { payload, amqp: incoming.fields };
   const { body_type: _, ...fields } = incoming.fields;
   return { payload: { ...fields, body: payload } };
-}
-
-function fromJson(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    throw new AmqpError('AMQP_DECODE', `the body is not JSON: ${(error as Error).message}`, null, error);
-  }
 }
 
 /** Text when it is UTF-8; the bytes as they are when it is not, so that nothing is lost. */

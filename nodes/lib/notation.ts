@@ -44,6 +44,17 @@ export type Style = 'exact' | 'plain';
 /** Values nested deeper than this are refused in both directions. A cyclic object always is. */
 export const MAX_DEPTH = 128;
 
+/** Elements that take no bytes (nulls in arrays) that a message may have in all: a few bytes could claim any number. */
+export const MAX_EMPTY = 1024;
+
+/**
+ * Bytes that may be compared to find keys that a map has twice, in a message of so many. Those of a key that is a map or
+ * list count for each that it stands in, so without a bound deep ones would take for ever.
+ */
+export function maxKeyBytes(length: number): number {
+  return 4 * length + 65_536;
+}
+
 export const INT = { min: -0x80000000, max: 0x7fffffff };
 export const LONG = { min: -(2n ** 63n), max: 2n ** 63n - 1n };
 

@@ -1,14 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import rhea, { type Delivery, type EventContext, type Receiver as RheaReceiver, type Session } from 'rhea';
+import type { Delivery, EventContext, Receiver as RheaReceiver, Session } from 'rhea';
+import { pauseAfter } from './backoff';
 import { type Connection, flush } from './connection';
-import { AmqpError, type PeerError } from './errors';
+import { Allowance } from './decoder';
+import { AmqpError } from './errors';
 import { Expiring } from './expiring';
 import { Link } from './link';
 import { type AmqpFields, decode, type Incoming, messagesIn, readable } from './message';
-import { isPlainObject, type Style } from './notation';
+import type { Style } from './notation';
+import { type Outcome, stateOf } from './outcome';
+import { sourceOf as remoteSourceOf } from './remote';
 import { forget } from './session';
 import { type Answer, answerTo, type SourceOptions, sourceOf } from './source';
 import type { State } from './status';
+
+export type { Outcome } from './outcome';
 
 /**
  * When the peer may forget a message: once the flow has it, when the flow says so, or before it is even sent.
@@ -27,16 +33,12 @@ export interface ReceiverOptions {
   settle: Settle;
   /** Most messages that are unsettled or on their way. 0: only what `grant` asks for. */
   creditWindow: number;
+  /** Most bytes of unsettled messages, roughly: how large those on their way are is known only once they have come. */
+  windowBytes: number;
   /** Milliseconds after which a message that the flow has not settled is released. 0: never. */
   settleTimeout: number;
   styles: { fields: Style; body: Style };
 }
-
-/** An outcome (3.4), in the words of `msg.settle`. */
-export type Outcome =
-  | { settle: 'accept' | 'release' }
-  | { settle: 'reject'; error?: PeerError }
-  | { settle: 'modify'; undeliverableHere?: boolean; annotations?: Record<string, unknown> };
 
 /** How a message came: `msg.delivery` but for the token. Plain data. */
 export type DeliveryInfo = {
@@ -50,8 +52,10 @@ export type DeliveryInfo = {
 
 /** What a receiver tells its node. */
 export interface ReceiverUser {
-  /** `id` is the token for settling it. */
+  /** `id` is the token for settling it. May throw when the flow cannot be given the message. */
   message(incoming: Incoming, delivery: DeliveryInfo, id: string): void;
+  /** That has thrown: gives the outcome that the message is to have. */
+  undelivered(error: AmqpError, delivery: DeliveryInfo): Outcome;
   /** A message that cannot be decoded: it has been rejected. `fields` are those that could be read. */
   undecodable(error: AmqpError, delivery: DeliveryInfo, fields: AmqpFields): void;
 }
@@ -62,18 +66,19 @@ interface Held {
   /** How many of its messages are not settled yet: more than one in a batch. */
   messages: number;
   outcome: Outcome;
+  /** Bytes. */
+  size: number;
+  /** The flow has failed one of them. */
+  isFailed?: boolean;
 }
 
 /** Bounds the wait for the peer's answer to a drain, which some peers never give (R23). */
 const DRAIN_TIMEOUT = 5000;
 const MAX_CREDIT = 0x7fffffff;
-/** rhea's constructors of outcomes, which its typings leave out. */
-const outcomes = rhea.message as unknown as Record<
-  'accepted' | 'rejected' | 'released' | 'modified',
-  (fields?: object) => { described(): unknown }
->;
-const ACCEPTED = outcomes.accepted().described();
-const RELEASED = outcomes.released().described();
+/** Most messages on their way before it is known how large they are. */
+const FIRST_CREDIT = 10;
+/** Milliseconds before a message that the flow has failed is released. */
+const RELEASE_PAUSE = { initial: 200, max: 30_000 };
 
 /**
  * Takes messages from an address. Credit follows what is settled, not what has arrived (R5), so that a slow flow slows
@@ -95,6 +100,15 @@ export class Receiver extends Link<RheaReceiver> {
   #isPaused = false;
   /** Nothing more is taken: the node is closing. */
   #isStopped = false;
+  /** Bytes of what is to be settled. */
+  #bytes = 0;
+  /** Of a message, as it is expected: rises at once, and falls slowly. */
+  #size: number | undefined;
+  /** What the flow has failed, to be released together. */
+  #failed: Held[] = [];
+  #failedTimer: NodeJS.Timeout | undefined;
+  /** Releases of such, since the flow last accepted a message. */
+  #failures = 0;
   /** What the peer has made of the options. */
   #answer: Answer = { ignored: [], unsure: [] };
   /** Ends `leave`. */
@@ -109,7 +123,8 @@ export class Receiver extends Link<RheaReceiver> {
     this.#options = options;
     this.#user = user;
     this.#address = options.address;
-    this.#held = new Expiring(options.settleTimeout, (_id, held) => this.#settlePart(held, { settle: 'release' }));
+    const late = connection.guarded((_id: string, held: Held) => this.#settlePart(held, { settle: 'release' }));
+    this.#held = new Expiring(options.settleTimeout, late);
   }
 
   /** The address read from: what was asked for, or what the peer has made. */
@@ -142,10 +157,29 @@ export class Receiver extends Link<RheaReceiver> {
    * the token is unknown, was used, or is from before a reconnect.
    */
   settle(id: string, outcome: Outcome): void {
-    check(outcome);
+    this.#settleBy(id, outcome, false);
+  }
+
+  /**
+   * As `settle`, for a message that the flow has failed: one that is released is released after a pause, which grows as
+   * long as the flow accepts nothing. Until then it counts as unsettled.
+   */
+  fail(id: string, outcome: Outcome): void {
+    this.#settleBy(id, outcome, true);
+  }
+
+  #settleBy(id: string, outcome: Outcome, isFailed: boolean): void {
+    // Tells what is wrong with it while the message is still held.
+    stateOf(outcome, this.#maxFrameSize);
     const held = this.#held.take(id);
     if (!held) throw this.notHeld(id);
+    held.isFailed ||= isFailed;
+    if (outcome.settle === 'accept') this.#failures = 0;
     this.#settlePart(held, outcome);
+  }
+
+  get #maxFrameSize(): number {
+    return this.rhea?.connection.max_frame_size ?? Infinity;
   }
 
   /** Accepts a message as one is that is accepted on arrival. Stays held when nothing more is taken by then. */
@@ -243,10 +277,8 @@ export class Receiver extends Link<RheaReceiver> {
       const lost = (): void => {
         if (this.rhea !== link) done(new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained'));
       };
-      const timer = setTimeout(
-        () => done(new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain')),
-        DRAIN_TIMEOUT,
-      );
+      const late = (): void => done(new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain'));
+      const timer = setTimeout(this.connection.guarded(late), DRAIN_TIMEOUT);
       this.on('state', lost);
       link.once('receiver_drained', drained);
       link.drain_credit();
@@ -257,6 +289,7 @@ export class Receiver extends Link<RheaReceiver> {
   stop(): void {
     this.#isStopped = true;
     if (this.rhea) setCredit(this.rhea, 0);
+    this.#releaseFailed();
   }
 
   /** Attaches, once there is an address: without one, `subscribe` has to name it. */
@@ -299,6 +332,7 @@ export class Receiver extends Link<RheaReceiver> {
   protected override async detach(options?: { deletes?: boolean }): Promise<void> {
     this.#acceptGiven();
     for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
+    this.#releaseFailed();
     await super.detach(options);
   }
 
@@ -331,7 +365,7 @@ export class Receiver extends Link<RheaReceiver> {
 
   protected override attachedState(link: RheaReceiver): State {
     const { source = {}, dynamic } = this.#options;
-    this.#answer = answerTo(source, link.source, this.connection.product);
+    this.#answer = answerTo(source, remoteSourceOf(link.source), this.connection.product);
     if (this.#isPaused) return { name: 'paused' };
     return this.#answerState ?? { name: 'connected', ...(dynamic && { address: link.source.address }) };
   }
@@ -361,6 +395,10 @@ export class Receiver extends Link<RheaReceiver> {
     this.#attaches++;
     this.#given = [];
     this.#held.clear();
+    clearTimeout(this.#failedTimer);
+    this.#failedTimer = undefined;
+    this.#failed = [];
+    this.#bytes = 0;
     this.#left?.();
     this.#lastState = undefined;
   }
@@ -375,33 +413,73 @@ export class Receiver extends Link<RheaReceiver> {
     let messages: Incoming[];
     // A transfer without payload leaves it undefined.
     const bytes = (message as unknown as Buffer | undefined) ?? Buffer.alloc(0);
+    this.#size = Math.max(bytes.length, 0.9 * (this.#size ?? 0));
     try {
-      messages = messagesIn(bytes, format ?? 0).map((one) => decode(one, this.#options.styles));
+      const allowance = new Allowance();
+      const { styles } = this.#options;
+      messages = messagesIn(bytes, format ?? 0, allowance).map((one) => decode(one, styles, allowance));
     } catch (error) {
       const { message: description } = error as AmqpError;
       this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
       return this.#user.undecodable(error as AmqpError, info, readable(bytes, this.#options.styles));
     }
-    const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' } };
-    for (const incoming of messages) {
-      const id = `${this.name}.${this.#object}.${this.#attaches}.${++this.#deliveries}`;
-      if (this.#options.settle === 'flow') this.#held.set(id, held);
-      this.#user.message(incoming, { ...info, ...markersOf(incoming) }, id);
+    const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' }, size: bytes.length };
+    const isHeld = this.#options.settle === 'flow' && messages.length > 0;
+    if (isHeld) this.#bytes += held.size;
+    for (const incoming of messages) this.#give(incoming, { ...info, ...markersOf(incoming) }, held);
+    if (isHeld) this.#replenish();
+    else if (held.outcome.settle === 'accept') this.#acceptLater(delivery);
+    else this.#settle(delivery, held.outcome);
+  }
+
+  #give(incoming: Incoming, info: DeliveryInfo, held: Held): void {
+    const id = `${this.name}.${this.#object}.${this.#attaches}.${++this.#deliveries}`;
+    const isHeld = this.#options.settle === 'flow';
+    if (isHeld) this.#held.set(id, held);
+    try {
+      this.#user.message(incoming, info, id);
+    } catch (cause) {
+      const error = new AmqpError('AMQP_FLOW', `the flow cannot take the message: ${String(cause)}`, null, cause);
+      const outcome = this.#user.undelivered(error, info);
+      if (!isHeld) held.outcome = outcome;
+      else if (this.holds(id)) this.fail(id, outcome);
     }
-    if (this.#options.settle !== 'flow' || messages.length === 0) this.#acceptLater(delivery);
   }
 
   /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
   #settlePart(held: Held, outcome: Outcome): void {
     if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
-    if (--held.messages === 0) this.#settle(held.delivery, held.outcome);
+    if (--held.messages === 0) {
+      if (held.isFailed && held.outcome.settle === 'release' && !this.#isStopped) this.#releaseLater(held);
+      else this.#settleHeld(held);
+    }
     if (this.#held.size === 0) this.#left?.();
+  }
+
+  #settleHeld({ delivery, outcome, size }: Held): void {
+    this.#bytes -= size;
+    this.#settle(delivery, outcome);
+  }
+
+  /** All that fail meanwhile are released together. */
+  #releaseLater(held: Held): void {
+    this.#failed.push(held);
+    const release = this.connection.guarded(() => this.#releaseFailed());
+    this.#failedTimer ??= setTimeout(release, pauseAfter(this.#failures++, RELEASE_PAUSE));
+  }
+
+  #releaseFailed(): void {
+    clearTimeout(this.#failedTimer);
+    this.#failedTimer = undefined;
+    const failed = this.#failed;
+    this.#failed = [];
+    for (const held of failed) this.#settleHeld(held);
   }
 
   #settle(delivery: Delivery, outcome: Outcome): void {
     const { rhea: link } = this;
     if (!link) return;
-    const state = stateOf(outcome);
+    const state = stateOf(outcome, this.#maxFrameSize);
     // R1: rhea writes the first outcome for both of two deliveries that are settled in one turn.
     if (state !== this.#lastState) flush(link.connection);
     this.#lastState = state;
@@ -415,8 +493,20 @@ export class Receiver extends Link<RheaReceiver> {
     const { creditWindow: window } = this.#options;
     if (!this.rhea || !this.#takes || this.rhea.drain || window === 0) return;
     const credit = creditOf(this.rhea);
-    const missing = window - this.#held.size - this.#given.length - credit;
+    const free = window - this.#held.size - this.#failed.length - this.#given.length;
+    const room = Math.min(free, this.#room);
+    const missing = room - credit;
     if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);
+    // They are larger than was expected. What a flow has asked for is its own matter.
+    const most = Math.max(0, room, this.#granted);
+    if (this.#room < free && credit > most) setCredit(this.rhea, most);
+  }
+
+  /** Messages for which there is room in bytes: one at least when there is nothing else. */
+  get #room(): number {
+    if (this.#size === undefined) return FIRST_CREDIT;
+    const count = Math.floor((this.#options.windowBytes - this.#bytes) / this.#size);
+    return Math.max(this.#bytes === 0 ? 1 : 0, count);
   }
 }
 
@@ -425,53 +515,6 @@ function markersOf({ fields }: Incoming): { redelivered: boolean; to?: string } 
   const { delivery_count: count, first_acquirer: isFirst, to } = fields;
   const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
   return typeof to === 'string' ? { redelivered, to } : { redelivered };
-}
-
-/** Refuses what rhea would garble, or throw over once the message is out of reach (R24). */
-function check(outcome: Outcome): void {
-  if (outcome.settle === 'modify') checkMap(outcome.annotations, 'msg.annotations');
-  if (outcome.settle !== 'reject' || !outcome.error) return;
-  const { condition, description, info } = outcome.error as { condition: unknown; description: unknown; info: unknown };
-  if (typeof condition !== 'string' || !SYMBOL.test(condition)) throw badInput('msg.error.condition is not ASCII text');
-  if (description !== undefined && typeof description !== 'string')
-    throw badInput('msg.error.description is not a string');
-  checkMap(info, 'msg.error.info');
-}
-
-const SYMBOL = /^[\x20-\x7e]+$/;
-
-/** A map that goes into an outcome as it is: text keys, simple values. */
-function checkMap(map: unknown, path: string): void {
-  if (map === undefined || map === null) return;
-  if (!isPlainObject(map)) throw badInput(`${path} is not an object`);
-  for (const [key, value] of Object.entries(map)) {
-    const isSimple = value === null || ['string', 'number', 'boolean'].includes(typeof value);
-    if (!SYMBOL.test(key) || !isSimple)
-      throw badInput(`${path}["${key}"] is not a string, number or boolean under an ASCII name`);
-  }
-}
-
-function badInput(text: string): AmqpError {
-  return new AmqpError('AMQP_BAD_INPUT', text);
-}
-
-function stateOf(outcome: Outcome): unknown {
-  switch (outcome.settle) {
-    case 'accept':
-      return ACCEPTED;
-    case 'release':
-      return RELEASED;
-    case 'reject':
-      return outcomes.rejected({ error: outcome.error }).described();
-    default:
-      return outcomes
-        .modified({
-          delivery_failed: true,
-          undeliverable_here: outcome.undeliverableHere ?? false,
-          message_annotations: outcome.annotations,
-        })
-        .described();
-  }
 }
 
 function creditOf(link: RheaReceiver): number {

@@ -52,6 +52,7 @@ interface Request extends RequestUser {
 
 /** Window of the link that replies come by: they are accepted on arrival. */
 const REPLY_CREDIT = 500;
+const REPLY_BYTES = 64 * 1024 * 1024;
 
 /**
  * Sends requests and gives each the reply that carries its correlation id, with any number in flight. Nothing is sent
@@ -75,7 +76,10 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     super();
     this.#options = options;
     const { name, address, kind, replyTo, timeout, reconnect, styles } = options;
-    this.#requests = new Expiring(timeout, (request) => this.#expired(request));
+    this.#requests = new Expiring(
+      timeout,
+      connection.guarded((request: Request) => this.#expired(request)),
+    );
     this.#sender = new Sender(connection, {
       name: `${name}:request`,
       address,
@@ -98,11 +102,17 @@ export class Requester extends EventEmitter<{ state: [State] }> {
           : { dynamic: true, capabilities: replyTo.capabilities }),
         settle: 'arrival',
         creditWindow: REPLY_CREDIT,
+        windowBytes: REPLY_BYTES,
         settleTimeout: 0,
         styles,
       },
       {
         message: (incoming, delivery) => this.#reply(incoming, delivery),
+        undelivered: (error) => {
+          // The request has ended, and nobody else waits for its reply.
+          connection.emit('fault', error);
+          return { settle: 'accept' };
+        },
         undecodable: (error, _delivery, fields) => this.#undecodable(error, fields),
       },
     );
@@ -186,13 +196,20 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const { address } = this.#replies;
     if (address !== this.#replyTo) {
       this.#replyTo = address;
-      for (const request of this.#requests.values()) {
-        if (address !== undefined) request.entry.bytes = withReplyTo(request.entry.bytes, address);
-        request.isStale = request.stage === 'sending' && !this.#sender.isWaiting(request.entry);
-        if (request.stage === 'delivered') this.#resend(request);
-      }
+      for (const request of this.#requests.values()) this.#readdress(request, address);
     }
     this.#sender.resume();
+  }
+
+  #readdress(request: Request, address: string | undefined): void {
+    try {
+      if (address !== undefined) request.entry.bytes = withReplyTo(request.entry.bytes, address);
+    } catch (error) {
+      this.#sender.cancel(request.entry);
+      return this.#fail(request, error as AmqpError);
+    }
+    request.isStale = request.stage === 'sending' && !this.#sender.isWaiting(request.entry);
+    if (request.stage === 'delivered') this.#resend(request);
   }
 
   #noReplyAddress(): void {

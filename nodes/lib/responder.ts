@@ -19,6 +19,8 @@ export interface ResponderOptions {
   /** When a request is accepted: once its reply has been, or once the flow has it. */
   settle: 'reply' | 'arrival';
   creditWindow: number;
+  /** Most bytes of requests that are not settled. */
+  windowBytes: number;
   /** Milliseconds after which a request without a reply is released, or (accepted on arrival) forgotten. 0: never. */
   timeout: number;
   /** Milliseconds for which a reply is sent again that nobody takes. Its request is held for so long. */
@@ -71,8 +73,11 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   constructor(connection: Connection, options: ResponderOptions, user: ReceiverUser) {
     super();
     this.#options = options;
-    const { name, address, kind, creditWindow, timeout, retryTime, styles } = options;
-    this.#requests = new Expiring(timeout, (id, request) => this.#expired(id, request));
+    const { name, address, kind, creditWindow, windowBytes, timeout, retryTime, styles } = options;
+    this.#requests = new Expiring(
+      timeout,
+      connection.guarded((id: string, request: Request) => this.#expired(id, request)),
+    );
     this.#replies = new Sender(connection, {
       name: `${name}:reply`,
       guarantee: 'at-least-once',
@@ -84,9 +89,19 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     });
     this.#receiver = new Receiver(
       connection,
-      { name: `${name}:request`, address, source: { kind }, settle: 'flow', creditWindow, settleTimeout: 0, styles },
+      {
+        name: `${name}:request`,
+        address,
+        source: { kind },
+        settle: 'flow',
+        creditWindow,
+        windowBytes,
+        settleTimeout: 0,
+        styles,
+      },
       {
         message: (incoming, delivery, id) => this.#request(incoming, delivery, id, user),
+        undelivered: (error, delivery) => user.undelivered(error, delivery),
         undecodable: (error, delivery, fields) => user.undecodable(error, delivery, fields),
       },
     );
@@ -181,7 +196,12 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     }
     const isHeld = this.#options.settle === 'reply';
     this.#requests.set(id, { replyTo, fields: copyOf(incoming.fields), isHeld });
-    user.message(incoming, delivery, id);
+    try {
+      user.message(incoming, delivery, id);
+    } catch (error) {
+      this.#take(id);
+      throw error;
+    }
     if (!isHeld) this.#receiver.acceptOnArrival(id);
   }
 

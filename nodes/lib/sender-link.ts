@@ -1,7 +1,8 @@
-import type { Delivery, EventContext, Sender as RheaSender, Session } from 'rhea';
-import { type Connection, flush, peerErrorOf } from './connection';
+import type { Connection as RheaConnection, Delivery, EventContext, Sender as RheaSender, Session } from 'rhea';
+import { type Connection, flush } from './connection';
 import { AmqpError, type PeerError } from './errors';
 import { Link } from './link';
+import { peerErrorOf } from './remote';
 import { forget } from './session';
 import type { State } from './status';
 
@@ -51,11 +52,17 @@ export interface Held {
 
 const OUTCOMES = ['accepted', 'rejected', 'released', 'modified'].map((name) => `amqp:${name}:list`);
 
+/** Bytes that the socket keeps while the peer does not read: the rest waits in the buffer, which is bounded. */
+const MAX_UNREAD = 2 ** 20;
+/** Bytes that are given to rhea at most before it writes them. */
+const MAX_UNWRITTEN = 2 ** 18;
+
 /** Milliseconds after which to look again whether the session's window has let a message through. */
 const WINDOW_PAUSE = 20;
 
 /** What is used of rhea's sender beyond its typings. */
 type SenderInternals = RheaSender & {
+  connection: RheaConnection;
   credit: number;
   /** Grows with each transfer that was written. */
   delivery_count: number;
@@ -98,6 +105,8 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
   readonly #options: SenderLinkOptions;
   readonly #user: SenderLinkUser<H>;
   #written: Delivery[] = [];
+  /** Bytes of messages that rhea was given, since it was last made to write. */
+  #unwritten = 0;
   /** What the delivery count comes to once rhea has written all that it was given. */
   #count = 0;
   /** The peer has taken its credit back. */
@@ -112,7 +121,8 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
   /** R2: `sendable()` is true on links that are gone, and does not count what waits for rhea's next turn. */
   get isReady(): boolean {
     const link = this.rhea as SenderInternals | undefined;
-    return link !== undefined && link.credit > this.#count - link.delivery_count;
+    if (!link || link.credit <= this.#count - link.delivery_count) return false;
+    return link.connection.socket.writableLength < MAX_UNREAD;
   }
 
   /** To be called while the link is ready. */
@@ -130,8 +140,16 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
     message.delivery = delivery;
     this.#count++;
     this.inFlight.set(delivery, message);
+    this.#unwritten += bytes.length;
+    // Only then the socket knows.
+    if (this.#unwritten > MAX_UNWRITTEN) this.#write(rhea.connection);
     if (this.#options.guarantee !== 'pre-settled') return;
     if (this.#written.push(delivery) === 1) this.later(() => this.#flush());
+  }
+
+  #write(connection: RheaConnection): void {
+    this.#unwritten = 0;
+    flush(connection);
   }
 
   /** Lets go of a message that is on its way: its outcome will tell nobody. */
@@ -155,6 +173,8 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
     this.#isDrained = false;
     const internals = link as SenderInternals;
     internals._get_drain = () => internals._draining;
+    // The peer reads again.
+    this.listen(link.connection.socket, 'drain', () => this.#user.ready());
     this.listen(link, 'sender_draining', () => this.later(() => this.#drain(internals)));
     this.listen(link, 'sendable', () => {
       if (internals._draining) return;

@@ -205,10 +205,11 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   #routeOf(address: string): Route<H> {
     let route = this.#routes.get(address);
     if (!route) {
-      const lane = new Lane<H>(() => {
+      const ready = (): void => {
         this.#count(made);
         this.#pump(made);
-      }, this.#options.retryTime);
+      };
+      const lane = new Lane<H>(this.#connection.guarded(ready), this.#options.retryTime);
       const made: Route<H> = { address, lane, isPumping: false, lastUsed: 0 };
       route = made;
       this.#routes.set(address, route);

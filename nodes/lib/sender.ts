@@ -68,7 +68,10 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     super();
     this.#connection = connection;
     this.#options = options;
-    this.#held = new Expiring(options.timeout, (_entry, pending) => this.#expired(pending));
+    this.#held = new Expiring(
+      options.timeout,
+      connection.guarded((_entry: Entry, pending: Pending) => this.#expired(pending)),
+    );
     this.#links = new SenderLinks(connection, options, {
       settled: (pending, outcome) => this.#settled(pending, outcome),
       failed: (pending, error) => this.#fail(pending, error),
@@ -78,10 +81,10 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     const { store } = options;
     if (!store) return;
     const kept = new Store(store.directory, store.durability, {
-      restored: (messages, last) => this.#restore(messages, last, store),
-      missing: (sequences) => this.#putAgain(new Set(sequences), kept),
-      damaged: (error) => store.damaged(error),
-      changed: () => this.#tell(),
+      restored: connection.guarded((messages: Stored[], last: number) => this.#restore(messages, last, store)),
+      missing: connection.guarded((sequences: number[]) => this.#putAgain(new Set(sequences), kept)),
+      damaged: connection.guarded((error: AmqpError) => store.damaged(error)),
+      changed: connection.guarded(() => this.#tell()),
     });
     this.#store = kept;
   }
@@ -363,11 +366,12 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     const isWaiting = ['waiting', 'buffering', 'retrying'].includes(state.name);
     if (!isWaiting && !isSame(state, this.#told)) return this.#emit(state);
     if (!isWaiting && countOf(state) === countOf(this.#told)) return;
-    this.#counting ??= setTimeout(() => {
+    const tell = (): void => {
       this.#counting = undefined;
       const now = this.state;
       if (countOf(now) !== countOf(this.#told) || !isSame(now, this.#told)) this.#emit(now);
-    }, COUNT_INTERVAL);
+    };
+    this.#counting ??= setTimeout(this.#connection.guarded(tell), COUNT_INTERVAL);
   }
 
   #emit(state: State): void {

@@ -1,4 +1,5 @@
-import rhea, { type Source } from 'rhea';
+import rhea from 'rhea';
+import type { Product, RemoteSource } from './remote';
 
 /** What kind of node an address is, for peers that have both (the capabilities `queue` and `topic`). */
 export type AddressKind = 'queue' | 'topic';
@@ -21,12 +22,6 @@ export interface SourceOptions {
 
 /** An option of which a peer's answer tells whether it has taken it. */
 export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';
-
-/** What a peer says of itself in its open. */
-export interface Product {
-  name?: string;
-  version?: string;
-}
 
 /** Peers that confirm what they do not do, as seen on the versions that the README names (and taken for true of those between). */
 const FALSELY_CONFIRMED: { name: RegExp; version?: RegExp; options: SourceOption[]; isSure: boolean }[] = [
@@ -63,14 +58,14 @@ export function sourceOf(options: SourceOptions): object {
 }
 
 /** What the peer has made of the options, by its own source and by what is known of the product. */
-export function answerTo(options: SourceOptions, source: Source, product: Product): Answer {
-  const { filter, distribution_mode: mode, durable, expiry_policy: expiry, capabilities } = source;
+export function answerTo(options: SourceOptions, source: RemoteSource, product: Product): Answer {
+  const { filters, mode, durable, expiry, capabilities } = source;
   const isConfirmed: Record<SourceOption, boolean> = {
-    selector: Object.keys((filter as object | undefined) ?? {}).length > 0,
-    browse: String(mode) === 'copy',
+    selector: filters.length > 0,
+    browse: mode === 'copy',
     // Some have one kind of durability only.
-    durable: Number(durable) > 0 && [undefined, String(expiry)].includes(options.expiry_policy),
-    shared: [capabilities].flat().includes('shared'),
+    durable: durable > 0 && [undefined, expiry].includes(options.expiry_policy),
+    shared: capabilities.includes('shared'),
   };
   const { name: productName = '', version: productVersion = '' } = product;
   const rows = FALSELY_CONFIRMED.filter(

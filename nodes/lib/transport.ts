@@ -17,6 +17,8 @@ export function openSocket({ host, port, tls: secure }: TransportOptions, connec
     ? // SNI has no place for IP addresses (RFC 6066).
       tls.connect({ host, port, ...(net.isIP(host) ? {} : { servername: host }), ...secure }, connected)
     : net.connect({ host, port }, connected);
+  // Each sender waits for it to be read.
+  socket.setMaxListeners(0);
   joinWrites(socket);
   return socket;
 }

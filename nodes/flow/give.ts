@@ -1,0 +1,26 @@
+import type { Node } from 'node-red';
+import { AmqpError } from '../lib/errors';
+
+/**
+ * Gives a msg to the flow. Node-RED copies it for each wire but the first, and throws for one that is nested too deeply:
+ * that is the error which comes back then.
+ */
+export function give(send: () => void): AmqpError | undefined {
+  try {
+    send();
+    return undefined;
+  } catch (cause) {
+    return new AmqpError('AMQP_FLOW', `the flow cannot take the msg: ${String(cause)}`, null, cause);
+  }
+}
+
+/**
+ * What ends a msg of the flow. Complete and Catch nodes get copies too: when that fails, the error is told without the
+ * msg, since nobody would catch what is thrown where an outcome is told.
+ */
+export function ending<A extends unknown[]>(node: Node, end: (...args: A) => void): (...args: A) => void {
+  return (...args) => {
+    const failure = give(() => end(...args));
+    if (failure) node.error(failure.message);
+  };
+}
