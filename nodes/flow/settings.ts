@@ -69,7 +69,7 @@ type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], keyo
 export const STATUS = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.status.';
 
 /** Labels that the forms of several nodes share stand in the catalogue of the endpoint. */
-const SHARED = ['address', 'kind', 'format', 'body', 'output', 'durablemessages', 'priority', 'ttl'];
+const SHARED = ['address', 'kind', 'format', 'body', 'output', 'durablemessages', 'priority', 'ttl', 'windowbytes'];
 /** Labels that are Node-RED's own. */
 const CORE: Record<string, string> = {
   host: 'node-red:mqtt.label.broker',

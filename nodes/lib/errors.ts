@@ -51,19 +51,19 @@ export type Diagnosis =
   | 'untrusted'
   | 'wrong-name';
 
-/** The longest text of a peer that is passed on, in characters. */
-const LONGEST = 500;
+/** The longest text of a peer, and the longest message with it, in characters. */
+const [LONGEST, LONGEST_MESSAGE] = [500, 1000];
 /** Control characters, line breaks of all kinds, and marks that turn the direction of text around. */
 // oxlint-disable-next-line no-control-regex -- they are what is to be found
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+/g;
 
 /** A peer's text as it can be shown and logged: on one line, and no longer than people read. */
-export function cleaned(text: string): string {
+export function cleaned(text: string, longest = LONGEST): string {
   const line = text
-    .slice(0, 2 * LONGEST)
+    .slice(0, 2 * longest)
     .replace(UNPRINTABLE, ' ')
     .trim();
-  return line.length > LONGEST ? `${line.slice(0, LONGEST)}…` : line;
+  return line.length > longest ? `${line.slice(0, longest)}…` : line;
 }
 
 /** What a status can say in few words. */
@@ -88,7 +88,9 @@ export class AmqpError extends Error {
       typeof text === 'string' ? cleaned(text) : undefined,
     );
     const words = [condition, description].filter(Boolean).join(': ');
-    super(words ? `${message} (${words})` : message, cause === undefined ? undefined : { cause });
+    // What came of the network or of a message may be in it as well.
+    const text = cleaned(message, LONGEST_MESSAGE);
+    super(words ? `${text} (${words})` : text, cause === undefined ? undefined : { cause });
     this.name = 'AmqpError';
     this.code = code;
     if (condition) this.condition = condition;

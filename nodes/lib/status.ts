@@ -1,4 +1,4 @@
-import type { AmqpError } from './errors';
+import { type AmqpError, cleaned } from './errors';
 import type { SourceOption } from './source';
 
 /** What a connection or link is doing, in the words that users see. */
@@ -72,7 +72,7 @@ export function statusOf(state: State): Status {
   if (state.name === 'retrying')
     return { ...look, ...(state.count && { waiting: { n: state.count, percent: state.percent } }) };
   if (state.name === 'buffering') return { ...look, args: { n: state.count, percent: state.percent } };
-  if (state.name === 'connected' && state.address) return { ...look, text: state.address };
+  if (state.name === 'connected' && state.address) return { ...look, text: cleaned(state.address) };
   return look;
 }
 
