@@ -173,6 +173,45 @@ describe('receiver', () => {
       (await inbox.count(2))[1]!.id.should.not.equal(inbox.got[0]!.id);
     });
 
+    it('by releasing what the flow has failed after a pause, which grows until something is accepted', async () => {
+      broker.options.maxDeliveries = Infinity;
+      const { setTimeout: original } = globalThis;
+      const pauses: number[] = [];
+      try {
+        await open({ settle: 'flow', creditWindow: 1 });
+        // Those of other timers are of other lengths.
+        globalThis.setTimeout = ((run: () => void, delay = 0) => {
+          if (delay >= 100 && delay <= 2000) pauses.push(delay);
+          return original(run, Math.min(delay, 5));
+        }) as typeof setTimeout;
+        putAll('q', 1);
+        for (let round = 0; round < 4; round++) {
+          await inbox.count(round + 1);
+          inbox.receiver.fail(inbox.got[round]!.id, { settle: 'release' });
+          should(() => settle(round, { settle: 'accept' })).throw({ code: 'AMQP_DELIVERY_SETTLED' });
+        }
+        await inbox.count(5);
+        settle(4, { settle: 'accept' });
+        putAll('q', 1);
+        await inbox.count(6);
+        inbox.receiver.fail(inbox.got[5]!.id, { settle: 'release' });
+        await inbox.count(7);
+      } finally {
+        globalThis.setTimeout = original;
+      }
+      [200, 400, 800, 1600, 200].forEach((pause, index) => pauses[index]!.should.be.within(pause / 2, pause));
+    });
+
+    it('at once by releasing what the flow has failed, when it is closed', async () => {
+      await open({ settle: 'flow' });
+      putAll('q', 2);
+      await inbox.count(2);
+      for (const { id } of inbox.got) inbox.receiver.fail(id, { settle: 'release' });
+      broker.dispositions.should.be.empty();
+      await inbox.receiver.close();
+      broker.dispositions.map(({ state }) => state).should.eql(['released', 'released']);
+    });
+
     it('by releasing what it holds before it detaches', async () => {
       await open({ settle: 'flow' });
       putAll('q', 3);
@@ -306,6 +345,47 @@ describe('receiver', () => {
       await inbox.count(3);
       await inbox.count(4);
       inbox.undecodable.should.have.length(1);
+    });
+
+    it('counts bytes of what is not settled too: no more than the window are out, once it is known how large they are', async () => {
+      await open({ settle: 'flow', windowBytes: 260_000 });
+      const body = 'x'.repeat(50_000);
+      for (let n = 0; n < 30; n++) broker.put('q', { body, message_id: n });
+      await inbox.count(5);
+      await roundTrip();
+      // Credit for a few was given before.
+      const count = inbox.got.length;
+      count.should.be.within(5, 10);
+      for (let n = 0; n < count; n++) settle(n, { settle: 'accept' });
+      await inbox.count(count + 5);
+      await roundTrip();
+      inbox.got.should.have.length(count + 5);
+    });
+
+    it('is one for a message that is larger than the window', async () => {
+      await open({ settle: 'flow', windowBytes: 1000 });
+      for (let n = 0; n < 12; n++) broker.put('q', { body: 'x'.repeat(2000), message_id: n });
+      for (let n = 0; n < 12; n++) {
+        await inbox.count(n + 1);
+        settle(n, { settle: 'accept' });
+      }
+    });
+
+    it('is taken back when messages are larger than those before', async () => {
+      await open({ settle: 'flow', windowBytes: 250_000 });
+      putAll('q', 1);
+      await inbox.count(1);
+      const put = (n: number): void => broker.put('q', { body: 'x'.repeat(100_000), message_id: n });
+      for (let n = 0; n < 2; n++) {
+        put(n);
+        await inbox.count(n + 2);
+      }
+      await roundTrip();
+      put(2);
+      await roundTrip();
+      inbox.got.should.have.length(3);
+      settle(1, { settle: 'accept' });
+      await inbox.count(4);
     });
 
     it('is enough for another receiver while 2,100 messages are held (R9)', async () => {
@@ -471,16 +551,21 @@ describe('receiver', () => {
       });
     }
 
-    it('messages also after one whose taker threw (R11)', async () => {
-      await open({ settle: 'flow' }, ({ incoming }) => {
-        if (incoming.body!.content === 0) throw new Error('of the flow');
+    for (const mode of ['flow', 'arrival'] as const) {
+      it(`messages also after those that the flow could not be given, which get their own outcome (${mode})`, async () => {
+        broker.options.maxDeliveries = 1;
+        await open({ settle: mode, creditWindow: 2 }, ({ incoming, id }) => {
+          if (incoming.body!.content !== 4) throw new RangeError('too deep');
+          if (mode === 'flow') inbox.receiver.settle(id, { settle: 'accept' });
+        });
+        putAll('q', 5);
+        const states = (await dispositions(5)).map(({ id, state }) => `${String(id)} ${state}`);
+        states.should.eql(['q0 modified', 'q1 modified', 'q2 modified', 'q3 modified', 'q4 accepted']);
+        should(inbox.undelivered).have.length(4);
+        should(inbox.undelivered[0]).match({ code: 'AMQP_FLOW', message: /too deep/ });
+        broker.connections().should.equal(1);
       });
-      const fault = once(connection, 'fault');
-      putAll('q', 2);
-      await inbox.count(2);
-      should((await fault)[0]).have.property('message', 'of the flow');
-      broker.connections().should.equal(1);
-    });
+    }
   });
 
   describe('reads', () => {
