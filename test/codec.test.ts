@@ -4,7 +4,7 @@ import { inspect, isDeepStrictEqual } from 'node:util';
 import { runInNewContext } from 'node:vm';
 import * as fc from 'fast-check';
 import should from 'should';
-import { Decoder } from '../nodes/lib/decoder';
+import { Allowance, Decoder } from '../nodes/lib/decoder';
 import { Encoder } from '../nodes/lib/encoder';
 import { type Style } from '../nodes/lib/notation';
 import { decimalFromBytes } from '../nodes/lib/decimal';
@@ -1032,6 +1032,111 @@ describe('codec, whatever the value', () => {
     }
     // many of them are not refused at once
     should(values).be.above(10_000);
+  });
+});
+
+const repeated = (count: number, element: string) => Buffer.alloc((count * element.length) / 2, element, 'hex');
+const numbered = (n: number) => Buffer.from([0x70, n >> 24, n >> 16, n >> 8, n]);
+
+const NULLS = (count: number) => ({ $amqp: 'array', of: 'null', value: Array.from({ length: count }, () => null) });
+
+/** A list, map (0xd1) or array (0xf0) with this content. */
+function compound(code: number, count: number, content: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head[0] = code;
+  head.writeUInt32BE(content.length + 4, 1);
+  head.writeUInt32BE(count, 5);
+  return Buffer.concat([head, content]);
+}
+const mapOf = (count: number, key: (index: number) => Buffer) =>
+  compound(0xd1, 2 * count, Buffer.concat(Array.from({ length: count }, (_, n) => [key(n), Buffer.of(0x40)]).flat()));
+function keyInKey(levels: number, innermost: Buffer): Buffer {
+  let key = innermost;
+  for (let level = 0; level < levels; level++) key = compound(0xd1, 2, Buffer.concat([key, Buffer.of(0x40)]));
+  return key;
+}
+
+describe('codec, of what is large', () => {
+  /** Inputs of about `size` bytes. */
+  const inputs: Record<string, (size: number) => Buffer> = {
+    'a list of nulls': (size) => compound(0xd0, size, repeated(size, '40')),
+    'a list of lists': (size) => compound(0xd0, size, repeated(size, '45')),
+    'an array of bytes': (size) => compound(0xf0, size, Buffer.concat([Buffer.of(0x50), repeated(size, '07')])),
+    'a map of many keys': (size) => mapOf(Math.floor(size / 6), numbered),
+    'a map of many texts': (size) =>
+      mapOf(Math.floor(size / 8), (n) => Buffer.concat([Buffer.of(0xa1, 5), numbered(n).fill(0x61, 0, 1)])),
+    'a map with a map as key, 120 deep': (size) => keyInKey(120, mapOf(Math.floor(size / 6), numbered)),
+    'many maps with maps as keys': (size) => {
+      const count = Math.floor(size / 1300);
+      return compound(0xd0, count, Buffer.concat(Array.from({ length: count }, () => keyInKey(120, Buffer.of(0x40)))));
+    },
+    'a text': (size) => Buffer.concat([Buffer.of(0xb1), numbered(size).subarray(1), repeated(size, '61')]),
+  };
+
+  for (const name of Object.keys(inputs)) {
+    it(`takes steps in proportion to the bytes: ${name}`, () => {
+      for (const size of [10_000, 40_000, 160_000]) {
+        const input = inputs[name]!(size);
+        const decoder = new Decoder(input, 'plain');
+        try {
+          decoder.value();
+        } catch (error) {
+          should(error).have.property('code', 'AMQP_DECODE');
+        }
+        // Of values and of keys that are compared; those of small inputs may be deeper.
+        should(decoder.steps).be.below(10 * input.length + 65_536);
+      }
+    });
+  }
+
+  it('refuses what would take too much memory, at any size that comes', () => {
+    for (const [name, size] of Object.entries({
+      'a list of nulls': 4_500_000,
+      'a list of lists': 1_000_000,
+      'an array of bytes': 4_500_000,
+      'a map of many keys': 3_000_000,
+    })) {
+      const input = inputs[name]!(size);
+      for (const style of ['plain', 'exact'] as const) {
+        should(() => new Decoder(input, style).value()).throw({ code: 'AMQP_DECODE', message: /too much memory/ });
+      }
+    }
+    should(new Decoder(inputs['a text']!(8_000_000)).value()).have.length(8_000_000);
+  });
+
+  it('counts the messages of one delivery together', () => {
+    const input = compound(0xd0, 1_000_000, repeated(1_000_000, '40'));
+    const allowance = new Allowance();
+    for (let n = 0; n < 4; n++) new Decoder(input, 'plain', allowance).value();
+    should(() => new Decoder(input, 'plain', allowance).value()).throw({ message: /too much memory/ });
+  });
+
+  it('refuses in both directions more elements of no bytes than a message may have', () => {
+    should(decode(encode(NULLS(1024)))).eql(NULLS(1024));
+    should(() => encode(NULLS(1025))).throw({ code: 'AMQP_BAD_MESSAGE', message: /more than 1024 nulls/ });
+    should(() => encode([NULLS(600), NULLS(600)])).throw({ code: 'AMQP_BAD_MESSAGE' });
+    should(() => decode(compound(0xf0, 1025, Buffer.of(0x40)))).throw({ code: 'AMQP_DECODE' });
+  });
+
+  it('refuses in both directions a map with two keys that are the same once encoded', () => {
+    const map = new Map<unknown, unknown>([
+      [1, 'a'],
+      [{ $amqp: 'int', value: 1 }, 'b'],
+    ]);
+    should(() => encode(map)).throw({ code: 'AMQP_BAD_MESSAGE', message: /is there twice/ });
+    for (const style of ['plain', 'exact'] as const) {
+      const input = Buffer.from('c10a04 5401 40 7100000001 40'.replaceAll(' ', ''), 'hex');
+      should(() => new Decoder(input, style).value()).throw({ code: 'AMQP_DECODE', message: /same key twice/ });
+    }
+  });
+
+  it('refuses in both directions keys that are maps in maps, when they are large', () => {
+    let key: unknown = 'x'.repeat(10_000);
+    for (let level = 0; level < 100; level++) key = new Map([[key, 1]]);
+    should(() => encode(key)).throw({ code: 'AMQP_BAD_MESSAGE', message: /keys that are maps or lists/ });
+    let small: unknown = 'x';
+    for (let level = 0; level < 100; level++) small = new Map([[small, 1]]);
+    decode(encode(small));
   });
 });
 

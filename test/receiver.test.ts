@@ -92,6 +92,11 @@ function putAll(name: string, count: number): void {
   for (let body = 0; body < count; body++) broker.put(name, { body, message_id: `${name}${body}` });
 }
 
+/** Puts one of 100 kB. */
+function putLarge(id: number): void {
+  broker.put('q', { body: 'x'.repeat(100_000), message_id: id });
+}
+
 async function dispositions(count: number) {
   while (broker.dispositions.length < count) await once(broker, 'settled');
   return broker.dispositions;
@@ -375,13 +380,12 @@ describe('receiver', () => {
       await open({ settle: 'flow', windowBytes: 250_000 });
       putAll('q', 1);
       await inbox.count(1);
-      const put = (n: number): void => broker.put('q', { body: 'x'.repeat(100_000), message_id: n });
       for (let n = 0; n < 2; n++) {
-        put(n);
+        putLarge(n);
         await inbox.count(n + 2);
       }
       await roundTrip();
-      put(2);
+      putLarge(2);
       await roundTrip();
       inbox.got.should.have.length(3);
       settle(1, { settle: 'accept' });

@@ -270,7 +270,10 @@ export class Decoder {
 
   #list(code: number): unknown[] {
     const list: unknown[] = [];
-    if (code === 0x45) return list;
+    if (code === 0x45) {
+      this.#make(COST.container);
+      return list;
+    }
     this.#compound(code, (count) => {
       for (let index = 0; index < count; index++) list.push(this.value());
     });

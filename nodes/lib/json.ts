@@ -8,7 +8,8 @@ export function writeJson(value: unknown, path: string): Buffer {
   try {
     text = JSON.stringify(value ?? null) as string | undefined;
   } catch (error) {
-    const [reason] = String((error as Error).message).split('\n');
+    // A flow's own toJSON may throw anything.
+    const [reason] = String((error as { message?: unknown } | null)?.message ?? error).split('\n');
     throw new AmqpError('AMQP_BAD_MESSAGE', `${path} cannot be written as JSON: ${reason}`, null, error);
   }
   if (text === undefined)

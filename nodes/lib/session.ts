@@ -175,8 +175,8 @@ export function ownSession(connection: RheaConnection): Session {
     // rhea would make a link of any that the peer attaches, in any number.
     if (!Object.hasOwn(internals.links, performative.name)) throw new Error('the peer attaches a link of its own');
     // R20: rhea complains on the console of what it does not know.
-    for (const end of ['source', 'target'] as const) {
-      if (!TERMINI.has(performative[end]?.descriptor?.value)) performative[end] = null;
+    for (const terminus of ['source', 'target'] as const) {
+      if (!TERMINI.has(performative[terminus]?.descriptor?.value)) performative[terminus] = null;
     }
     const link = internals.links[performative.name]!;
     // R6: rhea begins at 0, and asks for more or less than it wants.
