@@ -146,6 +146,24 @@ describe('a link', () => {
 
   const names = () => broker.links().map(({ name }) => name);
 
+  describe('whose attach is larger than the frames that the peer takes', () => {
+    it('is refused before it costs the connection, and its siblings go on', async () => {
+      await start({ maxFrameSize: 512 });
+      const [sibling] = await attached('q');
+      const { connection } = sibling as unknown as { connection: Connection };
+      const large = new Reader(connection, 'x'.repeat(600));
+      large.open();
+      const { error } = (await state(large, 'refused')) as { error: AmqpError };
+      should(error).match({ code: 'AMQP_LINK_REFUSED', message: /take \d{4} bytes, the peer takes no more than 512/ });
+      await large.close();
+      const other = new Reader(connection, 'other');
+      other.open();
+      await state(other, 'connected');
+      should(sibling!.told).deepEqual(['attached']);
+      should(broker.connections()).equal(1);
+    });
+  });
+
   describe('stays attached', () => {
     it('attaches as soon as there is a connection, also when it was opened before (R16)', async () => {
       await start();

@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -798,6 +798,43 @@ describe('sender', () => {
       broker.giveCredit('q');
       await Promise.all([waiting, closed]);
       (await failure(send(3))).code.should.equal('AMQP_SHUTDOWN');
+    });
+  });
+
+  describe('with a peer that does not read', () => {
+    it('keeps in memory no more than its buffer, pre-settled too, and goes on once the peer reads', async () => {
+      const container = rhea.create_container();
+      for (const event of ['connection_close', 'session_close', 'receiver_close', 'disconnected'])
+        container.on(event, () => {});
+      const server = container.listen({ port: 0, host: '127.0.0.1' });
+      await once(server, 'listening');
+      const opened = once(container, 'receiver_open') as Promise<[EventContext]>;
+      const options = { guarantee: 'pre-settled', bufferBytes: 20e6 } as const;
+      broker = await Broker.start();
+      openTo((server.address() as AddressInfo).port, { address: 'q', ...options });
+      const [{ receiver }] = await opened;
+      receiver!.add_credit(10_000);
+      await stateOf('connected');
+      const { socket } = receiver!.connection as unknown as { socket: Socket };
+      socket.pause();
+      const body = 'x'.repeat(100_000);
+      const sent: Promise<Sent>[] = [];
+      let refused: AmqpError | undefined;
+      while (!refused && sent.length < 2000) {
+        const sending = send(body);
+        sent.push(sending);
+        sending.catch((error: AmqpError) => (refused = error));
+        await turn();
+      }
+      should(refused).match({ code: 'AMQP_BUFFER_FULL' });
+      // What the system's sockets hold, and the buffer.
+      sent.length.should.be.below(600);
+      socket.resume();
+      const states = (await Promise.all(sent.slice(0, -1))).map(({ state }) => state);
+      new Set(states).should.eql(new Set(['settled']));
+      await sender.close(1000);
+      await connection.close();
+      await new Promise((resolve) => server.close(resolve));
     });
   });
 
