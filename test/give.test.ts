@@ -1,8 +1,9 @@
 // Node-RED copies a msg for each further wire, for Catch and for Complete nodes, and throws for one that is nested too deeply.
 import { once } from 'node:events';
+import type { NodeMessage } from 'node-red';
 import rhea from 'rhea';
 import should from 'should';
-import { collect, endpointNode, flow, helper, inject, load, message, messages, type Msg, node } from './flow';
+import { collect, endpointNode, flow, helper, inject, load, message, messages, node } from './flow';
 import type { NodeConfig } from './node-red';
 import { Broker } from './peer';
 
@@ -68,10 +69,10 @@ describe('a msg that Node-RED cannot copy', () => {
     const echo = node('amqp-responder', { wires: [['responder']] });
     await start(node('amqp-requester', { timeout: 5, wires: [TWO, TWO] }), echo);
     inject('requester', { payload: 1, deep: deep() });
-    const reply = new Promise<Msg>((resolve) => {
+    const reply = new Promise<NodeMessage>((resolve) => {
       helper.getNode('out').on('input', (msg) => {
         // The first wire may get the msg itself.
-        if ('amqp' in msg && !('deep' in msg)) resolve(msg as Msg);
+        if ('amqp' in msg && !('deep' in msg)) resolve(msg);
       });
     });
     inject('requester', { payload: 2 });

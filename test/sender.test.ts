@@ -819,14 +819,14 @@ describe('sender', () => {
       socket.pause();
       const body = 'x'.repeat(100_000);
       const sent: Promise<Sent>[] = [];
-      let refused: AmqpError | undefined;
-      while (!refused && sent.length < 2000) {
+      const refusals: AmqpError[] = [];
+      while (refusals.length === 0 && sent.length < 2000) {
         const sending = send(body);
         sent.push(sending);
-        sending.catch((error: AmqpError) => (refused = error));
+        sending.catch((error: AmqpError) => refusals.push(error));
         await turn();
       }
-      should(refused).match({ code: 'AMQP_BUFFER_FULL' });
+      should(refusals).match([{ code: 'AMQP_BUFFER_FULL' }]);
       // What the system's sockets hold, and the buffer.
       sent.length.should.be.below(600);
       socket.resume();

@@ -141,7 +141,7 @@ describe('a session', () => {
   }
 
   it('sends deliveries whose ids and transfers wrap, and takes a range of outcomes across the end', async () => {
-    const { prototype } = require('rhea/lib/session.js') as { prototype: { begin(): void } };
+    const { prototype } = require('rhea/lib/session.js') as { prototype: { begin: (this: Session) => void } };
     const { begin } = prototype;
     // As after four billion messages.
     prototype.begin = function (this: PeerSession & { outgoing: Fields; connection: { is_server: boolean } }) {
