@@ -18,6 +18,9 @@ type PeerSession = Session & {
   on_transfer(frame: Frame): void;
 };
 
+/** A session of either side, before it has begun. */
+type Opening = PeerSession & { outgoing: Fields; connection: { is_server: boolean } };
+
 const LAST = 2 ** 32 - 1;
 /** Two before the end, from where serial numbers go on at 0 (RFC 1982). */
 const NEAR_END = LAST - 2;
@@ -141,10 +144,10 @@ describe('a session', () => {
   }
 
   it('sends deliveries whose ids and transfers wrap, and takes a range of outcomes across the end', async () => {
-    const { prototype } = require('rhea/lib/session.js') as { prototype: { begin: (this: Session) => void } };
+    const { prototype } = require('rhea/lib/session.js') as { prototype: { begin: (this: Opening) => void } };
     const { begin } = prototype;
     // As after four billion messages.
-    prototype.begin = function (this: PeerSession & { outgoing: Fields; connection: { is_server: boolean } }) {
+    prototype.begin = function () {
       if (!this.connection.is_server) {
         for (const name of ['next_delivery_id', 'next_pending_delivery', 'next_transfer_id'])
           this.outgoing[name] = NEAR_END;
