@@ -25,6 +25,7 @@ async function until(attempt: () => unknown): Promise<void> {
   }
 }
 
+const numbers = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index);
 /** Of the disk: LevelDB alone takes some of it. */
 const KILOBYTES = 3000;
 
@@ -86,7 +87,7 @@ describe('A sender with messages on a disk', function () {
   /** Sends a message; resolves once it is on disk, and rejects when it is not. */
   const keep = (body: number): Promise<void> =>
     new Promise((stored, reject) => {
-      const bytes = rhea.message.encode({ body, subject: 'x'.repeat(1000) } as never);
+      const bytes = rhea.message.encode({ body, subject: 'x'.repeat(1000) });
       sender.send({ bytes, stored, done: (error) => error && reject(error) });
     });
   async function keepAll(first: number, count: number): Promise<void> {
@@ -112,7 +113,6 @@ describe('A sender with messages on a disk', function () {
   async function arrived(count: number): Promise<void> {
     while (bodies().length < count) await once(broker, 'message');
   }
-  const numbers = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index);
 
   for (const durability of ['write', 'sync'] as const) {
     it(`that was full takes messages again by itself, and loses none that it has taken (${durability})`, async () => {

@@ -4,10 +4,10 @@ import { mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const run = (command: string, ...args: string[]): void => {
-  const [program, ...rest] = process.getuid?.() === 0 ? [command, ...args] : ['sudo', '-n', command, ...args];
-  execFileSync(program!, rest, { stdio: 'pipe' });
-};
+function run(command: string, ...args: string[]): void {
+  const isRoot = process.getuid?.() === 0;
+  execFileSync(isRoot ? command : 'sudo', isRoot ? args : ['-n', command, ...args], { stdio: 'pipe' });
+}
 
 /** Mounted in a new folder, for which this process needs the rights of root, or sudo without a password. */
 export class SmallDisk {

@@ -43,6 +43,38 @@ const PROTO = amqp.str('__proto__');
 const ERROR = errorOf(amqp.map([PROTO, amqp.nul]));
 const THROWS = amqp.described(amqp.sym('toString'), amqp.uint(1));
 const source = (address: Buffer): Record<number, Buffer> => ({ 5: amqp.composite(0x28, [address]) });
+/** rhea makes property names of keys when a map is read: of this one it cannot. */
+const KEYED = amqp.map([amqp.map([amqp.str('toString'), amqp.nul]), amqp.nul]);
+/** What cannot be made a text. */
+const UNTEXT = amqp.map([amqp.sym('toString'), amqp.nul, amqp.sym('valueOf'), amqp.nul]);
+const withInfo = (info: Buffer): Buffer => amqp.composite(0x1d, [amqp.sym('amqp:internal-error'), amqp.str('x'), info]);
+const ANNOTATED = (annotations: Buffer): Buffer =>
+  amqp.composite(0x27, [amqp.bool(true), amqp.bool(false), annotations]);
+const FORGED = amqp.str(`\u001b[31m${'a\nb\r'.repeat(12_000)}`);
+/** Replaces fields of the source that the peer answers with. */
+const answering = (peer: Peer, fields: Record<number, Buffer>): amqp.Plan =>
+  but(attach(peer.link('receiver')), {
+    5: amqp.composite(
+      0x28,
+      many(11, (index) => fields[index] ?? (index === 0 ? amqp.str('q') : amqp.nul)),
+    ),
+  });
+/** A message of many frames. */
+function large(peer: Peer, content: Buffer): amqp.Plan[] {
+  const link = peer.link('receiver');
+  const whole = Buffer.concat([VALUE, content]);
+  const count = Math.ceil(whole.length / 60_000);
+  return many(count, (index) =>
+    transfer(link, whole.subarray(60_000 * index, 60_000 * (index + 1)), { more: index < count - 1 }),
+  );
+}
+const filled = (code: number, size: number, element: Buffer): Buffer => {
+  const content = Buffer.alloc(size, element);
+  const head = Buffer.alloc(9, code);
+  head.writeUInt32BE(content.length + 4, 1);
+  head.writeUInt32BE(size / element.length, 5);
+  return Buffer.concat([head, content]);
+};
 type Trick = (peer: Peer) => (amqp.Plan | Buffer)[];
 
 const HEADER: Record<string, Trick> = {
@@ -70,10 +102,22 @@ const OPENING: Record<string, Trick> = {
   'channel-max 0': () => [but(OPEN, { 3: amqp.ushort(0) })],
   'idle-time-out as large as can be': () => [but(OPEN, { 4: amqp.uint(2 ** 32 - 1) })],
   'idle-time-out as text': () => [but(OPEN, { 4: amqp.str('x') })],
+  'properties with a map as key': () => [but(OPEN, { 9: KEYED })],
+  'properties in properties with a map as key': () => [but(OPEN, { 9: amqp.map([amqp.sym('product'), KEYED]) })],
+  'product and version that are no text': () => [
+    but(OPEN, { 9: amqp.map([amqp.sym('product'), UNTEXT, amqp.sym('version'), UNTEXT]) }),
+  ],
+  'product and version with escapes and line breaks': () => [
+    but(OPEN, { 9: amqp.map([amqp.sym('product'), FORGED, amqp.sym('version'), amqp.str('1\n\u001b[31m')]) }),
+  ],
   'capability that throws': () => [but(OPEN, { 7: amqp.map([amqp.str('toString'), amqp.nul]) })],
 };
 const ATTACHING: Record<string, Trick> = {
   'reply address 5': (peer) => [but(attach(peer.link('requester:reply')), source(amqp.uint(5)))],
+  'filter with a map as key': (peer) => [answering(peer, { 7: KEYED })],
+  'filter that is no text': (peer) => [answering(peer, { 7: amqp.map([amqp.sym('jms-selector'), UNTEXT]) })],
+  'properties of a node with a map as key': (peer) => [answering(peer, { 5: KEYED })],
+  'default outcome that is no outcome': (peer) => [answering(peer, { 8: UNTEXT })],
   'address that throws': (peer) => [but(attach(peer.link('receiver')), source(THROWS))],
 };
 const ATTACHED: Record<string, Trick> = {
@@ -100,6 +144,37 @@ const ATTACHED: Record<string, Trick> = {
   'drain to a list': (peer) => [but(flow(peer.link('receiver'), 0), { 5: amqp.emptyList, 8: amqp.bool(true) })],
   'error of a detach': (peer) => [detach(peer.link('receiver'), true, ERROR)],
   'error of an end': (peer) => [{ code: amqp.END, channel: peer.link('sender').channel, fields: [ERROR] }],
+  ...Object.fromEntries(
+    Object.entries({
+      'a map as key': KEYED,
+      'what is no text': UNTEXT,
+      'escapes and line breaks': amqp.map([amqp.sym('x'), FORGED]),
+    }).flatMap(([name, info]): [string, Trick][] => [
+      [`a detach with ${name}`, (peer) => [detach(peer.link('receiver'), true, withInfo(info))]],
+      [
+        `an end with ${name}`,
+        (peer) => [{ code: amqp.END, channel: peer.link('sender').channel, fields: [withInfo(info)] }],
+      ],
+      [`a close with ${name}`, () => [{ code: amqp.CLOSE, fields: [withInfo(info)] }]],
+      [
+        `rejected with ${name}`,
+        (peer) => [disposition(peer.link('sender'), 0, 2000, amqp.composite(0x25, [withInfo(info)]))],
+      ],
+      [`modified with ${name}`, (peer) => [disposition(peer.link('sender'), 0, 2000, ANNOTATED(info))]],
+    ]),
+  ),
+  'a state that is no outcome': (peer) => [
+    disposition(peer.link('sender'), 0, 2000, amqp.composite(0x34, [amqp.binary(Buffer.of(1))])),
+  ],
+  'drain that is answered with credit': (peer) => [but(flow(peer.link('receiver'), 5), { 8: amqp.bool(true) })],
+  'a message of a million nulls': (peer) => large(peer, filled(0xd0, 6_000_000, amqp.nul)),
+  'a message of a million lists': (peer) => large(peer, filled(0xd0, 3_000_000, amqp.emptyList)),
+  'a message of a million binaries': (peer) => large(peer, filled(0xd0, 6_000_000, amqp.binary(Buffer.alloc(0)))),
+  'a message with maps as keys in maps': (peer) => {
+    let key = amqp.str('x'.repeat(100_000));
+    for (let level = 0; level < 100; level++) key = amqp.map([key, amqp.nul]);
+    return large(peer, key);
+  },
   'error of a close': () => [{ code: amqp.CLOSE, fields: [ERROR] }],
   'error of rejected': (peer) => [disposition(peer.link('sender'), 0, 2000, amqp.composite(0x25, [ERROR]))],
   'deep message': (peer) => [transfer(peer.link('receiver'), Buffer.concat([VALUE, deep(6000, 1)]))],
@@ -185,6 +260,8 @@ const lie = (d: Draw): amqp.Lie => ({ [d.pick(['size', 'count'])]: integer(d) })
 const SCALARS: ((d: Draw) => Buffer)[] = [
   () => amqp.nul,
   () => amqp.emptyList,
+  () => KEYED,
+  () => UNTEXT,
   (d) => amqp.fixed(d.pick([4, 5, 6, 7, 8, 9]) * 16 + d.pick([0, 1, 2, 3, 4, 5, 6, 8]), d.int(0, 255)),
   (d) => amqp.ushort(integer(d)),
   (d) => amqp.uint(integer(d)),
