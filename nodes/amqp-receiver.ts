@@ -4,7 +4,7 @@ import { ending } from './flow/give';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
 import { fromCloudEvent } from './lib/cloudevents';
-import { AmqpError, type PeerError } from './lib/errors';
+import { AmqpError, nameOf, type PeerError } from './lib/errors';
 import { type Format, type Incoming, type OutputOption, OUTPUTS, payloadOf, stylesOf, toMsg } from './lib/message';
 import { isPlainObject } from './lib/notation';
 import { type DeliveryInfo, type Outcome, Receiver, type ReceiverOptions, type Settle } from './lib/receiver';
@@ -161,7 +161,7 @@ export default function init(RED: NodeAPI): void {
         default:
           throw new AmqpError(
             'AMQP_BAD_INPUT',
-            `msg.action is not one of pause, resume, drain, subscribe, unsubscribe: ${String(action)}`,
+            `msg.action is not one of pause, resume, drain, subscribe, unsubscribe: ${nameOf(action)}`,
           );
       }
     };
@@ -225,7 +225,7 @@ function tokenOf(delivery: unknown): string | undefined {
 function creditOf(credit: unknown): number {
   const number = typeof credit === 'string' && credit !== '' ? Number(credit) : credit;
   if (typeof number === 'number' && Number.isInteger(number) && number > 0) return number;
-  throw new AmqpError('AMQP_BAD_INPUT', `msg.credit is not a whole number above 0: ${String(credit)}`);
+  throw new AmqpError('AMQP_BAD_INPUT', `msg.credit is not a whole number above 0: ${nameOf(credit)}`);
 }
 
 function outcomeOf(
@@ -246,7 +246,7 @@ function outcomeOf(
     default:
       throw new AmqpError(
         'AMQP_BAD_INPUT',
-        `msg.settle is not one of accept, reject, release, modify: ${String(settle)}`,
+        `msg.settle is not one of accept, reject, release, modify: ${nameOf(settle)}`,
       );
   }
 }

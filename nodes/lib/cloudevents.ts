@@ -135,14 +135,15 @@ function read(value: unknown): Attribute | undefined {
   if (types.isDate(value)) return value;
   if (isNotation(value)) {
     const { $amqp: name, value: content } = value;
+    const isSimple = ['string', 'number', 'bigint'].includes(typeof content);
     // What a number does not hold exactly stays as it is.
-    if (INTEGERS.includes(name)) return Number.isSafeInteger(Number(content)) ? Number(content) : undefined;
-    if (name === 'symbol' || name === 'string') return String(content);
+    if (INTEGERS.includes(name)) return isSimple && Number.isSafeInteger(Number(content)) ? Number(content) : undefined;
+    if (name === 'symbol' || name === 'string') return isSimple ? String(content) : undefined;
     if (name === 'boolean' && typeof content === 'boolean') return content;
     if (name === 'binary') return typeof content === 'string' ? Buffer.from(content, 'base64') : bytesOf(content);
-    if (value.$amqp !== 'timestamp') return undefined;
-    const time = /^-?\d+$/.test(String(value.value)) ? Number(value.value) : String(value.value);
-    return new Date(time);
+    if (name !== 'timestamp') return undefined;
+    if (types.isDate(content)) return content;
+    return isSimple ? new Date(/^-?\d+$/.test(String(content)) ? Number(content) : String(content)) : undefined;
   }
   return bytesOf(value);
 }
@@ -178,7 +179,8 @@ export function fromCloudEvent<T extends Incoming>(incoming: T): T {
     const isEmpty = isEvent && body?.type === 'data' && bytesOf(body.content)?.length === 0;
     return { ...incoming, fields: withAttributes(fields, attributes), body: isEmpty ? undefined : body };
   }
-  const bytes = bytesOf(body?.content) ?? Buffer.from(String(body?.content));
+  const { content: given } = body ?? {};
+  const bytes = bytesOf(given) ?? Buffer.from(typeof given === 'string' ? given : '');
   const event = parseJson(bytes, 'the event');
   if (!isPlainObject(event)) throw new AmqpError('AMQP_DECODE', 'the event is not a JSON object');
   const { data, data_base64: base64, datacontenttype, ...attributes } = event;

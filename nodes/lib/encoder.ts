@@ -1,6 +1,6 @@
 import { types } from 'node:util';
 import { decimalToBytes } from './decimal';
-import { AmqpError } from './errors';
+import { AmqpError, messageOf } from './errors';
 import {
   bytesOf,
   CODES,
@@ -207,7 +207,7 @@ export class Encoder {
       this.#objectValue(value);
     } catch (error) {
       if (error instanceof AmqpError) throw error;
-      this.fail(`cannot be read: ${String(error)}`, error);
+      this.fail(`cannot be read: ${messageOf(error)}`, error);
     }
   }
 

@@ -66,6 +66,19 @@ export function cleaned(text: string, longest = LONGEST): string {
   return line.length > longest ? `${line.slice(0, longest)}…` : line;
 }
 
+/** A value of a flow as an error names it: not every value can be made a text. */
+export function nameOf(value: unknown): string {
+  if (typeof value === 'string') return value.slice(0, LONGEST);
+  if (value === null || ['number', 'bigint', 'boolean', 'undefined'].includes(typeof value)) return String(value);
+  return `of type ${typeof value}`;
+}
+
+/** What somebody else's error says. Flows may throw anything. */
+export function messageOf(error: unknown): string {
+  const { message } = (error ?? {}) as { message?: unknown };
+  return nameOf(typeof message === 'string' ? message : error);
+}
+
 /** What a status can say in few words. */
 export interface Brief {
   diagnosis?: Diagnosis;

@@ -1,5 +1,5 @@
 import { Allowance, COST } from './decoder';
-import { AmqpError } from './errors';
+import { AmqpError, messageOf } from './errors';
 import { MAX_DEPTH } from './notation';
 
 /** A value as JSON. Throws AMQP_BAD_MESSAGE, which begins with the path, when it cannot be written or read again. */
@@ -8,8 +8,7 @@ export function writeJson(value: unknown, path: string): Buffer {
   try {
     text = JSON.stringify(value ?? null) as string | undefined;
   } catch (error) {
-    // A flow's own toJSON may throw anything.
-    const [reason] = String((error as { message?: unknown } | null)?.message ?? error).split('\n');
+    const [reason] = messageOf(error).split('\n');
     throw new AmqpError('AMQP_BAD_MESSAGE', `${path} cannot be written as JSON: ${reason}`, null, error);
   }
   if (text === undefined)

@@ -143,7 +143,8 @@ function withoutReserved(annotations: unknown): unknown {
   const given = mapOf(annotations);
   // Anything else is told of when it is encoded.
   if (!isPlainObject(given) && !Array.isArray(given)) return annotations;
-  const pairs = Array.isArray(given) ? (given as [unknown, unknown][]) : Object.entries(given);
+  const pairs = Array.isArray(given) ? given : Object.entries(given);
+  if (!pairs.every((pair): pair is [unknown, unknown] => Array.isArray(pair) && pair.length === 2)) return annotations;
   return new Map(pairs.filter(([key]) => typeof key === 'string' && key.startsWith('x-')));
 }
 
@@ -287,7 +288,8 @@ function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): B
 function toText(payload: unknown, path: string): string {
   if (payload === undefined || payload === null) return '';
   if (typeof payload === 'string' || typeof payload === 'bigint' || typeof payload === 'number') return String(payload);
-  if (types.isDate(payload)) return payload.toISOString();
+  // One that is no point in time is null in JSON.
+  if (types.isDate(payload) && !Number.isNaN(payload.getTime())) return payload.toISOString();
   if (isNotation(payload) && typeof payload.value === 'string') return payload.value;
   return writeJson(payload, path).toString();
 }
