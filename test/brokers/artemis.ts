@@ -78,7 +78,8 @@ class Artemis extends LocalBroker {
     const account = { username: 'guest', password: 'guest', reconnect: false as const };
     const connection = rhea.create_container().connect({ host: this.host, port: this.port, ...account });
     const disconnected = new AbortController();
-    connection.once('disconnected', () => disconnected.abort());
+    // One that the broker closes is not always told to be disconnected as well.
+    for (const event of ['disconnected', 'connection_close']) connection.once(event, () => disconnected.abort());
     connection.on('connection_error', () => undefined); // rhea throws what nobody listens to
     const requests = connection.open_sender('activemq.management');
     const replies = connection.open_receiver({ source: { dynamic: true } as Source });

@@ -54,7 +54,6 @@ export const AGAIN = 'delivered again';
 export const KEPT = 'unsubscribe does not delete the queue';
 export const REJECTED = 'the broker rejects such messages';
 export const REFUSED = 'refused, as this one is set up';
-export const MORE = 'a few more';
 export const LOST = 'lost, as asked';
 export const SURVIVED = 'kept all the same';
 export const SIDE_BY_SIDE = 'both go on';
@@ -506,13 +505,13 @@ export const features = {
       // What the peer does with this, it does after all that it has to send.
       await settle(trial, first!, 'accept');
       await received.next();
-      const surplus = received.all.length - 6;
+      should(received.all).have.length(6);
       for (let n = 1; n < 20; n++) {
         while (received.all.length <= n) await received.next();
         trial.send({ ...received.all[n], settle: 'accept' }, 'receiver');
       }
       await trial.depth('credit', 0);
-      return surplus === 0 ? 'works' : MORE;
+      return 'works';
     },
   },
   '1MB': { title: 'Message of 1 MB', queues: [{ name: 'large' }], try: large(1e6) },

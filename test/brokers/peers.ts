@@ -92,7 +92,6 @@ const known: Peer[] = [
       selector: words.TOLD,
       browse: words.TOLD,
       delay: words.IGNORED,
-      credit: words.MORE,
       volatile: words.SURVIVED,
     },
     twins: { links: words.SIDE_BY_SIDE },
