@@ -220,6 +220,55 @@ describe('amqp-receiver', () => {
       });
     }
 
+    for (const [format, state] of [
+      ['body', 'modified'],
+      [undefined, 'released'],
+    ] as const) {
+      it(`has what failed ${state}, unless it is told, in ${format ? 'new flows' : 'those of node-red-contrib-rhea'}`, async () => {
+        await startSettledBy('out', { format });
+        let isRepaired = false;
+        work((_msg, done) => {
+          done(isRepaired ? undefined : new Error('broken'));
+          isRepaired = true;
+        });
+        broker.put('q', { body: 1 });
+        (await dispositions(2)).map((one) => one.state).should.eql([state, 'accepted']);
+      });
+    }
+
+    it('dead-letters what a flow never gets done, and is not fed it without end', async () => {
+      await startSettledBy('out', {});
+      let attempts = 0;
+      work((_msg, done) => {
+        attempts++;
+        done(new Error('broken'));
+      });
+      broker.put('q', { body: 1 });
+      while (broker.depth('DLQ') === 0) await once(broker, 'settled');
+      should(attempts).equal(broker.options.maxDeliveries ?? 5);
+    });
+
+    it('takes errors and annotations of any size: cut, or refused while the message is still held', async () => {
+      await start({ settle: 'flow' }, { maxFrameSize: 512 });
+      const long = 'x'.repeat(100_000);
+      const out = messages('out', 3);
+      for (let body = 0; body < 3; body++) broker.put('q', { body, message_id: body });
+      const [first, second, third] = await out;
+      inject('receiver', { ...first, settle: 'reject', error: { condition: 'a', description: long } });
+      (await dispositions(1)).should.match([{ state: 'rejected', error: { description: /^x{50,500}$/ } }]);
+      for (const [msg, wrong] of [
+        [second, { settle: 'modify', annotations: { 'x-a': long } }],
+        [third, { settle: 'reject', error: { condition: 'a', info: { a: 2n ** 70n } } }],
+      ] as const) {
+        const caught = message('caught');
+        inject('receiver', { ...msg, ...wrong });
+        should((await caught).error).match({ code: 'AMQP_BAD_INPUT' });
+        inject('receiver', { ...msg, settle: 'accept' });
+      }
+      (await dispositions(3)).slice(1).should.match([{ state: 'accepted' }, { state: 'accepted' }]);
+      broker.connections().should.equal(1);
+    });
+
     it('does for a failed msg what the flow says rather than its on error outcome', async () => {
       await startSettledBy('out', { onerror: 'reject' });
       work((msg, done) => {

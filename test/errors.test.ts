@@ -1,5 +1,5 @@
 import should from 'should';
-import { AmqpError } from '../nodes/lib/errors';
+import { AmqpError, messageOf, nameOf } from '../nodes/lib/errors';
 
 describe('AmqpError', () => {
   it('says what went wrong in our words and in those of the peer', () => {
@@ -28,8 +28,43 @@ describe('AmqpError', () => {
     should(message).have.length('rejected (): '.length + condition!.length + 501);
   });
 
+  it('makes one line of what came over the network into its own text, and a short one', () => {
+    const { message } = new AmqpError('AMQP_CONNECT', `cannot connect:\r\n\u001b[31m${'x'.repeat(60_000)}`);
+    should(message).startWith('cannot connect: [31mx').and.have.length(1001);
+  });
+
   it('passes the cause on', () => {
     const cause = new Error('connect ECONNREFUSED');
     should(new AmqpError('AMQP_CONNECT', 'cannot connect', null, cause).cause).equal(cause);
+  });
+});
+
+describe('a value of a flow', () => {
+  it('has a name, whatever it is', () => {
+    const untext = { toString: null, valueOf: null };
+    should(['x', 5, 5n, true, null, undefined].map((value) => nameOf(value))).eql([
+      'x',
+      '5',
+      '5',
+      'true',
+      'null',
+      'undefined',
+    ]);
+    should([untext, Symbol('x'), () => {}, []].map((value) => nameOf(value))).eql([
+      'of type object',
+      'of type symbol',
+      'of type function',
+      'of type object',
+    ]);
+    should(nameOf('x'.repeat(60_000))).have.length(500);
+  });
+
+  it('that is thrown says why, whatever it is', () => {
+    should([new Error('why'), { message: 'why' }, 'why'].map((error) => messageOf(error))).eql(['why', 'why', 'why']);
+    should([null, { message: 5 }, Symbol('x')].map((error) => messageOf(error))).eql([
+      'null',
+      'of type object',
+      'of type symbol',
+    ]);
   });
 });

@@ -27,6 +27,9 @@ let responder: Responder;
 /** Emits 'request' for each that the responder takes, and 'undecodable'. */
 let flow: EventEmitter<{ request: [Request]; undecodable: [AmqpError, DeliveryInfo] }>;
 
+/** What the flow could not be given. */
+let undelivered: AmqpError[];
+
 async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: BrokerOptions): Promise<void> {
   broker = await Broker.start(brokerOptions);
   connection = new Connection({
@@ -39,6 +42,7 @@ async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: Br
     loginBackoff: { initial: 10, max: 10 },
   });
   flow = new EventEmitter();
+  undelivered = [];
   responder = new Responder(
     connection,
     {
@@ -54,7 +58,10 @@ async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: Br
     },
     {
       message: ({ fields, body }, delivery, id) => flow.emit('request', { fields, body: body?.content, delivery, id }),
-      undelivered: () => ({ settle: 'modify' }),
+      undelivered: (error) => {
+        undelivered.push(error);
+        return { settle: 'modify' };
+      },
       undecodable: (error, delivery) => flow.emit('undecodable', error, delivery),
     },
   );
@@ -388,6 +395,26 @@ describe('a responder', () => {
       (await replied).state.should.equal('accepted');
     });
   });
+
+  for (const settle of ['reply', 'arrival'] as const) {
+    it(`gives back requests that the flow cannot be given, and credit goes on (${settle})`, async () => {
+      await start({ creditWindow: 2, settle }, { maxDeliveries: 1 });
+      let count = 0;
+      const given = new Promise<Request>((resolve) => {
+        flow.on('request', (one) => {
+          if (++count < 5) throw new RangeError('too deep');
+          resolve(one);
+        });
+      });
+      for (let n = 0; n < 5; n++) broker.put('q', { body: n, message_id: n, reply_to: n % 2 ? undefined : 'back' });
+      const { id, fields } = await given;
+      should(fields.message_id).equal(4);
+      should(undelivered.map(({ code }) => code)).eql(Array.from({ length: 4 }, () => 'AMQP_FLOW'));
+      while (broker.depth('DLQ') < 4) await once(broker, 'settled');
+      should(responder.holds(id)).be.true();
+      should(broker.connections()).equal(1);
+    });
+  }
 
   it('rejects what is no message, and takes the next request', async () => {
     await start();

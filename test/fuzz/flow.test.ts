@@ -114,6 +114,10 @@ const settlement = (d: Draw): object => ({
   }),
 });
 
+function on(id: string, listener: (msg: Msg) => void): void {
+  helper.getNode(id).on('input', listener as never);
+}
+
 describe('the nodes in a careless flow', function () {
   this.timeout(600_000);
 
@@ -148,8 +152,6 @@ describe('the nodes in a careless flow', function () {
     );
     // What its spies remember of each call would be too much.
     (helper as unknown as { _sandbox: { restore(): void } })._sandbox.restore();
-    const on = (id: string, listener: (msg: Msg) => void): void =>
-      void helper.getNode(id).on('input', listener as never);
     on('held', (msg) => held.push(msg));
     on('requests', (msg) => requests.push(msg));
     on('completed', (msg) => pending.get(msg['fuzz'] as number)?.());
