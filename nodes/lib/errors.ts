@@ -82,7 +82,7 @@ export function messageOf(error: unknown): string {
 /** What a status can say in few words. */
 export interface Brief {
   diagnosis?: Diagnosis;
-  /** The name of the setting that is wrong. */
+  /** The name of the setting that is wrong, or the system's own words. */
   field?: string;
 }
 

@@ -328,5 +328,8 @@ function reasonOf(error: unknown): string {
 }
 
 function storeError(text: string, cause: unknown): AmqpError {
-  return new AmqpError('AMQP_STORE', `${text}: ${reasonOf(cause)}`, null, cause);
+  const reason = reasonOf(cause);
+  // The system's own words stand behind LevelDB's and the path.
+  const field = reason.split(': ').at(-1);
+  return new AmqpError('AMQP_STORE', `${text}: ${reason}`, null, cause, { field });
 }

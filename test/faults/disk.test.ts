@@ -9,6 +9,7 @@ import should from 'should';
 import { Connection } from '../../nodes/lib/connection';
 import type { AmqpError } from '../../nodes/lib/errors';
 import { Sender } from '../../nodes/lib/sender';
+import { statusOf } from '../../nodes/lib/status';
 import { type Durability, Store } from '../../nodes/lib/store';
 import { Broker } from '../peer';
 import { FailingDisk, SmallDisk } from './small-disk';
@@ -121,6 +122,7 @@ describe('A sender with messages on a disk', function () {
       await keepAll(0, 20);
       const kept = await fill(20);
       isFaulty().should.be.true();
+      statusOf(sender.state).should.match({ fill: 'red', args: { reason: 'No space left on device' } });
       await should(keep(998)).be.rejectedWith({ code: 'AMQP_STORE' });
       disk.makeRoom();
       await repaired();
