@@ -665,6 +665,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         onerror: 'reject',
         settletimeout: '20',
         creditwindow: '7',
+        windowbytes: '5',
       },
       'amqp-requester': {
         name: 'Request',
@@ -690,6 +691,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         settle: 'arrival',
         settletimeout: '0',
         creditwindow: '3',
+        windowbytes: '6',
       },
     };
     const ids: Record<string, string> = {};
