@@ -41,8 +41,11 @@ describe('JSON', () => {
   });
 
   it('is refused when a few bytes stand for too much memory', () => {
-    for (const element of ['{}', '[]', '""', '0']) {
-      const text = `[${`${element},`.repeat(5_000_000)}0]`;
+    for (const [element, count] of [
+      ['{}', 1_000_000],
+      ['""', 1_500_000],
+    ] as const) {
+      const text = `[${`${element},`.repeat(count)}0]`;
       should(() => parseJson(Buffer.from(text), 'the body')).throw({ code: 'AMQP_DECODE', message: /too many values/ });
     }
     should(parseJson(Buffer.from(`["${'x'.repeat(20_000_000)}"]`), 'the body')).have.length(1);
