@@ -1090,7 +1090,7 @@ describe('codec, of what is large', () => {
   }
 
   it('refuses what would take too much memory', () => {
-    for (const name of Object.keys(inputs).filter((one) => one !== 'a text')) {
+    for (const name of Object.keys(inputs).filter((one) => !/text$|as key/.test(one))) {
       for (const style of ['plain', 'exact'] as const) {
         const allowance = new Allowance();
         allowance.left = 2 ** 17;
