@@ -1,4 +1,5 @@
 // Faults of the network, and of a peer that goes, is silent or lets nobody in.
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import should from 'should';
 import { connected, inNodeRed, order, range, type Run, send, shows, sendOne, start, under } from './run';
@@ -76,9 +77,11 @@ describe('under faults of the network', () => {
 
   it('a connection that is silent while there is nothing to send is found too', async () => {
     const run = await start(WATCHFUL);
-    const { ledger } = run;
+    const { broker, ledger } = run;
     await send(100, ledger);
     await ledger.settle();
+    // They are accepted one turn after they were counted.
+    while (broker.depth('q') > 0) await once(broker, 'settled');
     await goneSilent(run);
     await send(100, ledger);
     await ledger.settle();
