@@ -12,7 +12,7 @@ import { Draw } from './cases';
 
 const SEED = Number(process.env['FLOW_SEED'] ?? 1);
 const ONE = process.env['FLOW_CASE'];
-const [FIRST, LAST] = ONE ? [Number(ONE), Number(ONE)] : [0, Number(process.env['FLOW_CASES'] ?? 1500) - 1];
+const [FIRST, LAST] = ONE ? [Number(ONE), Number(ONE)] : [0, Number(process.env['FLOW_CASES'] ?? 600) - 1];
 /** Milliseconds in which each msg has to end. */
 const PATIENCE = 10_000;
 const FAULTS = ['uncaughtException', 'unhandledRejection'] as const;
