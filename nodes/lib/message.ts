@@ -323,9 +323,15 @@ export interface Incoming {
  * Decodes the sections of a message. Throws AMQP_DECODE for anything that is no message: malformed or unknown
  * sections, sections that are there twice, bodies of different kinds, no sections at all.
  * `fields` and `body` are the styles in which maps and values are given; messages of one delivery share an allowance.
+ * `fields`, when given, has those of the sections before the bad one then.
  */
-export function decode(bytes: Buffer, styles: { fields: Style; body: Style }, allowance?: Allowance): Incoming {
-  const { fields, kinds, data, sequence, value } = sections(bytes, styles, {}, allowance);
+export function decode(
+  bytes: Buffer,
+  styles: { fields: Style; body: Style },
+  allowance?: Allowance,
+  fields: AmqpFields = {},
+): Incoming {
+  const { kinds, data, sequence, value } = sections(bytes, styles, fields, allowance);
   // Some peers send a null as no body at all; it is the other sections that show this to be a message.
   const [type] = kinds;
   if (!type) return { fields, body: undefined };
@@ -333,17 +339,6 @@ export function decode(bytes: Buffer, styles: { fields: Style; body: Style }, al
   // Copied: a slice would keep the whole chunk read from the socket alive.
   if (type === 'data') return { fields, body: { type, content: Buffer.concat(data) } };
   return { fields, body: { type, content: type === 'value' ? value : sequence } };
-}
-
-/** The fields that can be read of a message that `decode` refuses: those of the sections before the bad one. */
-export function readable(bytes: Buffer, styles: { fields: Style; body: Style }): AmqpFields {
-  const fields: AmqpFields = {};
-  try {
-    sections(bytes, styles, fields);
-  } catch {
-    // Why it is refused has been told.
-  }
-  return fields;
 }
 
 /** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix. */

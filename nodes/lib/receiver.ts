@@ -6,7 +6,7 @@ import { Allowance } from './decoder';
 import { AmqpError, messageOf } from './errors';
 import { Expiring } from './expiring';
 import { Link } from './link';
-import { type AmqpFields, decode, type Incoming, messagesIn, readable } from './message';
+import { type AmqpFields, decode, type Incoming, messagesIn } from './message';
 import type { Style } from './notation';
 import { type Outcome, stateOf } from './outcome';
 import { sourceOf as remoteSourceOf } from './remote';
@@ -414,14 +414,15 @@ export class Receiver extends Link<RheaReceiver> {
     // A transfer without payload leaves it undefined.
     const bytes = (message as unknown as Buffer | undefined) ?? Buffer.alloc(0);
     this.#size = Math.max(bytes.length, 0.9 * (this.#size ?? 0));
+    let fields: AmqpFields = {};
     try {
       const allowance = new Allowance();
       const { styles } = this.#options;
-      messages = messagesIn(bytes, format ?? 0, allowance).map((one) => decode(one, styles, allowance));
+      messages = messagesIn(bytes, format ?? 0, allowance).map((one) => decode(one, styles, allowance, (fields = {})));
     } catch (error) {
       const { message: description } = error as AmqpError;
       this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
-      return this.#user.undecodable(error as AmqpError, info, readable(bytes, this.#options.styles));
+      return this.#user.undecodable(error as AmqpError, info, fields);
     }
     const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' }, size: bytes.length };
     const isHeld = this.#options.settle === 'flow' && messages.length > 0;
