@@ -972,7 +972,103 @@ describe('codec', () => {
   });
 });
 
+/** How a value may be wrapped in another, each a level deeper. */
+const WRAPS: ((inner: unknown) => unknown)[] = [
+  (inner) => [inner],
+  (inner) => ({ a: inner }),
+  (inner) => new Set([inner]),
+  (inner) => new Map([[inner, 1]]),
+  (inner) => new Map([[1, inner]]),
+  (inner) => amqp('list', [inner]),
+  (inner) => amqp('map', [[inner, 1]]),
+  (inner) => describedBy(inner, 1),
+  (inner) => describedBy(1, inner),
+  (inner) => arrayOf('list', [[inner]]),
+  (inner) => arrayOf('map', [{ a: inner }]),
+  (inner) => arrayOf({ descriptor: inner, of: 'int' }, [1]),
+  (inner) => ({ toJSON: () => inner, constructor: undefined }),
+];
+const SCALARS = fc.oneof(
+  fc.constantFrom(null, undefined, true, '', -0, NaN, 2 ** 53, 1e300, '\ud800', 2n ** 64n, new Date(NaN), Symbol('x')),
+  fc.integer(),
+  fc.bigInt(),
+  fc.double(),
+  fc.date({ noInvalidDate: false }),
+  unicode,
+  fc.uint8Array({ maxLength: 12 }),
+);
+
+/** Anything that a flow may give, right or wrong. */
+const anyValue: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
+  value: fc.oneof(
+    { depthSize: 'small' },
+    SCALARS,
+    tie('notation'),
+    tie('array'),
+    tie('map'),
+    tie('nested'),
+    tie('many'),
+  ),
+  notation: fc
+    .tuple(fc.constantFrom(...Object.keys(SIMPLE_VALUES), 'list', 'map', 'bogus'), fc.oneof(SCALARS, tie('value')))
+    .map(([type, value]) => amqp(type, value)),
+  array: fc
+    .tuple(
+      fc.option(fc.constantFrom(...Object.keys(SIMPLE_VALUES), 'list', 'map', 'array'), { nil: undefined }),
+      fc.array(fc.oneof(SCALARS, tie('value'), fc.array(tie('value'), { maxLength: 2 })), { maxLength: 4 }),
+    )
+    .map(([of, values]) => (of ? arrayOf(of, values) : amqp('array', values))),
+  // Of different keys some are the same once encoded.
+  map: fc
+    .array(
+      fc.tuple(fc.oneof(fc.constantFrom(1, amqp('int', 1), 1n, 'x', amqp('string', 'x')), tie('value')), tie('value')),
+      {
+        maxLength: 4,
+      },
+    )
+    .chain((pairs) => fc.constantFrom(new Map(pairs), amqp('map', pairs), new Set(pairs))),
+  nested: fc
+    .tuple(
+      fc.array(fc.constantFrom(...WRAPS), { minLength: 1, maxLength: 4 }),
+      fc.integer({ min: 1, max: 130 }),
+      SCALARS,
+    )
+    .map(([wraps, depth, innermost]) =>
+      Array.from({ length: depth }).reduce((inner, _, level) => wraps[level % wraps.length]!(inner), innermost),
+    ),
+  // Elements that take no bytes.
+  many: fc
+    .tuple(
+      fc.integer({ min: 0, max: 5000 }),
+      fc.constantFrom('null', undefined, 'list', 'boolean', { descriptor: 1, of: 'null' }),
+    )
+    .map(([length, of]) => {
+      const values = Array.from({ length }, () => (of === 'list' ? [] : of === 'boolean' ? true : null));
+      return of ? arrayOf(of, values) : amqp('array', values);
+    }),
+})).value;
+
 describe('codec, whatever the value', () => {
+  it('writes nothing that it would not read', () => {
+    let written = 0;
+    fc.assert(
+      fc.property(anyValue, fc.constantFrom<Style>('exact', 'plain'), (value, style) => {
+        let input: Buffer;
+        try {
+          input = encode(value);
+        } catch (error) {
+          should(error).have.property('code', 'AMQP_BAD_MESSAGE');
+          return;
+        }
+        written++;
+        decode(input, style);
+      }),
+      { numRuns: 3000 },
+    );
+    // many of them are not refused
+    should(written).be.above(500);
+  });
+
   it('reads what it has written as the same value', () => {
     fc.assert(
       fc.property(exactValue, (value) => {

@@ -101,6 +101,10 @@ export interface Frame {
   isHeader: boolean;
   channel: number;
   fields: unknown[];
+  /** In bytes. */
+  size: number;
+  /** What follows the performative. */
+  payload: Buffer;
 }
 
 /** Cuts a stream into frames. */
@@ -115,8 +119,9 @@ export class FrameReader {
       const isHeader = bytes.toString('latin1', at, at + 4) === 'AMQP';
       const size = isHeader ? 8 : bytes.readUInt32BE(at);
       if (bytes.length - at < size) break;
-      if (isHeader) frames.push({ isHeader, code: bytes[at + 4], channel: 0, fields: [] });
-      else frames.push({ isHeader, channel: bytes.readUInt16BE(at + 6), ...bodyOf(bytes.subarray(at + 8, at + size)) });
+      const body = bytes.subarray(at + 8, at + size);
+      if (isHeader) frames.push({ isHeader, code: bytes[at + 4], channel: 0, fields: [], size, payload: body });
+      else frames.push({ isHeader, channel: bytes.readUInt16BE(at + 6), size, ...bodyOf(body) });
       at += size;
     }
     this.#rest = bytes.subarray(at);
@@ -124,14 +129,15 @@ export class FrameReader {
   }
 }
 
-function bodyOf(bytes: Buffer): { code?: number; fields: unknown[] } {
-  if (bytes.length === 0) return { fields: [] };
-  const { descriptor, value } = read(bytes, 0)[0] as { descriptor: number; value: unknown[] };
-  return { code: descriptor, fields: value };
+function bodyOf(bytes: Buffer): Pick<Frame, 'code' | 'fields' | 'payload'> {
+  if (bytes.length === 0) return { fields: [], payload: bytes };
+  const [body, end] = read(bytes, 0);
+  const { descriptor, value } = body as { descriptor: number; value: unknown[] };
+  return { code: descriptor, fields: value, payload: bytes.subarray(end) };
 }
 
 /** The value at an offset, and where the next one begins. Arrays are given as their bytes. */
-function read(bytes: Buffer, at: number): [value: unknown, end: number] {
+export function read(bytes: Buffer, at: number): [value: unknown, end: number] {
   const code = bytes[at]!;
   const start = at + 1;
   if (code === 0x00) {

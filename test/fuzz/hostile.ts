@@ -8,7 +8,7 @@ export const STAGES = ['header', 'sasl', 'open', 'begin', 'attach', 'attached', 
 export type Stage = (typeof STAGES)[number];
 
 /** A link of the endpoint under test. */
-interface Link {
+export interface Link {
   name: string;
   channel: number;
   handle: number;
@@ -17,6 +17,8 @@ interface Link {
   fields: unknown[];
   credit: number;
   nextId: number;
+  /** Messages that the peer has sent on it, from where it began to count. */
+  count: number;
   /** Ids of the deliveries that have come. */
   inFlight: number[];
 }
@@ -24,22 +26,52 @@ interface Link {
 export const INBOUND = ['receiver', 'responder:request', 'requester:reply'];
 export const LINKS = [...INBOUND, 'sender', 'requester:request', 'responder:reply'];
 
-/** Answers what the endpoint asks, as far as the stage goes. Emits 'frame' after each that has come, in the end 'over'. */
-export class Peer extends EventEmitter<{ frame: []; over: [] }> {
+/** Where the peer begins to count what it sends. */
+export interface Beginnings {
+  transferId: number;
+  deliveryId: number;
+  deliveryCount: number;
+}
+
+export interface Manners {
+  maxFrameSize?: number;
+  begins?: Partial<Beginnings>;
+  /** The credit that it gives. */
+  credit?: number;
+  /** Frames that it takes on a session, as it says. */
+  window?: number;
+}
+
+/** The least that any peer takes (2.7.1), and all that it takes before it has opened. */
+const MIN_MAX_FRAME_SIZE = 512;
+
+/**
+ * Answers what the endpoint asks, as far as the stage goes. Emits 'frame' after each that has come, 'fault' at one that must
+ * not be, in the end 'over'.
+ */
+export class Peer extends EventEmitter<{ frame: [amqp.Frame]; fault: [string]; over: [] }> {
   readonly links = new Map<string, Link>();
   readonly socket: net.Socket;
   readonly stage: Stage;
   isOver = false;
   /** The stage is reached. */
   isReady = false;
+  /** It accepts what comes. */
+  accepts = false;
   frames = 0;
   readonly #reader = new amqp.FrameReader();
+  readonly #manners: Manners;
+  /** The largest frame that the endpoint may send. */
+  #limit = MIN_MAX_FRAME_SIZE;
 
-  constructor(socket: net.Socket, stage: Stage) {
+  constructor(socket: net.Socket, stage: Stage, manners: Manners = {}) {
     super();
     this.socket = socket;
     this.stage = stage;
+    this.#manners = manners;
     socket.setNoDelay(true);
+    // A case may wait for many writes at a time.
+    this.setMaxListeners(0);
     const over = (): void => {
       this.isOver = true;
       socket.destroy();
@@ -49,9 +81,11 @@ export class Peer extends EventEmitter<{ frame: []; over: [] }> {
     socket.on('data', (chunk) => {
       for (const frame of this.#reader.read(chunk)) {
         this.frames++;
+        if (frame.size > this.#limit)
+          this.emit('fault', `a frame (${frame.code}) of ${frame.size} bytes to a peer that takes ${this.#limit}`);
         if (frame.isHeader) this.#greet(frame.code!);
         else this.#answer(frame);
-        this.emit('frame');
+        this.emit('frame', frame);
       }
     });
   }
@@ -74,8 +108,7 @@ export class Peer extends EventEmitter<{ frame: []; over: [] }> {
 
   /** The link of that name; one that is not there, if there is none. */
   link(name: string): Link {
-    const none = { name, channel: 0, handle: 0, isSender: true, fields: [], credit: 0, nextId: 0, inFlight: [] };
-    return this.links.get(name) ?? none;
+    return this.links.get(name) ?? { ...NONE, name, inFlight: [] };
   }
 
   isBeyond(stage: Stage): boolean {
@@ -92,11 +125,21 @@ export class Peer extends EventEmitter<{ frame: []; over: [] }> {
     const on = [...this.links.values()].filter((link) => link.channel === channel);
     const link = on.find(({ handle }) => handle === fields[code === amqp.FLOW ? 4 : 0]);
     if (code === amqp.INIT && this.isBeyond('sasl')) this.send(saslOutcome(0));
-    if (code === amqp.OPEN && this.isBeyond('open')) this.send(OPEN);
-    if (code === amqp.BEGIN && this.isBeyond('begin')) this.send(begin(channel));
+    if (code === amqp.OPEN && this.isBeyond('open')) {
+      const { maxFrameSize } = this.#manners;
+      this.#limit = maxFrameSize ?? Infinity;
+      this.send(open(maxFrameSize));
+    }
+    if (code === amqp.BEGIN && this.isBeyond('begin')) {
+      const { begins, window } = this.#manners;
+      this.send(begin(channel, undefined, begins?.transferId, window));
+    }
     if (code === amqp.ATTACH) this.#attach(channel, fields);
     if (code === amqp.FLOW && link) link.credit = Number(fields[6]);
-    if (code === amqp.TRANSFER) link?.inFlight.push(fields[1] as number);
+    // Of a message in several frames only the first has to have an id.
+    if (code === amqp.TRANSFER && typeof fields[1] === 'number' && link && link.inFlight.at(-1) !== fields[1])
+      link.inFlight.push(fields[1]);
+    if (code === amqp.TRANSFER && this.accepts && link && !fields[5]) this.accept(link);
     if (code === amqp.DETACH && link) {
       if (this.isBeyond('attach')) this.send(detach(link, true));
       this.links.delete(link.name);
@@ -113,15 +156,33 @@ export class Peer extends EventEmitter<{ frame: []; over: [] }> {
     this.isReady ||= this.isBeyond('open') ? LINKS.every((name) => isThere(this.links.get(name))) : code === amqp.OPEN;
   }
 
+  /** Accepts all that has come on the link. */
+  accept(link: Link): void {
+    for (const id of link.inFlight.splice(0))
+      this.send(disposition({ ...link, isSender: true }, id, id, amqp.composite(0x24, [])));
+  }
+
   #attach(channel: number, fields: unknown[]): void {
     const [name, handle, role] = fields as [string, number, boolean];
-    const link = { ...this.link(name), channel, handle, isSender: !role, fields, nextId: 0, credit: 0, inFlight: [] };
+    const { begins: { deliveryId: nextId = 0, deliveryCount: count = 0 } = {}, credit = 1000 } = this.#manners;
+    const link = { ...NONE, name, channel, handle, isSender: !role, fields, nextId, count, inFlight: [] };
     this.links.set(name, link);
     if (!this.isBeyond('attach')) return;
     this.send(attach(link));
-    if (link.isSender) this.send(flow(link, 1000));
+    if (link.isSender) this.send(flow(link, credit, this.#manners.window));
   }
 }
+
+const NONE: Omit<Link, 'inFlight'> = {
+  name: '',
+  channel: 0,
+  handle: 0,
+  isSender: true,
+  fields: [],
+  credit: 0,
+  nextId: 0,
+  count: 0,
+};
 
 // What is right
 
@@ -131,18 +192,21 @@ export const mechanisms = (...names: string[]): amqp.Plan => ({
 });
 export const saslOutcome = (code: number): amqp.Plan => ({ code: amqp.OUTCOME, fields: [amqp.ubyte(code)] });
 export const CHALLENGE: amqp.Plan = { code: amqp.CHALLENGE, fields: [amqp.binary(Buffer.alloc(9))] };
+const WINDOW = 2048;
+const NULS = [amqp.nul, amqp.nul, amqp.nul];
 const RELAY = amqp.symbols('ANONYMOUS-RELAY');
-export const OPEN: amqp.Plan = {
+export const open = (maxFrameSize = 65536): amqp.Plan => ({
   code: amqp.OPEN,
-  fields: [amqp.str('hostile'), amqp.nul, amqp.uint(65536), amqp.ushort(255), amqp.nul, amqp.nul, amqp.nul, RELAY],
-};
-export const begin = (channel: number, answers = amqp.ushort(channel)): amqp.Plan => ({
+  fields: [amqp.str('hostile'), amqp.nul, amqp.uint(maxFrameSize), amqp.ushort(255), ...NULS, RELAY],
+});
+export const OPEN = open();
+export const begin = (channel: number, answers = amqp.ushort(channel), transferId = 0, window = WINDOW): amqp.Plan => ({
   code: amqp.BEGIN,
   channel,
-  fields: [answers, ...[0, 2048, 2048, 255].map(amqp.uint)],
+  fields: [answers, ...[transferId, window, WINDOW, 255].map(amqp.uint)],
 });
 
-export function attach({ name, channel, handle, isSender, fields }: Link): amqp.Plan {
+export function attach({ name, channel, handle, isSender, fields, count }: Link): amqp.Plan {
   const terminus = (code: number, asked: unknown): Buffer => {
     const [address, , , , isDynamic] = ((asked ?? {}) as { value?: unknown[] }).value ?? [];
     const given = isDynamic ? `made-${name}` : address;
@@ -153,21 +217,25 @@ export function attach({ name, channel, handle, isSender, fields }: Link): amqp.
   return {
     code: amqp.ATTACH,
     channel,
-    fields: [amqp.str(name), amqp.uint(handle), ...modes, ...ends, isSender ? amqp.nul : amqp.uint(0)],
+    fields: [amqp.str(name), amqp.uint(handle), ...modes, ...ends, isSender ? amqp.nul : amqp.uint(count)],
   };
 }
 
-export const flow = ({ channel, handle }: Link, credit: number): amqp.Plan => ({
+export const flow = ({ channel, handle }: Link, credit: number, window = WINDOW): amqp.Plan => ({
   code: amqp.FLOW,
   channel,
-  fields: [...[0, 2048, 0, 2048, handle, 0, credit, 0].map(amqp.uint), amqp.bool(false), amqp.bool(false)],
+  fields: [...[0, window, 0, WINDOW, handle, 0, credit, 0].map(amqp.uint), amqp.bool(false), amqp.bool(false)],
 });
 
 export const VALUE = Buffer.of(0x00, 0x53, 0x77);
 
 /** A frame of the next delivery. */
 export function transfer(link: Link, payload: Buffer | string, { more = false, aborted = false } = {}): amqp.Plan {
-  const id = more ? link.nextId : link.nextId++;
+  const id = link.nextId;
+  if (!more) {
+    link.nextId = (id + 1) % 2 ** 32;
+    link.count = (link.count + 1) % 2 ** 32;
+  }
   const flags = [amqp.bool(false), amqp.bool(more), amqp.nul, amqp.nul, amqp.bool(false), amqp.bool(aborted)];
   return {
     code: amqp.TRANSFER,
@@ -182,8 +250,8 @@ export const disposition = ({ channel, isSender }: Link, first: number, last: nu
   channel,
   fields: [amqp.bool(isSender), amqp.uint(first), amqp.uint(last), amqp.bool(true), state],
 });
-export const errorOf = (condition: Buffer): Buffer =>
-  amqp.composite(0x1d, [condition, amqp.str('because'), amqp.map([])]);
+export const errorOf = (condition: Buffer, description = amqp.str('because'), info = amqp.map([])): Buffer =>
+  amqp.composite(0x1d, [condition, description, info]);
 export const detach = ({ channel, handle }: Link, isClosed: boolean, ...error: Buffer[]): amqp.Plan => ({
   code: amqp.DETACH,
   channel,
