@@ -6,7 +6,7 @@ import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { isLoopback, type Server, serverOf } from './flow/server';
 import { Settings, STATUS } from './flow/settings';
 import { Connection } from './lib/connection';
-import { AmqpError } from './lib/errors';
+import { AmqpError, messageOf } from './lib/errors';
 import type { SourceOption } from './lib/source';
 import { isSame, type State, statusOf } from './lib/status';
 
@@ -215,7 +215,8 @@ export default function init(RED: NodeAPI): void {
         this[isQuiet ? 'debug' : 'log'](RED._('amqp-endpoint.log.connected', { peer }));
       if (state.name !== 'connecting') isQuiet = false;
     });
-    connection.on('fault', (error) => this.error(error));
+    // Node-RED takes no error that cannot be made a text.
+    connection.on('fault', (error) => this.error(error instanceof Error ? error : messageOf(error)));
 
     let isClosing = false;
     const closings = new Set<Promise<void>>();

@@ -1,6 +1,6 @@
 import type { Node, NodeAPI, NodeDef, NodeMessage } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
-import { ending } from './flow/give';
+import { ending, errorOf } from './flow/give';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
 import { fromCloudEvent } from './lib/cloudevents';
@@ -116,7 +116,10 @@ export default function init(RED: NodeAPI): void {
 
     this.on('input', (msg, _send, done) => {
       const end = ending(this, done);
-      take(msg as Input).then(() => end(), end);
+      take(msg as Input).then(
+        () => end(),
+        (error) => end(errorOf(error)),
+      );
     });
 
     const take = async (msg: Input): Promise<void> => {

@@ -2,7 +2,7 @@ import type { Node, NodeAPI } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
 import { type AddressDef, addressing, headerOf, REQUEST_BYTES, withSent } from './amqp-sender';
-import { ending, give } from './flow/give';
+import { ending, errorOf, give } from './flow/give';
 import { Settings } from './flow/settings';
 import {
   BODIES,
@@ -96,13 +96,13 @@ export default function init(RED: NodeAPI): void {
             },
             failed: (error, fields) => {
               // What could be read of a reply, above all the status in its application properties.
-              if (fields) Object.assign(msg, format === 'body' ? { amqp: fields } : { payload: fields });
+              give(() => fields && Object.assign(msg, format === 'body' ? { amqp: fields } : { payload: fields }));
               end(error);
             },
           });
         address.resolve(msg, message, dispatch, end);
       } catch (error) {
-        end(error as Error);
+        end(errorOf(error));
       }
     });
 

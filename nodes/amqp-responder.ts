@@ -2,7 +2,7 @@ import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
 import { headerOf, withSent } from './amqp-sender';
-import { ending } from './flow/give';
+import { ending, errorOf, give } from './flow/give';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
 import { AmqpError } from './lib/errors';
@@ -80,19 +80,19 @@ export default function init(RED: NodeAPI): void {
 
     this.on('input', (msg, _send, done) => {
       const end = ending(this, done);
-      if (isOwnError(this, msg)) return end();
       try {
+        if (isOwnError(this, msg)) return end();
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string')
           throw new AmqpError('AMQP_NO_REQUEST', 'msg.delivery.id is missing: reply with the msg that came in');
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
         endpoint.holderOf(this, responder, id).respond(id, message, (error, sent) => {
-          withSent(msg, sent, 'body');
-          end(error);
+          const failure = give(() => withSent(msg, sent, 'body'));
+          end(error ?? failure);
         });
       } catch (error) {
-        end(error as Error);
+        end(errorOf(error));
       }
     });
 

@@ -2,7 +2,7 @@ import type { Node, NodeAPI, NodeDef, NodeMessage, NodeMessageInFlow } from 'nod
 import { endpointOf } from './amqp-endpoint';
 import { received } from './amqp-receiver';
 import { Disk } from './flow/disk';
-import { ending, give } from './flow/give';
+import { ending, errorOf, give } from './flow/give';
 import { Settings } from './flow/settings';
 import { AmqpError } from './lib/errors';
 import {
@@ -206,8 +206,10 @@ export default function init(RED: NodeAPI): void {
           tell = ending(this, (error) => error && this.error(error, msg));
         },
         done: (error, sent) => {
-          withSent(msg, sent, format);
-          const failure = !error || outcomes === 'all' ? give(() => send(msg)) : undefined;
+          const failure = give(() => {
+            withSent(msg, sent, format);
+            if (!error || outcomes === 'all') send(msg);
+          });
           tell(error ?? failure);
         },
       };
@@ -232,7 +234,7 @@ export default function init(RED: NodeAPI): void {
         const dispatch = (to?: string): void => sender.send(entryOf(encode(message), to, { msg, send, done }));
         address.resolve(msg, message, dispatch, end);
       } catch (error) {
-        end(error as Error);
+        end(errorOf(error));
       }
     });
 

@@ -65,6 +65,33 @@ describe('a msg that Node-RED cannot copy', () => {
     should(bodies(broker)).eql([1, 2]);
   });
 
+  it('ends also when nothing can be written into it, or reading it throws anything', async () => {
+    await start(node('amqp-sender'), node('amqp-responder', { address: 'r' }));
+    const throwing = {
+      get: () => {
+        throw undefined;
+      },
+    };
+    for (const [id, msg, code] of [
+      ['sender', Object.freeze({ payload: 1 }), 'AMQP_FLOW'],
+      ['sender', { amqp: Object.defineProperty({}, 'subject', { ...throwing, enumerable: true }) }, 'AMQP_BAD_MESSAGE'],
+      ['responder', { delivery: Object.defineProperty({}, 'id', throwing) }, 'AMQP_BAD_MESSAGE'],
+      ['responder', Object.defineProperty({}, 'error', throwing), 'AMQP_BAD_MESSAGE'],
+    ] as const) {
+      const logged = once(helper.getNode(id) as never, 'call:error') as Promise<
+        [{ args: [Error & { code?: string }] }]
+      >;
+      helper.getNode(id).emit(
+        'input',
+        msg,
+        () => {},
+        (error?: Error) => error && helper.getNode(id).error(error),
+      );
+      const [{ args }] = await logged;
+      should(args[0]).have.property('code', code);
+    }
+  });
+
   it('is asked by a requester all the same, and the next one gets its reply', async () => {
     const echo = node('amqp-responder', { wires: [['responder']] });
     await start(node('amqp-requester', { timeout: 5, wires: [TWO, TWO] }), echo);

@@ -14,6 +14,12 @@ export function give(send: () => void): AmqpError | undefined {
   }
 }
 
+/** What was thrown as an error with a code: a msg may have getters, and these may throw anything. */
+export function errorOf(thrown: unknown): AmqpError {
+  if (thrown instanceof AmqpError) return thrown;
+  return new AmqpError('AMQP_BAD_MESSAGE', `the msg cannot be read: ${messageOf(thrown)}`, null, thrown);
+}
+
 /**
  * What ends a msg of the flow. Complete and Catch nodes get copies too: when that fails, the error is told without the
  * msg, since nobody would catch what is thrown where an outcome is told.

@@ -225,7 +225,7 @@ function annotationsSection(
   const path = `${fieldsPath}.${name}`;
   // Keys without "x-" are reserved (3.2.10), but some services have such (Azure IoT Hub: operation, resource).
   const pairs = Array.from(encoder.at(path).pairs(mapOf(annotations)), ([key, value]): [unknown, unknown] => {
-    const type = ANNOTATION_TYPES[key as string];
+    const type = typeof key === 'string' ? ANNOTATION_TYPES[key] : undefined;
     return [key, type && typeof value === 'number' ? { $amqp: type, value } : value];
   });
   encoder.describe(descriptor);
@@ -430,7 +430,7 @@ function readFields(decoder: Decoder, definition: readonly Field[], fields: Amqp
 
 function readMap(decoder: Decoder, known = ANNOTATION_TYPES): unknown {
   const pairs = decoder.pairs().map(([key, value]): [unknown, unknown] => {
-    const isPlain = isNotation(value) && value.$amqp === known[key as string];
+    const isPlain = isNotation(value) && typeof key === 'string' && value.$amqp === known[key];
     return [key, isPlain && typeof value.value === 'number' ? value.value : value];
   });
   return objectOf(pairs) ?? { $amqp: 'map', value: pairs };
