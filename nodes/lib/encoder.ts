@@ -334,7 +334,7 @@ export class Encoder {
   mapContent(pairs: Iterable<[unknown, unknown]>, keys: Keys, framed: boolean, simple = false): number {
     const start = framed ? this.#skip(8) : 0;
     let count = 0;
-    const seen = new Set<string>();
+    const seen = mayRepeat(pairs) ? new Set<string>() : undefined;
     for (const [key, value] of pairs) {
       // As in JSON: a property that is undefined is not there.
       if (value === undefined) continue;
@@ -344,9 +344,11 @@ export class Encoder {
         if (keys === 'any') this.value(key);
         else if (typeof key !== 'string') this.fail('has a key that is not a string');
         else this.typed(keys, key);
-        const identity = this.#bytes.toString('latin1', before, this.#length);
-        if (seen.has(identity)) this.fail('is there twice');
-        seen.add(identity);
+        if (seen) {
+          const identity = this.#bytes.toString('latin1', before, this.#length);
+          if (seen.has(identity)) this.fail('is there twice');
+          seen.add(identity);
+        }
         if (typeof key === 'object') this.#keyBytes += this.#length - before;
         if (
           simple &&
@@ -567,4 +569,11 @@ export class Encoder {
     this.#bytes.copy(larger, 0, 0, this.#length);
     this.#bytes = larger;
   }
+}
+
+/** Whether two keys may be the same once encoded: texts in a Map are not. */
+function mayRepeat(pairs: Iterable<[unknown, unknown]>): boolean {
+  if (!types.isMap(pairs)) return true;
+  for (const key of pairs.keys()) if (typeof key !== 'string') return true;
+  return false;
 }
