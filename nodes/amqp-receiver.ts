@@ -66,7 +66,6 @@ export function received(
   }
 }
 
-const MEGABYTE = 1024 * 1024;
 const LOG = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.log.';
 
 export default function init(RED: NodeAPI): void {
@@ -93,7 +92,7 @@ export default function init(RED: NodeAPI): void {
       source: sourceOptionsOf(settings, subscription, config),
       settle,
       creditWindow: settings.number('creditwindow'),
-      windowBytes: MEGABYTE * settings.number('windowbytes'),
+      windowBytes: settings.megabytes('windowbytes'),
       settleTimeout: settings.milliseconds('settletimeout'),
       styles: stylesOf(format, output),
     };

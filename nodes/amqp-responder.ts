@@ -59,7 +59,7 @@ export default function init(RED: NodeAPI): void {
       kind: settings.choice<'' | AddressKind>('kind', ['', 'queue', 'topic']) || undefined,
       settle: settings.choice('settle', ['reply', 'arrival']),
       creditWindow: settings.number('creditwindow'),
-      windowBytes: 1024 * 1024 * settings.number('windowbytes'),
+      windowBytes: settings.megabytes('windowbytes'),
       timeout: settings.milliseconds('settletimeout'),
       retryTime: RETRY_TIME,
       styles: stylesOf(format, output),

@@ -121,9 +121,8 @@ export function withSent<T extends object>(msg: T, sent: Sent, format: Format): 
   return Object.assign(msg, { sent, deliveryStatus: state, delivery: { ...(id && { id }), state, tag, address } });
 }
 
-const MEGABYTE = 1024 * 1024;
 /** Bytes of requests that wait for a reply. */
-export const REQUEST_BYTES = 64 * MEGABYTE;
+export const REQUEST_BYTES = 64 * 2 ** 20;
 
 /** What the node says of the header of its messages. Flows of node-red-contrib-rhea know nothing of it. */
 export function headerOf(settings: Settings, { isDurable }: { isDurable: boolean }): HeaderDefaults {
@@ -180,7 +179,7 @@ export default function init(RED: NodeAPI): void {
       },
       guarantee,
       buffer: settings.number('buffer'),
-      bufferBytes: MEGABYTE * settings.number('bufferbytes'),
+      bufferBytes: settings.megabytes('bufferbytes'),
       full: settings.choice('full', ['refuse', 'drop']),
       retryTime: settings.milliseconds('retrytime'),
       timeout: settings.milliseconds('timeout'),

@@ -24,13 +24,13 @@ describe('AmqpError', () => {
     const peer = { condition: 'amqp:\u001b[31mred', description: `one\r\ntwo\u2028three\u202e${'x'.repeat(60_000)}` };
     const { condition, description, message } = new AmqpError('AMQP_REJECTED', 'rejected', peer);
     should(condition).equal('amqp: [31mred');
-    should(description).startWith('one two three x').and.have.length(501);
-    should(message).have.length('rejected (): '.length + condition!.length + 501);
+    should(description).startWith('one two three x').and.have.length(500);
+    should(message).have.length('rejected (): '.length + condition!.length + 500);
   });
 
   it('makes one line of what came over the network into its own text, and a short one', () => {
     const { message } = new AmqpError('AMQP_CONNECT', `cannot connect:\r\n\u001b[31m${'x'.repeat(60_000)}`);
-    should(message).startWith('cannot connect: [31mx').and.have.length(1001);
+    should(message).startWith('cannot connect: [31mx').and.have.length(1000);
   });
 
   it('passes the cause on', () => {

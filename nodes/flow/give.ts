@@ -1,5 +1,5 @@
 import type { Node } from 'node-red';
-import { AmqpError, messageOf } from '../lib/errors';
+import { AmqpError, flowError, messageOf } from '../lib/errors';
 
 /**
  * Gives a msg to the flow. Node-RED copies it for each wire but the first, and throws for one that is nested too deeply:
@@ -10,7 +10,7 @@ export function give(send: () => void): AmqpError | undefined {
     send();
     return undefined;
   } catch (cause) {
-    return new AmqpError('AMQP_FLOW', `the flow cannot take the msg: ${messageOf(cause)}`, null, cause);
+    return flowError(cause);
   }
 }
 

@@ -130,6 +130,11 @@ export class Settings {
     return Math.round(1000 * this.number(name));
   }
 
+  /** A number of megabytes, in bytes. */
+  megabytes(name: NumberName): number {
+    return 2 ** 20 * this.number(name);
+  }
+
   /** One of several words; blank and missing are the first. */
   choice<C extends string>(name: string, choices: readonly [C, ...C[]]): C {
     const given = this.#resolved(name);

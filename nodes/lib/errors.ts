@@ -63,7 +63,7 @@ export function cleaned(text: string, longest = LONGEST): string {
     .slice(0, 2 * longest)
     .replace(UNPRINTABLE, ' ')
     .trim();
-  return line.length > longest ? `${line.slice(0, longest)}…` : line;
+  return line.length > longest ? `${line.slice(0, longest - 1)}…` : line;
 }
 
 /** A value of a flow as an error names it: not every value can be made a text. */
@@ -101,9 +101,9 @@ export class AmqpError extends Error {
       typeof text === 'string' ? cleaned(text) : undefined,
     );
     const words = [condition, description].filter(Boolean).join(': ');
-    // What came of the network or of a message may be in it as well.
-    const text = cleaned(message, LONGEST_MESSAGE);
-    super(words ? `${text} (${words})` : text, cause === undefined ? undefined : { cause });
+    // What came of the network or of a message may be in our own words as well.
+    const text = cleaned(words ? `${message} (${words})` : message, LONGEST_MESSAGE);
+    super(text, cause === undefined ? undefined : { cause });
     this.name = 'AmqpError';
     this.code = code;
     if (condition) this.condition = condition;
@@ -112,4 +112,9 @@ export class AmqpError extends Error {
     if (brief.diagnosis) this.diagnosis = brief.diagnosis;
     if (brief.field) this.field = brief.field;
   }
+}
+
+/** What Node-RED, or a node of the flow, throws when it is given a msg. */
+export function flowError(cause: unknown): AmqpError {
+  return new AmqpError('AMQP_FLOW', `the flow cannot take the msg: ${messageOf(cause)}`, null, cause);
 }

@@ -15,8 +15,8 @@ const [LONGEST_CONDITION, LONGEST_DESCRIPTION] = [255, 1000];
 /** Bytes of a disposition beside its state. */
 const HEAD = 40;
 
-export const ACCEPTED = stateFor(0x24, []);
-export const RELEASED = stateFor(0x26, []);
+const ACCEPTED = stateFor(0x24, []);
+const RELEASED = stateFor(0x26, []);
 
 /**
  * The outcome as rhea writes it, in a frame of at most `limit` bytes. Throws AMQP_BAD_INPUT for what cannot be sent: rhea

@@ -3,7 +3,7 @@ import type { Delivery, EventContext, Receiver as RheaReceiver, Session } from '
 import { pauseAfter } from './backoff';
 import { type Connection, flush } from './connection';
 import { Allowance } from './decoder';
-import { AmqpError, messageOf } from './errors';
+import { AmqpError, flowError } from './errors';
 import { Expiring } from './expiring';
 import { Link } from './link';
 import { type AmqpFields, decode, type Incoming, messagesIn } from './message';
@@ -440,8 +440,7 @@ export class Receiver extends Link<RheaReceiver> {
     try {
       this.#user.message(incoming, info, id);
     } catch (cause) {
-      const error = new AmqpError('AMQP_FLOW', `the flow cannot take the message: ${messageOf(cause)}`, null, cause);
-      const outcome = this.#user.undelivered(error, info);
+      const outcome = this.#user.undelivered(flowError(cause), info);
       if (!isHeld) held.outcome = outcome;
       else if (this.holds(id)) this.fail(id, outcome);
     }

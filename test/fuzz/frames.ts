@@ -137,7 +137,7 @@ function bodyOf(bytes: Buffer): Pick<Frame, 'code' | 'fields' | 'payload'> {
 }
 
 /** The value at an offset, and where the next one begins. Arrays are given as their bytes. */
-export function read(bytes: Buffer, at: number): [value: unknown, end: number] {
+function read(bytes: Buffer, at: number): [value: unknown, end: number] {
   const code = bytes[at]!;
   const start = at + 1;
   if (code === 0x00) {

@@ -1,10 +1,9 @@
 // A peer that behaves, and takes small frames only: none that the nodes send it is larger, whatever flows ask for.
 import should from 'should';
-import { helper, inject, message, node } from '../flow';
+import { helper, inject, message, node, status } from '../flow';
 import * as amqp from './frames';
 import { type Peer, transfer } from './hostile';
 import { patiently, Scene, until } from './scene';
-import { Words } from './words';
 
 describe('small frames', () => {
   before(() => helper.startServer());
@@ -80,17 +79,11 @@ describe('small frames', () => {
       'a sender with a long address': node('amqp-sender', { id: 'far', address: long }),
     })) {
       it(`says that there is no link for ${what} (${maxFrameSize})`, async () => {
-        const words = new Words((text) => void scene?.faults.push(text));
-        words.listen();
-        try {
-          scene = await Scene.start([config, node('amqp-sender')], { maxFrameSize });
-          const peer = await scene.attached('sender');
-          await goesOn(peer);
-          await patiently(words.wrong('far'), 'a status that tells of it');
-          await goesOn(peer);
-        } finally {
-          words.close();
-        }
+        scene = await Scene.start([config, node('amqp-sender')], { maxFrameSize });
+        const peer = await scene.attached('sender');
+        await goesOn(peer);
+        await patiently(status('far', 'status.refused'), 'a status that tells of it');
+        await goesOn(peer);
       });
     }
 
