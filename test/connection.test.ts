@@ -700,22 +700,19 @@ describe('a connection', () => {
       broker.on('connection', ({ containerId }) => peers.push(containerId));
       const connection = connectionTo(broker);
       const users = Array.from({ length: 5 }, () => user());
-      const all = () =>
-        Promise.all(
-          users.map(async ({ told }) => {
-            while (told.at(-1) !== 'connected') await pause(5);
-          }),
-        );
+      // A further connection may be back before the first one, which then takes its users to a new one.
+      const all = async () => {
+        const isOver = () => broker.connections() === 3 && users.every(({ told }) => told.at(-1) === 'connected');
+        while (!isOver()) await pause(5);
+      };
       for (const one of users) connection.add(one);
       connection.open();
       await all();
       should(new Set(peers).size).equal(3, 'each tells the peer another name');
-      should(broker.connections()).equal(3);
 
       broker.dropSockets();
       for (const { told } of users) while (told.at(-1) === 'connected') await pause(1);
       await all();
-      should(broker.connections()).equal(3);
 
       const [first, ...others] = users;
       await Promise.all(others.map((one) => connection.remove(one)));
