@@ -701,9 +701,9 @@ describe('a connection', () => {
       const connection = connectionTo(broker);
       const users = Array.from({ length: 5 }, () => user());
       // A further connection may be back before the first one, which then takes its users to a new one.
+      const isThere = () => broker.connections() === 3 && users.every(({ told }) => told.at(-1) === 'connected');
       const all = async () => {
-        const isOver = () => broker.connections() === 3 && users.every(({ told }) => told.at(-1) === 'connected');
-        while (!isOver()) await pause(5);
+        while (!isThere()) await pause(5);
       };
       for (const one of users) connection.add(one);
       connection.open();
