@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { loadUnspied } from '../test/faults/unspied';
 import { endpointNode, helper, node } from '../test/flow';
 import type { NodeConfig } from '../test/node-red';
-import { Broker } from '../test/peer';
+import { Broker } from '../broker/broker';
 
 const USAGE = `node --expose-gc --import tsx bench/memory.ts [options]
 

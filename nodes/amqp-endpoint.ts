@@ -5,9 +5,9 @@ import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { isLoopback, type Server, serverOf } from './flow/server';
 import { Settings, STATUS } from './flow/settings';
-import { Connection } from './lib/connection';
+import { Connection } from './lib/connection/connection';
 import { AmqpError, messageOf } from './lib/errors';
-import type { SourceOption } from './lib/source';
+import type { SourceOption } from './lib/link/source';
 import { isSame, type State, statusOf } from './lib/status';
 
 interface EndpointDef extends NodeDef {

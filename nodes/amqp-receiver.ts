@@ -3,12 +3,20 @@ import { endpointOf } from './amqp-endpoint';
 import { ending, errorOf } from './flow/give';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
-import { fromCloudEvent } from './lib/cloudevents';
+import { fromCloudEvent } from './lib/message/cloudevents';
 import { AmqpError, nameOf, type PeerError } from './lib/errors';
-import { type Format, type Incoming, type OutputOption, OUTPUTS, payloadOf, stylesOf, toMsg } from './lib/message';
-import { isPlainObject } from './lib/notation';
-import { type DeliveryInfo, type Outcome, Receiver, type ReceiverOptions, type Settle } from './lib/receiver';
-import type { AddressKind, SourceOptions } from './lib/source';
+import {
+  type Format,
+  type Incoming,
+  type OutputOption,
+  OUTPUTS,
+  payloadOf,
+  stylesOf,
+  toMsg,
+} from './lib/message/message';
+import { isPlainObject } from './lib/codec/notation';
+import { type DeliveryInfo, type Outcome, Receiver, type ReceiverOptions, type Settle } from './lib/receiver/receiver';
+import type { AddressKind, SourceOptions } from './lib/link/source';
 
 interface ReceiverDef extends NodeDef {
   endpoint: string;

@@ -13,9 +13,9 @@ import {
   OUTPUTS,
   stylesOf,
   withHeader,
-} from './lib/message';
-import { Requester, type RequesterOptions } from './lib/requester';
-import type { AddressKind } from './lib/source';
+} from './lib/message/message';
+import { Requester, type RequesterOptions } from './lib/exchange/requester';
+import type { AddressKind } from './lib/link/source';
 
 interface RequesterDef extends AddressDef {
   endpoint: string;

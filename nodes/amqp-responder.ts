@@ -15,9 +15,9 @@ import {
   OUTPUTS,
   stylesOf,
   withHeader,
-} from './lib/message';
-import { Responder, type ResponderOptions } from './lib/responder';
-import type { AddressKind } from './lib/source';
+} from './lib/message/message';
+import { Responder, type ResponderOptions } from './lib/exchange/responder';
+import type { AddressKind } from './lib/link/source';
 
 interface ResponderDef extends NodeDef {
   endpoint: string;

@@ -17,10 +17,10 @@ import {
   stylesOf,
   withHeader,
   withMessageId,
-} from './lib/message';
-import { type Entry, type Guarantee, Sender, type SenderOptions, type Sent } from './lib/sender';
-import type { AddressKind } from './lib/source';
-import type { Durability, Stored } from './lib/store';
+} from './lib/message/message';
+import { type Entry, type Guarantee, Sender, type SenderOptions, type Sent } from './lib/sender/sender';
+import type { AddressKind } from './lib/link/source';
+import type { Durability, Stored } from './lib/sender/store';
 
 export interface AddressDef extends NodeDef {
   address?: string;

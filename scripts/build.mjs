@@ -8,7 +8,7 @@ process.chdir(join(import.meta.dirname, '..'));
 rmSync('dist', { recursive: true, force: true });
 
 const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'));
-const compiled = spawnSync(process.execPath, [join(typescript, 'bin', 'tsc')], { stdio: 'inherit' });
+const compiled = spawnSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', 'nodes'], { stdio: 'inherit' });
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
 for (const file of readdirSync('nodes')) {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import type { NodeRedApp } from 'node-red';
-import { Broker } from '../test/peer';
+import { Broker } from '../broker/broker';
 import { freePort } from './free-port';
 
 const USAGE = `npm start -- [options]

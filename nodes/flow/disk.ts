@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NodeAPI } from 'node-red';
-import { Store } from '../lib/store';
+import { Store } from '../lib/sender/store';
 
 /** The folders that senders keep their messages in. */
 export class Disk {

@@ -1,5 +1,5 @@
 import { type AmqpError, cleaned } from './errors';
-import type { SourceOption } from './source';
+import type { SourceOption } from './link/source';
 
 /** What a connection or link is doing, in the words that users see. */
 export type State =

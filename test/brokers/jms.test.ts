@@ -1,7 +1,7 @@
 // The nodes and a JMS client with each other, over the embedded broker and over those that JMS is at home with.
 import should from 'should';
 import { flow, helper, inject, load, message, messages, type Msg } from '../flow';
-import { Broker } from '../peer';
+import { Broker } from '../../broker/broker';
 import { activemq } from './activemq';
 import { artemis } from './artemis';
 import { type BrokerKind, needed } from './broker';

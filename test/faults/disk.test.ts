@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import rhea from 'rhea';
 import should from 'should';
-import { Connection } from '../../nodes/lib/connection';
+import { Connection } from '../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../nodes/lib/errors';
-import { Sender } from '../../nodes/lib/sender';
+import { Sender } from '../../nodes/lib/sender/sender';
 import { statusOf } from '../../nodes/lib/status';
-import { type Durability, Store } from '../../nodes/lib/store';
-import { Broker } from '../peer';
+import { type Durability, Store } from '../../nodes/lib/sender/store';
+import { Broker } from '../../broker/broker';
 import { FailingDisk, SmallDisk } from './small-disk';
 
 /** Tries again, turn by turn, until it does not fail. */

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import should from 'should';
 import { collect, helper, inject, type Msg, node } from '../flow';
-import type { PeerError } from '../peer';
+import type { PeerError } from '../../broker/broker';
 import type { Ledger } from './ledger';
 import {
   connected,

@@ -4,7 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import should from 'should';
 import { endpointNode, helper, nodes } from '../flow';
 import { coreNode, type NodeConfig, nodeRedDir } from '../node-red';
-import { Broker } from '../peer';
+import { Broker } from '../../broker/broker';
 import { Ledger, table } from './ledger';
 import { answering, asking, consumer, NodeRedProcess, onArrival, sender } from './node-red-process';
 import { type Feed, LAST, observe, type Report } from './reports';

@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { NodeInitializer } from 'node-red';
 import { collect, endpointNode, flow, helper, inject, type Msg, node, nodes } from '../flow';
 import type { NodeConfig } from '../node-red';
-import { Broker, type BrokerOptions } from '../peer';
+import { Broker, type BrokerOptions } from '../../broker/broker';
 import { keep, Ledger, table } from './ledger';
 import { Proxy } from './proxy';
 

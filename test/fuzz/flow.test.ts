@@ -7,7 +7,7 @@ import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 import { inspect } from 'node:util';
 import should from 'should';
 import { endpointNode, flow, helper, inject, type Msg, node, nodes } from '../flow';
-import { Broker } from '../peer';
+import { Broker } from '../../broker/broker';
 import { Draw } from './cases';
 
 const SEED = Number(process.env['FLOW_SEED'] ?? 1);

@@ -12,7 +12,7 @@ import rhea from 'rhea';
 import should from 'should';
 import type { EndpointNode } from '../../nodes/amqp-endpoint';
 import { endpointNode, flow, helper, inject, type Msg, node, nodes } from '../flow';
-import { Broker } from '../peer';
+import { Broker } from '../../broker/broker';
 import { Draw, drawn, TRICKS } from './cases';
 import { Peer, type Stage, STAGES, transfer } from './hostile';
 

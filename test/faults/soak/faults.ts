@@ -1,6 +1,6 @@
 // The faults that a soak run draws from.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Answer, PeerError } from '../../peer';
+import type { Answer, PeerError } from '../../../broker/broker';
 import type { Random } from './random';
 import type { Deploy, Site } from './site';
 

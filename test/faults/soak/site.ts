@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { endpointNode, helper, node } from '../../flow';
 import { nodeRedDir, type NodeConfig } from '../../node-red';
-import { Broker } from '../../peer';
+import { Broker } from '../../../broker/broker';
 import { Ledger } from '../ledger';
 import { Proxy } from '../proxy';
 import { type Input, loadUnspied } from '../unspied';

@@ -1,5 +1,5 @@
 // How the nodes are configured, and what kind of broker they meet: drawn once for a run.
-import type { BrokerOptions } from '../../peer';
+import type { BrokerOptions } from '../../../broker/broker';
 import type { Random } from './random';
 
 export interface Variant {

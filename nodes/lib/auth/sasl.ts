@@ -1,0 +1,54 @@
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import type { Connection as RheaConnection } from 'rhea';
+import { AmqpError } from '../errors';
+
+export interface Login {
+  username?: string;
+  password?: string;
+  /** With a client certificate among them the peer knows us by that. */
+  tls?: TlsOptions;
+}
+
+/** What rhea calls to log in: the initial response, and an answer to each challenge. */
+interface Mechanism {
+  start(callback: (error: Error | undefined, response: Buffer) => void): void;
+  step(challenge: Buffer, callback: (error: Error | undefined, response?: Buffer) => void): void;
+}
+
+/**
+ * The SASL mechanisms that a login allows, the best first: PLAIN with a user name; without, EXTERNAL with a client
+ * certificate, and ANONYMOUS. Never PLAIN and another one: a peer must not be able to turn a login into an anonymous
+ * one. There is always a SASL layer, since many brokers insist on it (R25).
+ */
+export function mechanismsOf({ username, password, tls }: Login): Record<string, Mechanism> {
+  // R25: rhea would log in anonymously with an empty password. R26: it counts characters, not bytes.
+  if (username) return { PLAIN: mechanism(Buffer.from(`\0${username}\0${password ?? ''}`)) };
+  return {
+    // R27: rhea's own is for a certificate in `cert` only.
+    ...(tls?.cert || tls?.pfx ? { EXTERNAL: mechanism(Buffer.alloc(0)) } : {}),
+    ANONYMOUS: mechanism(Buffer.from('anonymous')),
+  };
+}
+
+/** R27: rhea takes the first of the peer's list that we have, not the first of ours. */
+export function preferOurs(connection: RheaConnection, ours: Record<string, unknown>): void {
+  const { sasl_transport: client } = connection as unknown as {
+    sasl_transport: { on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void };
+  };
+  const onMechanisms = client.on_sasl_mechanisms.bind(client);
+  client.on_sasl_mechanisms = (frame) => {
+    const offered = [frame.performative.sasl_server_mechanisms].flat();
+    const best = Object.keys(ours).find((name) => offered.includes(name));
+    // Without one that we have too, rhea tells what the peer has.
+    if (best) frame.performative.sasl_server_mechanisms = [best];
+    onMechanisms(frame);
+  };
+}
+
+function mechanism(response: Buffer): Mechanism {
+  return {
+    start: (callback) => callback(undefined, response),
+    step: (_challenge, callback) =>
+      callback(new AmqpError('AMQP_AUTH', 'the peer asked for more than this mechanism has')),
+  };
+}

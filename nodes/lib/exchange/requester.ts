@@ -1,0 +1,303 @@
+import { EventEmitter } from 'node:events';
+import { randomUUID } from 'node:crypto';
+import type { Connection } from '../connection/connection';
+import { Encoder } from '../codec/encoder';
+import { AmqpError } from '../errors';
+import { Expiring } from '../expiring';
+import {
+  type AmqpFields,
+  encode,
+  type Incoming,
+  type Outgoing,
+  withReplyTo,
+  withTemporaryReplyTo,
+} from '../message/message';
+import type { Style } from '../codec/notation';
+import { type DeliveryInfo, Receiver } from '../receiver/receiver';
+import { because, type Entry, Sender, type Sent } from '../sender/sender';
+import type { AddressKind } from '../link/source';
+import { type State, worstOf } from '../status';
+
+export interface RequesterOptions {
+  /** Begins the link names; the same after each restart. */
+  name: string;
+  /** Where all requests go. Without, each has its own address. */
+  address?: string;
+  /** What that address is. */
+  kind?: AddressKind;
+  /** Where replies come to: an address that the peer makes (with these capabilities), or a fixed one. */
+  replyTo: { capabilities?: string[] } | { address: string };
+  /** Milliseconds to wait for a reply. 0: for ever. */
+  timeout: number;
+  /** What becomes of requests in flight when the reply address is lost. */
+  reconnect: 'resend' | 'fail';
+  /** Most requests in flight. */
+  buffer: number;
+  /** Most bytes of them; a single request may have more. */
+  bufferBytes: number;
+  styles: { fields: Style; body: Style };
+}
+
+/** What is told of one request: `sent` each time it was sent, and either `reply` or `failed`, once. */
+export interface RequestUser {
+  sent(sent: Sent): void;
+  reply(incoming: Incoming, delivery: DeliveryInfo): void;
+  /** `fields`: what could be read of a reply that cannot be decoded. */
+  failed(error: AmqpError, fields?: AmqpFields): void;
+}
+
+interface Request extends RequestUser {
+  entry: Entry;
+  keys: string[];
+  /** Bytes. */
+  size: number;
+  /** Where it is: with the sender, or delivered and waiting for its reply. */
+  stage: 'sending' | 'delivered';
+  /** It was on its way, with the reply address before, when that changed. */
+  isStale?: boolean;
+}
+
+/** Window of the link that replies come by: they are accepted on arrival. */
+const REPLY_CREDIT = 500;
+const REPLY_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Sends requests and gives each the reply that carries its correlation id, with any number in flight. Nothing is sent
+ * before there is an address for replies. Emits 'state' after each change.
+ */
+export class Requester extends EventEmitter<{ state: [State] }> {
+  readonly #options: RequesterOptions;
+  readonly #sender: Sender;
+  readonly #replies: Receiver;
+  readonly #requests: Expiring<Request, Request>;
+  /** By correlation id and message id, since peers answer with either. */
+  #byKey = new Map<string, Request>();
+  #bytes = 0;
+  #replyTo: string | undefined;
+  #isClosing = false;
+  #drained: (() => void) | undefined;
+  /** Replies that no request waits for: late, or never asked for. */
+  unmatched = 0;
+
+  constructor(connection: Connection, options: RequesterOptions) {
+    super();
+    this.#options = options;
+    const { name, address, kind, replyTo, timeout, reconnect, styles } = options;
+    this.#requests = new Expiring(
+      timeout,
+      connection.guarded((request: Request) => this.#expired(request)),
+    );
+    this.#sender = new Sender(connection, {
+      name: `${name}:request`,
+      address,
+      target: kind && { capabilities: [kind] },
+      guarantee: reconnect === 'resend' ? 'at-least-once' : 'at-most-once',
+      buffer: Infinity,
+      bufferBytes: Infinity,
+      full: 'refuse',
+      // It is given up with the request.
+      retryTime: timeout || Infinity,
+      timeout: 0,
+    });
+    this.#sender.hold();
+    this.#replies = new Receiver(
+      connection,
+      {
+        name: `${name}:reply`,
+        ...('address' in replyTo
+          ? { address: replyTo.address }
+          : { dynamic: true, capabilities: replyTo.capabilities }),
+        settle: 'arrival',
+        creditWindow: REPLY_CREDIT,
+        windowBytes: REPLY_BYTES,
+        settleTimeout: 0,
+        styles,
+      },
+      {
+        message: (incoming, delivery) => this.#reply(incoming, delivery),
+        undelivered: (error) => {
+          // The request has ended, and nobody else waits for its reply.
+          connection.emit('fault', error);
+          return { settle: 'accept' };
+        },
+        undecodable: (error, _delivery, fields) => this.#undecodable(error, fields),
+      },
+    );
+    this.#replies.on('state', (state) => {
+      if (state.name === 'connected') this.#replyAddress();
+      else this.#noReplyAddress();
+      this.emit('state', this.state);
+    });
+    this.#sender.on('state', () => this.emit('state', this.state));
+  }
+
+  get state(): State {
+    const state = worstOf(this.#replies.state, this.#sender.state);
+    return state.name === 'connected' ? { name: 'connected' } : state;
+  }
+
+  open(): void {
+    this.#replies.open();
+    this.#sender.open();
+  }
+
+  /** Sends a request. Throws when it cannot be encoded, or its correlation id is that of another one in flight. */
+  request(message: Outgoing, address: string | undefined, user: RequestUser): void {
+    if (this.#isClosing) throw new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
+    const { fields } = message;
+    fields.message_id ??= randomUUID();
+    fields.correlation_id ??= fields.message_id;
+    // Until there is an address this only finds out whether the message can be encoded.
+    fields.reply_to = this.#replyTo ?? '';
+    if (!('address' in this.#options.replyTo))
+      fields.message_annotations = withTemporaryReplyTo(fields.message_annotations);
+    const bytes = encode(message);
+    const { buffer, bufferBytes } = this.#options;
+    const { size } = this.#requests;
+    if (size >= buffer || (size > 0 && this.#bytes + bytes.length > bufferBytes))
+      throw new AmqpError('AMQP_BUFFER_FULL', `${size} requests are in flight already`);
+    const keys = [...new Set([keyOf(fields.message_id), keyOf(fields.correlation_id)])];
+    if (keys.some((key) => this.#byKey.has(key))) {
+      // A message delivered again, whose first request is still in flight, is a request of its own.
+      if (message.isReceived) {
+        fields.message_id = fields.correlation_id = randomUUID();
+        return this.request(message, address, user);
+      }
+      throw new AmqpError(
+        'AMQP_BAD_MESSAGE',
+        `${message.fieldsPath}.correlation_id or message_id is that of a request in flight`,
+      );
+    }
+    const request: Request = {
+      ...user,
+      keys,
+      size: bytes.length,
+      stage: 'sending',
+      entry: { bytes, address, done: (error, sent) => this.#sent(request, error, sent) },
+    };
+    this.#requests.set(request, request);
+    this.#bytes += request.size;
+    for (const key of keys) this.#byKey.set(key, request);
+    this.#sender.send(request.entry);
+  }
+
+  /** Waits `timeout` milliseconds for the replies that are missing, fails the rest, and detaches. */
+  async close(timeout: number): Promise<void> {
+    this.#isClosing = true;
+    if (this.#requests.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeout);
+        this.#drained = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    for (const request of this.#requests.clear())
+      this.#fail(request, new AmqpError('AMQP_SHUTDOWN', 'no reply before the node was closed'));
+    this.removeAllListeners();
+    await Promise.all([this.#sender.close(0), this.#replies.close()]);
+  }
+
+  #replyAddress(): void {
+    const { address } = this.#replies;
+    if (address !== this.#replyTo) {
+      this.#replyTo = address;
+      for (const request of this.#requests.values()) this.#readdress(request, address);
+    }
+    this.#sender.resume();
+  }
+
+  #readdress(request: Request, address: string | undefined): void {
+    try {
+      if (address !== undefined) request.entry.bytes = withReplyTo(request.entry.bytes, address);
+    } catch (error) {
+      this.#sender.cancel(request.entry);
+      return this.#fail(request, error as AmqpError);
+    }
+    request.isStale = request.stage === 'sending' && !this.#sender.isWaiting(request.entry);
+    if (request.stage === 'delivered') this.#resend(request);
+  }
+
+  #noReplyAddress(): void {
+    this.#sender.hold();
+    // A fixed address goes on collecting replies meanwhile.
+    if ('address' in this.#options.replyTo || this.#options.reconnect === 'resend') return;
+    for (const request of this.#requests.values()) {
+      if (request.stage === 'delivered') this.#fail(request, replyAddressLost());
+    }
+  }
+
+  #resend(request: Request): void {
+    if (this.#options.reconnect === 'fail') return this.#fail(request, replyAddressLost());
+    request.stage = 'sending';
+    request.isStale = false;
+    const { bytes, address } = request.entry;
+    request.entry = { bytes, address, done: (error, sent) => this.#sent(request, error, sent) };
+    this.#sender.send(request.entry);
+  }
+
+  #sent(request: Request, error: AmqpError | undefined, sent: Sent): void {
+    if (!this.#isClosing) request.sent(sent);
+    if (!this.#requests.get(request)) return;
+    if (error) return this.#fail(request, error);
+    request.stage = 'delivered';
+    if (request.isStale) this.#resend(request);
+  }
+
+  /** The request that a reply is for; without, the reply is counted. */
+  #requestOf({ correlation_id: correlationId, message_id: messageId }: AmqpFields): Request | undefined {
+    const id = correlationId ?? messageId;
+    const request = id === undefined ? undefined : this.#byKey.get(keyOf(id));
+    if (!request) this.unmatched++;
+    return request;
+  }
+
+  #reply(incoming: Incoming, delivery: DeliveryInfo): void {
+    const request = this.#requestOf(incoming.fields);
+    if (!request) return;
+    // The outcome has come with the reply, if not before, and is to be told first.
+    if (request.stage === 'sending') this.#replies.flush();
+    this.#forget(request);
+    // The address of the reply says nothing to a flow, and is not to be where it forwards the reply to.
+    const { to: _to, ...fields } = incoming.fields;
+    request.reply({ ...incoming, fields }, delivery);
+  }
+
+  #undecodable({ message }: AmqpError, fields: AmqpFields): void {
+    const request = this.#requestOf(fields);
+    if (!request) return;
+    this.#forget(request);
+    request.failed(new AmqpError('AMQP_DECODE', `the reply cannot be decoded: ${message}`), fields);
+  }
+
+  #expired(request: Request): void {
+    const why = this.#sender.whyHeld(request.entry);
+    this.#sender.cancel(request.entry);
+    const text = `no reply within ${this.#options.timeout / 1000} s`;
+    this.#fail(request, new AmqpError('AMQP_REPLY_TIMEOUT', text + because(why), why, why));
+  }
+
+  #fail(request: Request, error: AmqpError): void {
+    this.#forget(request);
+    request.failed(error);
+  }
+
+  #forget(request: Request): void {
+    this.#requests.take(request);
+    this.#bytes -= request.size;
+    for (const key of request.keys) this.#byKey.delete(key);
+    if (this.#isClosing && this.#requests.size === 0) this.#drained?.();
+  }
+}
+
+function replyAddressLost(): AmqpError {
+  return new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came');
+}
+
+/** Two ids are the same only when value and type are, however they are written: so by their encoding. */
+function keyOf(id: unknown): string {
+  const encoder = new Encoder('the id');
+  encoder.id(id);
+  return encoder.finish().toString('latin1');
+}

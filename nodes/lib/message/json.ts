@@ -1,0 +1,66 @@
+import { Allowance, COST } from '../codec/decoder';
+import { AmqpError, messageOf } from '../errors';
+import { MAX_DEPTH } from '../codec/notation';
+
+/** A value as JSON. Throws AMQP_BAD_MESSAGE, which begins with the path, when it cannot be written or read again. */
+export function writeJson(value: unknown, path: string): Buffer {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value ?? null) as string | undefined;
+  } catch (error) {
+    const [reason] = messageOf(error).split('\n');
+    throw new AmqpError('AMQP_BAD_MESSAGE', `${path} cannot be written as JSON: ${reason}`, null, error);
+  }
+  if (text === undefined)
+    throw new AmqpError('AMQP_BAD_MESSAGE', `${path} is a ${typeof value}, which JSON does not have`);
+  const bytes = Buffer.from(text);
+  const excess = excessOf(bytes);
+  if (excess) throw new AmqpError('AMQP_BAD_MESSAGE', `${path} cannot be written as JSON: ${excess}`);
+  return bytes;
+}
+
+/** Throws AMQP_DECODE, which begins with `what` the bytes are. */
+export function parseJson(bytes: Buffer, what: string): unknown {
+  const excess = excessOf(bytes);
+  if (excess) throw new AmqpError('AMQP_DECODE', `${what} is JSON that is not taken: ${excess}`);
+  try {
+    return JSON.parse(bytes.toString()) as unknown;
+  } catch (error) {
+    throw new AmqpError('AMQP_DECODE', `${what} is not JSON: ${(error as Error).message}`, null, error);
+  }
+}
+
+/**
+ * Why bytes are not to be taken for JSON: nested too deeply for all who have to copy the value (Node-RED does for each
+ * further wire), or of too many values for the memory. They are bounded as those of AMQP are. Undefined: nothing is wrong.
+ */
+function excessOf(bytes: Buffer): string | undefined {
+  // Too short for either.
+  if (bytes.length < 2 * MAX_DEPTH) return undefined;
+  let { left } = new Allowance();
+  let depth = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    switch (bytes[at]) {
+      case QUOTE:
+        left -= COST.text;
+        while (++at < bytes.length && bytes[at] !== QUOTE) if (bytes[at] === BACKSLASH) at++;
+        break;
+      case COMMA:
+        left -= COST.value;
+        break;
+      case BRACKET:
+      case BRACE:
+        left -= COST.container;
+        if (++depth > MAX_DEPTH) return `it is nested deeper than ${MAX_DEPTH}`;
+        break;
+      case BRACKET_END:
+      case BRACE_END:
+        depth--;
+        break;
+      default:
+    }
+  }
+  return left < 0 ? 'it has too many values' : undefined;
+}
+
+const [QUOTE, COMMA, BRACKET, BACKSLASH, BRACKET_END, BRACE, BRACE_END] = [...Buffer.from('",[\\]{}')];

@@ -1,0 +1,504 @@
+/**
+ * What a flow sees of a message <-> the sections of an AMQP message (specification part 3.2). Pure.
+ * `msg.payload` is the body, `msg.amqp` everything else, under the specification's names with `_` for `-`.
+ */
+import { randomUUID } from 'node:crypto';
+import { types } from 'node:util';
+import { type Allowance, Decoder } from '../codec/decoder';
+import { Encoder } from '../codec/encoder';
+import { bytesOf, isNotation, isPlainObject, objectOf, type Style, type TypeName } from '../codec/notation';
+import { toCloudEvent } from './cloudevents';
+import { AmqpError } from '../errors';
+import { parseJson, writeJson } from './json';
+
+/** How `msg` maps to a message: body in `msg.payload`, or (dialect of node-red-contrib-rhea) all of it in there. */
+export type Format = 'body' | 'message';
+/** How a payload becomes a body: the default first. */
+export const BODIES = ['auto', 'value', 'json', 'string', 'binary', 'cloudevent', 'cloudevent-json'] as const;
+export type BodyOption = (typeof BODIES)[number];
+/** How a body becomes a payload: the default first. */
+export const OUTPUTS = ['auto', 'buffer', 'string', 'json', 'typed', 'cloudevent'] as const;
+export type OutputOption = (typeof OUTPUTS)[number];
+
+type Field = readonly [name: string, type: TypeName | 'id'];
+
+const HEADER: readonly Field[] = [
+  ['durable', 'boolean'],
+  ['priority', 'ubyte'],
+  ['ttl', 'uint'],
+  ['first_acquirer', 'boolean'],
+  ['delivery_count', 'uint'],
+];
+const PROPERTIES: readonly Field[] = [
+  ['message_id', 'id'],
+  ['user_id', 'binary'],
+  ['to', 'string'],
+  ['subject', 'string'],
+  ['reply_to', 'string'],
+  ['correlation_id', 'id'],
+  ['content_type', 'symbol'],
+  ['content_encoding', 'symbol'],
+  ['absolute_expiry_time', 'timestamp'],
+  ['creation_time', 'timestamp'],
+  ['group_id', 'string'],
+  ['group_sequence', 'uint'],
+  ['reply_to_group_id', 'string'],
+];
+const JMS_REPLY_TO = 'x-opt-jms-reply-to';
+const MAPS = ['delivery_annotations', 'message_annotations', 'application_properties', 'footer'] as const;
+const BODY_TYPES = ['value', 'data', 'sequence'] as const;
+const KNOWN = new Set([...HEADER, ...PROPERTIES].map(([name]) => name).concat(MAPS, 'body_type'));
+
+/**
+ * Annotations with a type that their readers insist on (JMS mapping), so that a plain number does for them. Both ways:
+ * they are received as plain numbers too.
+ */
+const ANNOTATION_TYPES: Record<string, TypeName> = {
+  'x-opt-jms-msg-type': 'byte',
+  'x-opt-jms-dest': 'byte',
+  'x-opt-jms-reply-to': 'byte',
+  'x-opt-delivery-time': 'long',
+};
+
+/** Descriptors of the sections (3.2). */
+const SECTION = {
+  header: 0x70,
+  deliveryAnnotations: 0x71,
+  messageAnnotations: 0x72,
+  properties: 0x73,
+  applicationProperties: 0x74,
+  data: 0x75,
+  sequence: 0x76,
+  value: 0x77,
+  footer: 0x78,
+};
+
+/** `msg.amqp`: the fields that are present. */
+export type AmqpFields = Record<string, unknown> & { body_type?: (typeof BODY_TYPES)[number] };
+
+/** A message without its hop: ready to be sent to any address, more than once. */
+export interface Outgoing {
+  fields: AmqpFields;
+  payload: unknown;
+  /** Name of the payload in errors. */
+  payloadPath: string;
+  /** Name of the fields in errors. */
+  fieldsPath: string;
+  body: BodyOption;
+  /** The msg came from a receiver, and so did its ids. */
+  isReceived: boolean;
+}
+
+/** The parts of a Node-RED message that are read here. */
+export type Msg = {
+  payload?: unknown;
+  topic?: unknown;
+  amqp?: unknown;
+  delivery?: unknown;
+};
+
+/** What belongs to one hop, or to the one who sent it, and so is not passed on when a received message is sent again. */
+const OF_THE_HOP = ['delivery_count', 'first_acquirer', 'delivery_annotations', 'footer', 'user_id'];
+
+/**
+ * Takes from `msg` what is to be sent. A message that was received (it has `msg.delivery`) loses what belongs to the
+ * hop it came by; `to` goes only if it is still the one it came with, so that a flow can address it anew.
+ */
+export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }): Outgoing {
+  let fields: AmqpFields;
+  let payload: unknown = msg.payload;
+  const isMessage = options.format === 'message';
+  const fieldsPath = isMessage ? 'msg.payload' : 'msg.amqp';
+  if (isMessage) {
+    if (!isPlainObject(payload)) throw badMessage('msg.payload must be the AMQP message, an object such as {body: …}');
+    ({ body: payload, ...fields } = payload as { body?: unknown });
+  } else {
+    if (msg.amqp !== undefined && msg.amqp !== null && !isPlainObject(msg.amqp))
+      throw badMessage('msg.amqp must be an object');
+    fields = { ...(msg.amqp as AmqpFields) };
+  }
+  const unknown = Object.keys(fields).filter((name) => !KNOWN.has(name));
+  if (unknown.length)
+    throw badMessage(`${fieldsPath} has unknown field${unknown.length > 1 ? 's' : ''}: ${unknown.join(', ')}`);
+
+  const { delivery } = msg;
+  const isReceived = typeof delivery === 'object' && delivery !== null;
+  if (isReceived) {
+    for (const name of OF_THE_HOP) delete fields[name];
+    if (fields.to !== undefined && fields.to === (delivery as { to?: unknown }).to) delete fields.to;
+    if (isPresent(fields.message_annotations)) fields.message_annotations = withoutReserved(fields.message_annotations);
+  }
+  return {
+    fields,
+    payload,
+    payloadPath: isMessage ? 'msg.payload.body' : 'msg.payload',
+    fieldsPath,
+    body: options.body,
+    isReceived,
+  };
+}
+
+/** What a peer has put under reserved keys cannot be passed on: others end the link over it. */
+function withoutReserved(annotations: unknown): unknown {
+  const given = mapOf(annotations);
+  // Anything else is told of when it is encoded.
+  if (!isPlainObject(given) && !Array.isArray(given)) return annotations;
+  const pairs = Array.isArray(given) ? given : Object.entries(given);
+  if (!pairs.every((pair): pair is [unknown, unknown] => Array.isArray(pair) && pair.length === 2)) return annotations;
+  return new Map(pairs.filter(([key]) => typeof key === 'string' && key.startsWith('x-')));
+}
+
+/** What the header of a message says where the flow does not (3.2.1). */
+export interface HeaderDefaults {
+  durable: boolean;
+  priority?: number;
+  /** Milliseconds. */
+  ttl?: number;
+}
+
+export function withHeader({ fields }: Outgoing, { durable, priority, ttl }: HeaderDefaults): void {
+  // Left out it is false, which need not be said.
+  if (durable) fields.durable ??= true;
+  fields.priority ??= priority;
+  fields.ttl ??= ttl;
+}
+
+/** A message id for a message that has none, so that a consumer can tell a repeated delivery from a new one. */
+export function withMessageId(message: Outgoing): Outgoing {
+  message.fields.message_id ??= randomUUID();
+  return message;
+}
+
+/** The bytes of the message: all sections in the order of the specification, absent ones left out. */
+export function encode(given: Outgoing): Buffer {
+  const message =
+    given.body === 'cloudevent' || given.body === 'cloudevent-json' ? toCloudEvent(given, given.body) : given;
+  const { fields, fieldsPath } = message;
+  const encoder = new Encoder(fieldsPath);
+  const body = bodyOf(message);
+  const properties = body.contentType === undefined ? fields : { ...fields, content_type: body.contentType };
+
+  fieldsSection(encoder, SECTION.header, HEADER, fields);
+  annotationsSection(encoder, SECTION.deliveryAnnotations, message, 'delivery_annotations');
+  annotationsSection(encoder, SECTION.messageAnnotations, message, 'message_annotations');
+  fieldsSection(encoder.at(fieldsPath), SECTION.properties, PROPERTIES, properties);
+  encoder.at(`${fieldsPath}.application_properties`);
+  if (isPresent(fields.application_properties)) {
+    encoder.describe(SECTION.applicationProperties);
+    // "restricted to be of simple types only" (3.2.5)
+    encoder.map(encoder.pairs(mapOf(fields.application_properties)), 'string', true);
+  }
+  encoder.at(message.payloadPath);
+  encoder.describe(SECTION[body.type]);
+  if (body.type === 'data') encoder.typed('binary', body.content);
+  else if (body.type === 'sequence') encoder.typed('list', body.content);
+  else encoder.value(body.content);
+  annotationsSection(encoder, SECTION.footer, message, 'footer');
+  return encoder.finish();
+}
+
+function isPresent(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
+
+function mapOf(value: unknown): unknown {
+  return isNotation(value) && value.$amqp === 'map' ? value.value : value;
+}
+
+function fieldsSection(encoder: Encoder, descriptor: number, definition: readonly Field[], fields: AmqpFields): void {
+  const values = definition.map(([name, type]): [string, TypeName | 'id', unknown] => {
+    const value = fields[name];
+    return [name, type, name === 'user_id' && typeof value === 'string' ? Buffer.from(value) : value];
+  });
+  while (values.length && !isPresent(values.at(-1)![2])) values.pop();
+  if (values.length) encoder.composite(descriptor, values);
+}
+
+function annotationsSection(
+  encoder: Encoder,
+  descriptor: number,
+  { fields, fieldsPath }: Outgoing,
+  name: string,
+): void {
+  const annotations = fields[name];
+  if (!isPresent(annotations)) return;
+  const path = `${fieldsPath}.${name}`;
+  // Keys without "x-" are reserved (3.2.10), but some services have such (Azure IoT Hub: operation, resource).
+  const pairs = Array.from(encoder.at(path).pairs(mapOf(annotations)), ([key, value]): [unknown, unknown] => {
+    const type = typeof key === 'string' ? ANNOTATION_TYPES[key] : undefined;
+    return [key, type && typeof value === 'number' ? { $amqp: type, value } : value];
+  });
+  encoder.describe(descriptor);
+  encoder.map(pairs, 'symbol');
+}
+
+interface Body {
+  type: 'data' | 'sequence' | 'value';
+  content: unknown;
+  /** Set when the message gets a content type that the flow did not give. */
+  contentType?: string;
+}
+
+function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): Body {
+  const given = isNotation(fields.content_type) ? fields.content_type.value : fields.content_type;
+  const jsonType = isJson(given) ? undefined : 'application/json';
+  const json = (): Body => ({ type: 'data', content: writeJson(payload, payloadPath), contentType: jsonType });
+  switch (fields.body_type) {
+    case undefined:
+    case null:
+      break;
+    case 'value':
+      return { type: 'value', content: payload };
+    case 'sequence':
+      if (!Array.isArray(payload))
+        throw badMessage(`${payloadPath} must be an array for ${fieldsPath}.body_type "sequence"`);
+      return { type: 'sequence', content: payload };
+    case 'data': {
+      const content =
+        bytesOf(payload) ?? (typeof payload === 'string' && !isJson(given) ? Buffer.from(payload) : undefined);
+      if (content) return { type: 'data', content };
+      if (isPresent(given) && !isJson(given)) {
+        throw badMessage(
+          `${payloadPath} must be a Buffer or string for ${fieldsPath}.body_type "data" with this content type`,
+        );
+      }
+      return json();
+    }
+    default:
+      throw badMessage(`${fieldsPath}.body_type must be one of ${BODY_TYPES.join(', ')}`);
+  }
+  const bytes = bytesOf(payload);
+  switch (body) {
+    case 'json':
+      return json();
+    case 'string':
+      return { type: 'value', content: bytes ? bytes.toString() : toText(payload, payloadPath) };
+    case 'binary':
+      if (!bytes && typeof payload !== 'string')
+        throw badMessage(`${payloadPath} must be a Buffer or string to be sent as binary`);
+      return { type: 'data', content: bytes ?? Buffer.from(payload as string) };
+    case 'auto':
+      if (bytes) return { type: 'data', content: bytes };
+      return isJson(given) ? json() : { type: 'value', content: payload };
+    default:
+      return { type: 'value', content: payload };
+  }
+}
+
+function toText(payload: unknown, path: string): string {
+  if (payload === undefined || payload === null) return '';
+  if (typeof payload === 'string' || typeof payload === 'bigint' || typeof payload === 'number') return String(payload);
+  // One that is no point in time is null in JSON.
+  if (types.isDate(payload) && !Number.isNaN(payload.getTime())) return payload.toISOString();
+  if (isNotation(payload) && typeof payload.value === 'string') return payload.value;
+  return writeJson(payload, path).toString();
+}
+
+function badMessage(text: string, cause?: unknown): AmqpError {
+  return new AmqpError('AMQP_BAD_MESSAGE', text, null, cause);
+}
+
+/** Message-format of a batch: each data section is an encoded message of its own (Azure Event Hubs and Service Bus). */
+const BATCH_FORMAT = 0x80013700;
+
+/** The encoded messages in a delivery. Throws AMQP_DECODE for a message-format that is not known. */
+export function messagesIn(bytes: Buffer, format: number, allowance?: Allowance): Buffer[] {
+  if (format === 0) return [bytes];
+  if (format !== BATCH_FORMAT) {
+    throw new AmqpError('AMQP_DECODE', `the message has the unknown message-format 0x${format.toString(16)}`);
+  }
+  const { data, kinds } = sections(bytes, { fields: 'exact', body: 'exact' }, {}, allowance);
+  if (kinds.some((kind) => kind !== 'data'))
+    throw new AmqpError('AMQP_DECODE', 'the batch is not made of data sections');
+  return data;
+}
+
+/** What was received, decoded: the fields as for `msg.amqp`, and the body as it was sent. */
+export interface Incoming {
+  fields: AmqpFields;
+  body: { type: 'data'; content: Buffer } | { type: 'value' | 'sequence'; content: unknown } | undefined;
+}
+
+/**
+ * Decodes the sections of a message. Throws AMQP_DECODE for anything that is no message: malformed or unknown
+ * sections, sections that are there twice, bodies of different kinds, no sections at all.
+ * `fields` and `body` are the styles in which maps and values are given; messages of one delivery share an allowance.
+ * `fields`, when given, has those of the sections before the bad one then.
+ */
+export function decode(
+  bytes: Buffer,
+  styles: { fields: Style; body: Style },
+  allowance?: Allowance,
+  fields: AmqpFields = {},
+): Incoming {
+  const { kinds, data, sequence, value } = sections(bytes, styles, fields, allowance);
+  // Some peers send a null as no body at all; it is the other sections that show this to be a message.
+  const [type] = kinds;
+  if (!type) return { fields, body: undefined };
+  fields.body_type = type;
+  // Copied: a slice would keep the whole chunk read from the socket alive.
+  if (type === 'data') return { fields, body: { type, content: Buffer.concat(data) } };
+  return { fields, body: { type, content: type === 'value' ? value : sequence } };
+}
+
+/** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix. */
+export function withTemporaryReplyTo(annotations: unknown): unknown {
+  const kind = { $amqp: 'byte', value: 2 };
+  const given = mapOf(annotations ?? {});
+  if (given instanceof Map) return new Map([...given, [JMS_REPLY_TO, kind]]);
+  // Anything else is told of when it is encoded.
+  return isPlainObject(given) ? { ...given, [JMS_REPLY_TO]: kind } : annotations;
+}
+
+/** The same message with another reply-to: what the flow has made of the payload since does not matter. */
+export function withReplyTo(bytes: Buffer, replyTo: string): Buffer {
+  const { fields, body } = decode(bytes, { fields: 'exact', body: 'exact' });
+  return encode({
+    fields: { ...fields, reply_to: replyTo },
+    payload: body?.content,
+    payloadPath: 'msg.payload',
+    fieldsPath: 'msg.amqp',
+    body: 'auto',
+    isReceived: false,
+  });
+}
+
+function sections(
+  bytes: Buffer,
+  styles: { fields: Style; body: Style },
+  fields: AmqpFields = {},
+  allowance?: Allowance,
+) {
+  if (bytes.length === 0) throw new AmqpError('AMQP_DECODE', 'the message is empty');
+  const decoder = new Decoder(bytes, styles.fields, allowance);
+  const data: Buffer[] = [];
+  const sequence: unknown[] = [];
+  let value: unknown;
+  const seen = new Set<number>();
+  while (!decoder.done) {
+    const start = decoder.offset;
+    const section = decoder.descriptor();
+    const mayRepeat = section === SECTION.data || section === SECTION.sequence;
+    if (seen.has(section) && !mayRepeat) decoder.fail('a section is there twice', start);
+    seen.add(section);
+    switch (section) {
+      case SECTION.header:
+        readFields(decoder, HEADER, fields);
+        break;
+      case SECTION.properties:
+        readFields(decoder, PROPERTIES, fields);
+        break;
+      case SECTION.deliveryAnnotations:
+        fields.delivery_annotations = readMap(decoder);
+        break;
+      case SECTION.messageAnnotations:
+        fields.message_annotations = readMap(decoder);
+        break;
+      case SECTION.applicationProperties:
+        fields.application_properties = readMap(decoder, {});
+        break;
+      case SECTION.footer:
+        fields.footer = readMap(decoder);
+        break;
+      case SECTION.data:
+        data.push(decoder.binary());
+        break;
+      case SECTION.sequence:
+        for (const element of inStyle(decoder, styles.body, () => decoder.list())) sequence.push(element);
+        break;
+      case SECTION.value:
+        value = inStyle(decoder, styles.body, () => decoder.value());
+        break;
+      default:
+        decoder.fail(`unknown message section 0x${section.toString(16)}`, start);
+    }
+  }
+  const kinds = BODY_TYPES.filter((type) => seen.has(SECTION[type]));
+  if (kinds.length > 1) decoder.fail(`the message has bodies of different kinds: ${kinds.join(' and ')}`);
+  return { fields, kinds, data, sequence, value };
+}
+
+function readFields(decoder: Decoder, definition: readonly Field[], fields: AmqpFields): void {
+  decoder.fields((index) => {
+    const field = definition[index];
+    if (!field) return decoder.fail('a section has more fields than are defined');
+    const [name, type] = field;
+    const value = type === 'id' ? decoder.id() : decoder.typed(type);
+    if (value !== undefined) fields[name] = value;
+  });
+}
+
+function readMap(decoder: Decoder, known = ANNOTATION_TYPES): unknown {
+  const pairs = decoder.pairs().map(([key, value]): [unknown, unknown] => {
+    const isPlain = isNotation(value) && typeof key === 'string' && value.$amqp === known[key];
+    return [key, isPlain && typeof value.value === 'number' ? value.value : value];
+  });
+  return objectOf(pairs) ?? { $amqp: 'map', value: pairs };
+}
+
+function inStyle<T>(decoder: Decoder, style: Style, read: () => T): T {
+  const before = decoder.style;
+  decoder.style = style;
+  const value = read();
+  decoder.style = before;
+  return value;
+}
+
+/** The styles that an output option asks for. In the older dialect all values are plain, as rhea gives them. */
+export function stylesOf(format: Format, output: OutputOption): { fields: Style; body: Style } {
+  const body = output === 'typed' ? 'exact' : 'plain';
+  return { fields: format === 'message' ? body : 'exact', body };
+}
+
+/**
+ * The payload for a body. Throws AMQP_DECODE for JSON that does not parse; the raw body can be had with 'buffer' then.
+ */
+export function payloadOf({ body, fields }: Incoming, output: OutputOption): unknown {
+  if (!body) return null;
+  const { content_type: type, content_encoding: encoding } = fields;
+  if (body.type === 'data') {
+    const { content } = body;
+    if (output === 'string') return content.toString();
+    if (output === 'json') return parseJson(content, 'the body');
+    if ((output !== 'auto' && output !== 'cloudevent') || isPresent(encoding)) return content;
+    if (isJson(type)) return parseJson(content, 'the body');
+    return isText(type) ? asUtf8(content) : content;
+  }
+  const { content } = body;
+  switch (output) {
+    case 'buffer':
+      return bytesOf(content) ?? Buffer.from(toText(content, 'the body'));
+    case 'string':
+      return bytesOf(content)?.toString() ?? toText(content, 'the body');
+    case 'json': {
+      const bytes = typeof content === 'string' ? Buffer.from(content) : bytesOf(content);
+      return bytes ? parseJson(bytes, 'the body') : content;
+    }
+    default:
+      return content;
+  }
+}
+
+/** Puts a received message into the form that the format gives it. */
+export function toMsg(incoming: Incoming, payload: unknown, format: Format): { payload: unknown; amqp?: AmqpFields } {
+  if (format === 'body') return { payload, amqp: incoming.fields };
+  const { body_type: _, ...fields } = incoming.fields;
+  return { payload: { ...fields, body: payload } };
+}
+
+/** Text when it is UTF-8; the bytes as they are when it is not, so that nothing is lost. */
+function asUtf8(content: Buffer): string | Buffer {
+  const text = content.toString();
+  return Buffer.byteLength(text) === content.length && Buffer.from(text).equals(content) ? text : content;
+}
+
+function isJson(contentType: unknown): boolean {
+  return typeof contentType === 'string' && /^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType);
+}
+
+function isText(contentType: unknown): boolean {
+  if (typeof contentType !== 'string') return false;
+  const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/i.exec(contentType)?.[1]?.toLowerCase();
+  if (charset && !['utf-8', 'utf8', 'us-ascii', 'ascii'].includes(charset)) return false;
+  return /^\s*(?:text\/|application\/(?:[\w.-]+\+)?xml\s*(?:;|$))/i.test(contentType);
+}

@@ -1,0 +1,529 @@
+import { randomBytes } from 'node:crypto';
+import type { Delivery, EventContext, Receiver as RheaReceiver, Session } from 'rhea';
+import { pauseAfter } from '../connection/backoff';
+import { type Connection, flush } from '../connection/connection';
+import { Allowance } from '../codec/decoder';
+import { AmqpError, flowError } from '../errors';
+import { Expiring } from '../expiring';
+import { Link } from '../link/link';
+import { type AmqpFields, decode, type Incoming, messagesIn } from '../message/message';
+import type { Style } from '../codec/notation';
+import { type Outcome, stateOf } from '../wire/outcome';
+import { sourceOf as remoteSourceOf } from '../wire/remote';
+import { forget } from '../wire/session';
+import { type Answer, answerTo, type SourceOptions, sourceOf } from '../link/source';
+import type { State } from '../status';
+
+export type { Outcome } from '../wire/outcome';
+
+/**
+ * When the peer may forget a message: once the flow has it, when the flow says so, or before it is even sent.
+ */
+export type Settle = 'arrival' | 'flow' | 'pre-settled';
+
+export interface ReceiverOptions {
+  /** Link name; the same after each restart. */
+  name: string;
+  address?: string;
+  /** The peer makes the address; it is another one after each reconnect. */
+  dynamic?: boolean;
+  /** Asked of a dynamic source. */
+  capabilities?: string[];
+  source?: SourceOptions;
+  settle: Settle;
+  /** Most messages that are unsettled or on their way. 0: only what `grant` asks for. */
+  creditWindow: number;
+  /** Most bytes of unsettled messages, roughly: how large those on their way are is known only once they have come. */
+  windowBytes: number;
+  /** Milliseconds after which a message that the flow has not settled is released. 0: never. */
+  settleTimeout: number;
+  styles: { fields: Style; body: Style };
+}
+
+/** How a message came: `msg.delivery` but for the token. Plain data. */
+export type DeliveryInfo = {
+  /** Delivery tag in hexadecimal. */
+  tag: string;
+  address?: string;
+  redelivered: boolean;
+  /** The message's own `to`, by which a flow that sets another one is told from one that forwards. */
+  to?: string;
+};
+
+/** What a receiver tells its node. */
+export interface ReceiverUser {
+  /** `id` is the token for settling it. May throw when the flow cannot be given the message. */
+  message(incoming: Incoming, delivery: DeliveryInfo, id: string): void;
+  /** That has thrown: gives the outcome that the message is to have. */
+  undelivered(error: AmqpError, delivery: DeliveryInfo): Outcome;
+  /** A message that cannot be decoded: it has been rejected. `fields` are those that could be read. */
+  undecodable(error: AmqpError, delivery: DeliveryInfo, fields: AmqpFields): void;
+}
+
+/** A delivery that is to be settled. */
+interface Held {
+  delivery: Delivery;
+  /** How many of its messages are not settled yet: more than one in a batch. */
+  messages: number;
+  outcome: Outcome;
+  /** Bytes. */
+  size: number;
+  /** The flow has failed one of them. */
+  isFailed?: boolean;
+}
+
+/** Bounds the wait for the peer's answer to a drain, which some peers never give (R23). */
+const DRAIN_TIMEOUT = 5000;
+const MAX_CREDIT = 0x7fffffff;
+/** Most messages on their way before it is known how large they are. */
+const FIRST_CREDIT = 10;
+/** Milliseconds before a message that the flow has failed is released. */
+const RELEASE_PAUSE = { initial: 200, max: 30_000 };
+
+/**
+ * Takes messages from an address. Credit follows what is settled, not what has arrived (R5), so that a slow flow slows
+ * the peer: unsettled messages never exceed the window.
+ */
+export class Receiver extends Link<RheaReceiver> {
+  readonly #options: ReceiverOptions;
+  readonly #user: ReceiverUser;
+  /** What is to be settled, by the token of each message. */
+  readonly #held: Expiring<string, Held>;
+  /** Tokens are `<name>.<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
+  readonly #object = randomBytes(6).toString('hex');
+  /** What the flow was given in this turn, to be accepted in the next: deliveries, and tokens of messages. */
+  #given: (Delivery | string)[] = [];
+  #attaches = 0;
+  #deliveries = 0;
+  /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
+  #granted = 0;
+  #isPaused = false;
+  /** Nothing more is taken: the node is closing. */
+  #isStopped = false;
+  /** Bytes of what is to be settled. */
+  #bytes = 0;
+  /** Of a message, as it is expected: rises at once, and falls slowly. */
+  #size: number | undefined;
+  /** What the flow has failed, to be released together. */
+  #failed: Held[] = [];
+  #failedTimer: NodeJS.Timeout | undefined;
+  /** Releases of such, since the flow last accepted a message. */
+  #failures = 0;
+  /** What the peer has made of the options. */
+  #answer: Answer = { ignored: [], unsure: [] };
+  /** Ends `leave`. */
+  #left: (() => void) | undefined;
+  /** Counts calls of `subscribe` and `close`: the last one counts. */
+  #turn = 0;
+  #lastState: unknown;
+  #address: string | undefined;
+
+  constructor(connection: Connection, options: ReceiverOptions, user: ReceiverUser) {
+    super(connection, options.name);
+    this.#options = options;
+    this.#user = user;
+    this.#address = options.address;
+    const late = connection.guarded((_id: string, held: Held) => this.#settlePart(held, { settle: 'release' }));
+    this.#held = new Expiring(options.settleTimeout, late);
+  }
+
+  /** The address read from: what was asked for, or what the peer has made. */
+  get address(): string | undefined {
+    return this.#options.dynamic ? this.rhea?.source?.address : this.#address;
+  }
+
+  /** Messages that are to be settled. */
+  get unsettled(): number {
+    return this.#held.size;
+  }
+
+  /** Attaches, to another address when one is given. False when another `subscribe`, or a `close`, has come in between. */
+  async subscribe(address?: string): Promise<boolean> {
+    const turn = ++this.#turn;
+    if (address !== undefined && address !== this.#address) {
+      await this.detach();
+      if (turn !== this.#turn) return false;
+      this.#address = address;
+    }
+    if (!this.#address && !this.#options.dynamic) {
+      throw new AmqpError('AMQP_NO_ADDRESS', 'there is no address to subscribe to: set it in the node or in msg.topic');
+    }
+    this.open();
+    return true;
+  }
+
+  /**
+   * Settles a message that was received. Throws when the outcome is not valid (the message is still held then), and when
+   * the token is unknown, was used, or is from before a reconnect.
+   */
+  settle(id: string, outcome: Outcome): void {
+    this.#settleBy(id, outcome, false);
+  }
+
+  /**
+   * As `settle`, for a message that the flow has failed: one that is released is released after a pause, which grows as
+   * long as the flow accepts nothing. Until then it counts as unsettled.
+   */
+  fail(id: string, outcome: Outcome): void {
+    this.#settleBy(id, outcome, true);
+  }
+
+  #settleBy(id: string, outcome: Outcome, isFailed: boolean): void {
+    // Tells what is wrong with it while the message is still held.
+    stateOf(outcome, this.#maxFrameSize);
+    const held = this.#held.take(id);
+    if (!held) throw this.notHeld(id);
+    held.isFailed ||= isFailed;
+    if (outcome.settle === 'accept') this.#failures = 0;
+    this.#settlePart(held, outcome);
+  }
+
+  get #maxFrameSize(): number {
+    return this.rhea?.connection.max_frame_size ?? Infinity;
+  }
+
+  /** Accepts a message as one is that is accepted on arrival. Stays held when nothing more is taken by then. */
+  acceptOnArrival(id: string): void {
+    this.#acceptLater(id);
+  }
+
+  /**
+   * Node-RED hands a msg to the next node in its next turn, and not at all when the flow is closed by then: so that is when
+   * the flow has it (R3).
+   */
+  #acceptLater(given: Delivery | string): void {
+    if (this.#given.push(given) === 1) this.later(() => this.#acceptGiven());
+  }
+
+  #acceptGiven(): void {
+    const given = this.#given;
+    this.#given = [];
+    for (const one of given) {
+      if (typeof one !== 'string') this.#settle(one, { settle: this.#isStopped ? 'release' : 'accept' });
+      else if (!this.#isStopped && this.holds(one)) this.settle(one, { settle: 'accept' });
+    }
+  }
+
+  /** Has it told at once which outcomes have arrived on the connection. */
+  flush(): void {
+    if (this.rhea) flush(this.rhea.connection);
+  }
+
+  /** True while the message can be settled. */
+  holds(id: string): boolean {
+    return this.#held.get(id) !== undefined;
+  }
+
+  /** Why a token does not name a message that can be settled. */
+  notHeld(id: string): AmqpError {
+    const isOfNode = id.startsWith(`${this.name}.`);
+    const [object, attach, number] = id.slice(this.name.length + 1).split('.');
+    const isOfThis = object === this.#object;
+    const isGiven = Number(attach) <= this.#attaches && Number(number) <= this.#deliveries;
+    if (!isOfNode || number === undefined || (isOfThis && !isGiven)) {
+      return new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery.id is not of a message that this node has received');
+    }
+    if (!isOfThis || Number(attach) < this.#attaches || !this.rhea) {
+      return new AmqpError(
+        'AMQP_DELIVERY_LOST',
+        'the message was received before the link was lost, or the node redeployed: the peer delivers it again',
+      );
+    }
+    return new AmqpError(
+      'AMQP_DELIVERY_SETTLED',
+      'the message has been settled already, by the flow or by the time-out',
+    );
+  }
+
+  /** Grants credit beyond the window. */
+  grant(credit: number): void {
+    this.#granted = Math.min(MAX_CREDIT, this.#granted + credit);
+    if (this.rhea && this.#takes) this.rhea.add_credit(Math.min(credit, MAX_CREDIT - creditOf(this.rhea)));
+  }
+
+  /** Takes no more messages until `resume`, but for those on their way. */
+  pause(): void {
+    this.#isPaused = true;
+    if (!this.rhea) return;
+    setCredit(this.rhea, 0);
+    this.change({ name: 'paused' });
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    if (!this.rhea) return;
+    this.change(this.attachedState(this.rhea));
+    this.attached(this.rhea);
+  }
+
+  /** Has the peer send at once what it has, up to the credit, and use up the rest of it. Resolves when that is done. */
+  drain(): Promise<void> {
+    const { rhea: link } = this;
+    if (!link) return Promise.reject(new AmqpError('AMQP_DISCONNECTED', 'cannot drain: the link is not attached'));
+    return new Promise((resolve, reject) => {
+      const done = (error?: AmqpError): void => {
+        clearTimeout(timer);
+        // R23: drain stays on for good otherwise.
+        link.drain = false;
+        this.off('state', lost);
+        link.off('receiver_drained', drained);
+        if (error) reject(error);
+        else resolve();
+        if (this.rhea !== link) return;
+        this.#granted = 0;
+        this.#replenish();
+      };
+      const drained = (): void => done();
+      const lost = (): void => {
+        if (this.rhea !== link) done(new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained'));
+      };
+      const late = (): void => done(new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain'));
+      const timer = setTimeout(this.connection.guarded(late), DRAIN_TIMEOUT);
+      this.on('state', lost);
+      link.once('receiver_drained', drained);
+      link.drain_credit();
+    });
+  }
+
+  /** From now on nothing is taken: what still comes is released. For good. */
+  stop(): void {
+    this.#isStopped = true;
+    if (this.rhea) setCredit(this.rhea, 0);
+    this.#releaseFailed();
+  }
+
+  /** Attaches, once there is an address: without one, `subscribe` has to name it. */
+  override open(): void {
+    if (this.#address || this.#options.dynamic) super.open();
+  }
+
+  /**
+   * Takes nothing more, and gives the flow `timeout` milliseconds to settle what it has. Resolves when that is settled,
+   * lost, or to be released by `close`.
+   */
+  async leave(timeout: number): Promise<void> {
+    this.stop();
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => this.#left?.(), timeout);
+      this.#left = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      if (this.#held.size === 0) this.#left();
+    });
+  }
+
+  /** Releases what the flow has not settled yet, and detaches. */
+  override async close(): Promise<void> {
+    this.#turn++;
+    this.#left?.();
+    await this.detach();
+    this.#left = undefined;
+  }
+
+  /** As `close`; a durable subscription is deleted, which takes a link. */
+  async unsubscribe(): Promise<void> {
+    if (this.isDurable && !this.rhea)
+      throw new AmqpError('AMQP_DISCONNECTED', 'cannot unsubscribe: the link is not attached');
+    this.#turn++;
+    await this.detach({ deletes: true });
+  }
+
+  protected override async detach(options?: { deletes?: boolean }): Promise<void> {
+    this.#acceptGiven();
+    for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
+    this.#releaseFailed();
+    await super.detach(options);
+  }
+
+  protected override attach(session: Session): RheaReceiver {
+    const { dynamic, capabilities, source = {}, settle } = this.#options;
+    const link = session.attach_receiver({
+      name: this.name,
+      source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
+      snd_settle_mode: settle === 'pre-settled' ? 1 : 0,
+      rcv_settle_mode: 0,
+      // R3, R5, R21: credit and settling are ours.
+      autoaccept: false,
+      credit_window: 0,
+    } as Parameters<Session['attach_receiver']>[0]);
+    this.listen(link, 'message', (context) => this.#message(context));
+    return link;
+  }
+
+  protected override addressOf(link: RheaReceiver): string | undefined {
+    return link.source?.address;
+  }
+
+  protected override get isDurable(): boolean {
+    return (this.#options.source?.durable ?? 0) > 0;
+  }
+
+  protected override get needsAddress(): 'always' | 'usually' {
+    return this.#options.dynamic ? 'always' : 'usually';
+  }
+
+  protected override attachedState(link: RheaReceiver): State {
+    const { source = {}, dynamic } = this.#options;
+    this.#answer = answerTo(source, remoteSourceOf(link.source), this.connection.product);
+    if (this.#isPaused) return { name: 'paused' };
+    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: link.source.address }) };
+  }
+
+  /** The state when the peer does not do all that was asked, or may not. */
+  get #answerState(): State | undefined {
+    const { ignored, unsure } = this.#answer;
+    if (ignored.length > 0) return { name: 'ignored', options: ignored };
+    return unsure.length > 0 ? { name: 'unsure', options: unsure } : undefined;
+  }
+
+  get #takes(): boolean {
+    return !this.#isPaused && !this.#isStopped;
+  }
+
+  protected override attached(link: RheaReceiver): void {
+    const { ignored, unsure } = this.#answer;
+    // A browser that the peer takes for a consumer would empty the queue; and attached without credit, it would keep its
+    // share of a router's messages from others.
+    if ([...ignored, ...unsure].includes('browse')) return this.giveUp(this.#answerState!);
+    if (!this.#takes) return;
+    if (this.#granted > 0) link.add_credit(this.#granted - creditOf(link));
+    this.#replenish();
+  }
+
+  protected override lost(): void {
+    this.#attaches++;
+    this.#given = [];
+    this.#held.clear();
+    clearTimeout(this.#failedTimer);
+    this.#failedTimer = undefined;
+    this.#failed = [];
+    this.#bytes = 0;
+    this.#left?.();
+    this.#lastState = undefined;
+  }
+
+  #message({ message, delivery }: EventContext): void {
+    if (!delivery || !this.rhea) return;
+    // On its way when the credit was taken back.
+    if (this.#isStopped) return this.#settle(delivery, { settle: 'release' });
+    if (this.#granted > 0) this.#granted--;
+    const { format, tag } = delivery as unknown as { format: number | null; tag: Buffer };
+    const info = { tag: Buffer.from(tag).toString('hex'), address: this.address, redelivered: false };
+    let messages: Incoming[];
+    // A transfer without payload leaves it undefined.
+    const bytes = (message as unknown as Buffer | undefined) ?? Buffer.alloc(0);
+    this.#size = Math.max(bytes.length, 0.9 * (this.#size ?? 0));
+    let fields: AmqpFields = {};
+    try {
+      const allowance = new Allowance();
+      const { styles } = this.#options;
+      messages = messagesIn(bytes, format ?? 0, allowance).map((one) => decode(one, styles, allowance, (fields = {})));
+    } catch (error) {
+      const { message: description } = error as AmqpError;
+      this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
+      return this.#user.undecodable(error as AmqpError, info, fields);
+    }
+    const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' }, size: bytes.length };
+    const isHeld = this.#options.settle === 'flow' && messages.length > 0;
+    if (isHeld) this.#bytes += held.size;
+    for (const incoming of messages) this.#give(incoming, { ...info, ...markersOf(incoming) }, held);
+    if (isHeld) this.#replenish();
+    else if (held.outcome.settle === 'accept') this.#acceptLater(delivery);
+    else this.#settle(delivery, held.outcome);
+  }
+
+  #give(incoming: Incoming, info: DeliveryInfo, held: Held): void {
+    const id = `${this.name}.${this.#object}.${this.#attaches}.${++this.#deliveries}`;
+    const isHeld = this.#options.settle === 'flow';
+    if (isHeld) this.#held.set(id, held);
+    try {
+      this.#user.message(incoming, info, id);
+    } catch (cause) {
+      const outcome = this.#user.undelivered(flowError(cause), info);
+      if (!isHeld) held.outcome = outcome;
+      else if (this.holds(id)) this.fail(id, outcome);
+    }
+  }
+
+  /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
+  #settlePart(held: Held, outcome: Outcome): void {
+    if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
+    if (--held.messages === 0) {
+      if (held.isFailed && held.outcome.settle === 'release' && !this.#isStopped) this.#releaseLater(held);
+      else this.#settleHeld(held);
+    }
+    if (this.#held.size === 0) this.#left?.();
+  }
+
+  #settleHeld({ delivery, outcome, size }: Held): void {
+    this.#bytes -= size;
+    this.#settle(delivery, outcome);
+  }
+
+  /** All that fail meanwhile are released together. */
+  #releaseLater(held: Held): void {
+    this.#failed.push(held);
+    const release = this.connection.guarded(() => this.#releaseFailed());
+    this.#failedTimer ??= setTimeout(release, pauseAfter(this.#failures++, RELEASE_PAUSE));
+  }
+
+  #releaseFailed(): void {
+    clearTimeout(this.#failedTimer);
+    this.#failedTimer = undefined;
+    const failed = this.#failed;
+    this.#failed = [];
+    for (const held of failed) this.#settleHeld(held);
+  }
+
+  #settle(delivery: Delivery, outcome: Outcome): void {
+    const { rhea: link } = this;
+    if (!link) return;
+    const state = stateOf(outcome, this.#maxFrameSize);
+    // R1: rhea writes the first outcome for both of two deliveries that are settled in one turn.
+    if (state !== this.#lastState) flush(link.connection);
+    this.#lastState = state;
+    delivery.update(true, state);
+    forget(link, delivery);
+    this.#replenish();
+  }
+
+  /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */
+  #replenish(): void {
+    const { creditWindow: window } = this.#options;
+    if (!this.rhea || !this.#takes || this.rhea.drain || window === 0) return;
+    const credit = creditOf(this.rhea);
+    const free = window - this.#held.size - this.#failed.length - this.#given.length;
+    const room = Math.min(free, this.#room);
+    const missing = room - credit;
+    if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);
+    // They are larger than was expected. What a flow has asked for is its own matter.
+    const most = Math.max(0, room, this.#granted);
+    if (this.#room < free && credit > most) setCredit(this.rhea, most);
+  }
+
+  /** Messages for which there is room in bytes: one at least when there is nothing else. */
+  get #room(): number {
+    if (this.#size === undefined) return FIRST_CREDIT;
+    const count = Math.floor((this.#options.windowBytes - this.#bytes) / this.#size);
+    return Math.max(this.#bytes === 0 ? 1 : 0, count);
+  }
+}
+
+/** What the message itself tells of its delivery. RabbitMQ 3 marks a redelivery by first-acquirer only. */
+function markersOf({ fields }: Incoming): { redelivered: boolean; to?: string } {
+  const { delivery_count: count, first_acquirer: isFirst, to } = fields;
+  const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
+  return typeof to === 'string' ? { redelivered, to } : { redelivered };
+}
+
+function creditOf(link: RheaReceiver): number {
+  return (link as unknown as { credit: number }).credit;
+}
+
+function setCredit(link: RheaReceiver, credit: number): void {
+  const internals = link as unknown as { credit: number; issue_flow: boolean; connection: { _register(): void } };
+  internals.credit = credit;
+  internals.issue_flow = true;
+  internals.connection._register();
+}

@@ -1,0 +1,337 @@
+import type { Connection, ConnectionUser } from '../connection/connection';
+import { AmqpError } from '../errors';
+import { isOverdue, Lane, type Ordered } from './lane';
+import { SenderLink, type SenderLinkOptions, type SenderLinkUser } from '../link/sender-link';
+import { type State, worstOf } from '../status';
+
+/** Without an address, and not dynamic: each message has its own. */
+export interface SenderLinksOptions extends SenderLinkOptions {
+  /** Link name; the same after each restart. */
+  name: string;
+  /** Milliseconds for which a message is sent again that the peer has released or modified. */
+  retryTime: number;
+}
+
+export interface SenderLinksUser<H> extends Omit<SenderLinkUser<H>, 'ready'> {
+  /** The state, or the number of those that wait, may be another one. */
+  changed(): void;
+}
+
+/** A link, and what waits for it. */
+interface Route<H extends Ordered> {
+  readonly address: string;
+  readonly lane: Lane<H>;
+  link?: SenderLink<H>;
+  isPumping: boolean;
+  /** Counts uses of all routes. */
+  lastUsed: number;
+}
+
+/** Links to single addresses that are kept where the peer has no anonymous relay. */
+const MAX_LINKS = 64;
+
+/**
+ * The links of a sender, and what waits for each, in order: one link for all messages where the sender has an address
+ * or the peer relays, else one for each address, attached as messages need it.
+ */
+export class SenderLinks<H extends Ordered> implements ConnectionUser {
+  readonly sessions = 0;
+  readonly #connection: Connection;
+  readonly #options: SenderLinksOptions;
+  readonly #user: SenderLinksUser<H>;
+  /** Messages that wait for credit or a link. */
+  waiting = 0;
+  /** By address; the one route for all is under the empty string. */
+  #routes = new Map<string, Route<H>>();
+  /** Those on which messages are to be sent again that the peer did not take. */
+  #refused = new Set<Route<H>>();
+  #uses = 0;
+  #connectionState: State = { name: 'idle' };
+  /** Of connection and links together; undefined after a change of one of them. */
+  #state: State | undefined;
+  /** Whether the peer relays what comes by an anonymous link; of a new connection that is not known yet. */
+  #isRelayed = true;
+  #isHeld = false;
+
+  constructor(connection: Connection, options: SenderLinksOptions, user: SenderLinksUser<H>) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#user = user;
+  }
+
+  /** True when all messages go to one address. */
+  get hasAddress(): boolean {
+    return this.#options.address !== undefined || this.#options.dynamic === true;
+  }
+
+  get state(): State {
+    return (this.#state ??= worstOf(this.#connectionState, ...this.#links().map((link) => link.state)));
+  }
+
+  /** Messages on their way. */
+  get inFlight(): number {
+    return this.#links().reduce((sum, { inFlight }) => sum + inFlight.size, 0);
+  }
+
+  /** The oldest message that waits. */
+  get first(): H | undefined {
+    let oldest: H | undefined;
+    for (const { lane } of this.#routes.values()) {
+      const { first } = lane;
+      if (first && !(oldest && oldest.sequence < first.sequence)) oldest = first;
+    }
+    return oldest;
+  }
+
+  /** True while messages are to be sent again that the peer did not take. */
+  get isRefused(): boolean {
+    return this.#refused.size > 0;
+  }
+
+  open(): void {
+    this.#connection.add(this);
+    if (this.hasAddress) this.#attach(this.#routeOf(''));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#links().map((link) => link.close()));
+    await this.#connection.remove(this);
+  }
+
+  push(message: H): void {
+    const route = this.#routeFor(message);
+    route.lane.push(message);
+    this.waiting++;
+    this.#pump(route);
+  }
+
+  /** Puts messages that were taken before where they were; sent they are with the next `pump`. */
+  putBack(...messages: H[]): void {
+    for (const message of messages) this.#routeFor(message).lane.putBack(message);
+    this.waiting += messages.length;
+  }
+
+  /**
+   * Sends a message again that the peer has released or modified, after a pause; its address keeps its order. False when
+   * that has been going on for too long.
+   */
+  retry(message: H, isReleased: boolean): boolean {
+    const route = this.#routeFor(message);
+    const { retryTime } = this.#options;
+    if (retryTime === 0 || isOverdue(message, retryTime)) {
+      // What waits behind it has waited as long.
+      const error = new AmqpError(
+        'AMQP_RELEASED',
+        'the peer has released what was before the message: nobody takes it',
+      );
+      for (const other of route.lane.overdue(message.entry.address, retryTime)) this.#user.failed(other, error);
+      return false;
+    }
+    route.lane.retry(message, isReleased);
+    this.waiting++;
+    this.#count(route);
+    return true;
+  }
+
+  /** Forgets a message that waits or is on its way. */
+  delete(message: H): void {
+    const route = this.#routes.get(this.#routeName(message));
+    if (!route) return;
+    const { lane, link } = route;
+    if (lane.delete(message)) this.waiting--;
+    else link?.forget(message);
+    this.#count(route);
+    if (!link && lane.isEmpty) this.#routes.delete(route.address);
+  }
+
+  /** The state of the link that the message waits for. */
+  stateFor(message: H): State {
+    return this.#routes.get(this.#routeName(message))?.link?.state ?? this.#connectionState;
+  }
+
+  /** Sends nothing until `resume`. */
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  resume(): void {
+    this.#isHeld = false;
+    this.pump();
+  }
+
+  /** Hands over what can be sent. */
+  pump(): void {
+    for (const route of Array.from(this.#routes.values())) this.#pump(route);
+  }
+
+  /** For the connection. */
+  connected(): void {
+    this.#connectionState = { name: 'connected' };
+    this.#state = undefined;
+    if (!this.hasAddress) this.#chooseRoutes();
+    this.#user.changed();
+    this.pump();
+  }
+
+  /** For the connection. */
+  disconnected(state: State): void {
+    this.#connectionState = state;
+    this.#state = undefined;
+    this.#user.changed();
+  }
+
+  /** An anonymous link where the peer relays, else links as messages need them. */
+  #chooseRoutes(): void {
+    // Only a link can say of what kind its address is: what comes by the relay to a new one, Artemis makes a topic of, and loses.
+    const isRelayed = this.#connection.offers('ANONYMOUS-RELAY') && !this.#options.target?.capabilities;
+    if (isRelayed !== this.#isRelayed) {
+      const messages = Array.from(this.#routes.values()).flatMap((route) => this.#drop(route));
+      this.#isRelayed = isRelayed;
+      for (const message of messages.toSorted((a, b) => a.sequence - b.sequence)) {
+        this.#routeFor(message).lane.push(message);
+      }
+    }
+    if (isRelayed) this.#attach(this.#routeOf(''));
+  }
+
+  #routeName({ entry }: H): string {
+    return !entry.isDirect && (this.hasAddress || this.#isRelayed) ? '' : entry.address!;
+  }
+
+  #routeFor(message: H): Route<H> {
+    return this.#routeOf(this.#routeName(message));
+  }
+
+  #routeOf(address: string): Route<H> {
+    let route = this.#routes.get(address);
+    if (!route) {
+      const ready = (): void => {
+        this.#count(made);
+        this.#pump(made);
+      };
+      const lane = new Lane<H>(this.#connection.guarded(ready), this.#options.retryTime);
+      const made: Route<H> = { address, lane, isPumping: false, lastUsed: 0 };
+      route = made;
+      this.#routes.set(address, route);
+    }
+    route.lastUsed = ++this.#uses;
+    return route;
+  }
+
+  #count(route: Route<H>): void {
+    if (route.lane.isRefused) this.#refused.add(route);
+    else this.#refused.delete(route);
+  }
+
+  #links(): SenderLink<H>[] {
+    return Array.from(this.#routes.values()).flatMap(({ link }) => link ?? []);
+  }
+
+  #attach(route: Route<H>): SenderLink<H> {
+    if (route.link) return route.link;
+    const { address, lane } = route;
+    const { name } = this.#options;
+    const link = new SenderLink<H>(
+      this.#connection,
+      address ? `${name}:${address}` : name,
+      { ...this.#options, address: address || this.#options.address, dynamic: !address && this.#options.dynamic },
+      {
+        ready: (isNew) => {
+          if (isNew) this.#lift(route);
+          this.#pump(route);
+        },
+        settled: (message, outcome) => {
+          if (!outcome.mayRetry) lane.taken(message);
+          this.#user.settled(message, outcome);
+          this.#idle(route);
+        },
+        failed: (message, error) => this.#user.failed(message, error),
+        lost: (messages, error) => {
+          this.#lift(route);
+          this.#user.lost(messages, error);
+        },
+      },
+    );
+    route.link = link;
+    this.#state = undefined;
+    link.on('state', (state) => {
+      this.#state = undefined;
+      // With a link for each address nothing but this tells that one of them is no good.
+      if (address && state.name === 'refused' && state.error.code === 'AMQP_LINK_REFUSED')
+        this.#refuse(route, state.error);
+      this.#user.changed();
+    });
+    link.open();
+    return link;
+  }
+
+  #lift(route: Route<H>): void {
+    route.lane.lift();
+    this.#count(route);
+  }
+
+  /** Gives up a link. Returns what waits for it. */
+  #drop(route: Route<H>): H[] {
+    this.#routes.delete(route.address);
+    this.#state = undefined;
+    const messages = route.lane.clear();
+    this.#count(route);
+    route.link?.removeAllListeners();
+    void route.link?.close();
+    return messages;
+  }
+
+  #refuse(route: Route<H>, error: AmqpError): void {
+    const messages = this.#drop(route);
+    this.waiting -= messages.length;
+    for (const message of messages) this.#user.failed(message, error);
+    this.#serveNext();
+  }
+
+  /** A link that is not in use makes room for one to another address; it is not needed beside the sender's own. */
+  #idle(route: Route<H>): void {
+    if (!route.address || !isIdle(route)) return;
+    if (this.hasAddress) this.#drop(route);
+    this.#serveNext();
+  }
+
+  #serveNext(): void {
+    for (const route of this.#routes.values()) if (!route.link && !route.lane.isEmpty) return this.#pump(route);
+  }
+
+  /** False when there are too many links already, all in use. */
+  #makeRoom(): boolean {
+    if (this.#routes.size <= MAX_LINKS) return true;
+    const routes = Array.from(this.#routes.values()).filter(({ link }) => link);
+    if (routes.length < MAX_LINKS) return true;
+    const idle = routes.filter(isIdle).toSorted((a, b) => a.lastUsed - b.lastUsed);
+    if (!idle[0]) return false;
+    this.#drop(idle[0]);
+    return true;
+  }
+
+  /** Hands over what can be sent, in order. */
+  #pump(route: Route<H>): void {
+    // What is told from in here may send again.
+    if (route.isPumping || this.#isHeld || this.#connectionState.name !== 'connected') return;
+    const { lane } = route;
+    if (lane.isEmpty || !(route.link || this.#makeRoom())) return;
+    const link = this.#attach(route);
+    route.isPumping = true;
+    try {
+      while (link.isReady) {
+        const message = lane.shift();
+        if (!message) break;
+        this.waiting--;
+        link.send(message);
+      }
+    } finally {
+      route.isPumping = false;
+    }
+    this.#user.changed();
+  }
+}
+
+function isIdle({ link, lane }: Route<Ordered>): boolean {
+  return lane.isEmpty && link?.inFlight.size === 0;
+}

@@ -1,0 +1,406 @@
+import { EventEmitter } from 'node:events';
+import type { Connection } from '../connection/connection';
+import { AmqpError } from '../errors';
+import { Expiring } from '../expiring';
+import type { Ordered } from './lane';
+import { type Entry, fail, type Outcome, type Sent } from '../link/sender-link';
+import { SenderLinks, type SenderLinksOptions } from './sender-links';
+import { isSame, type State } from '../status';
+import { type Durability, Store, type Stored } from './store';
+
+export type { Entry, Guarantee, Sent } from '../link/sender-link';
+
+export interface SenderOptions extends SenderLinksOptions {
+  /** Most messages held: waiting, on their way, and to be tried again. */
+  buffer: number;
+  /** Most bytes of them; a single message may have more. */
+  bufferBytes: number;
+  /** What to do with a new message when the buffer is full. `drop`: the oldest ones that are still waiting fail. */
+  full: 'refuse' | 'drop';
+  /** Milliseconds after which a message that has no outcome fails. 0: never. */
+  timeout: number;
+  /** Keeps the messages on disk too. */
+  store?: {
+    directory: string;
+    durability: Durability;
+    /** Who is to be told of a message that was on disk at the start. Throws when it is no message. */
+    restored(stored: Stored): Entry;
+    /** Messages on disk are damaged, or cannot be sent. */
+    damaged(error: AmqpError): void;
+  };
+}
+
+interface Pending extends Ordered {
+  sequence: number;
+  size: number;
+  isOnDisk: boolean;
+  /** When it was taken: milliseconds since 1970. */
+  taken: number;
+  /** It was sent, and its outcome never came. */
+  isInDoubt: boolean;
+  /** Connections that were lost with this as the oldest message in doubt. */
+  losses: number;
+}
+
+/** A message is given up when so many connections in a row were lost over it: some brokers fall over a message. */
+const MAX_LOSSES = 10;
+/** How often the number of waiting messages is told, in milliseconds. */
+const COUNT_INTERVAL = 1000;
+
+/** A bounded buffer in front of the links to the peer. Order is kept per address. Emits 'state' after each change. */
+export class Sender extends EventEmitter<{ state: [State] }> {
+  readonly #connection: Connection;
+  readonly #options: SenderOptions;
+  readonly #links: SenderLinks<Pending>;
+  /** All messages that have not ended. */
+  readonly #held: Expiring<Entry, Pending>;
+  #bytes = 0;
+  #sequence = 0;
+  /** On their way to the disk. */
+  #storing = 0;
+  readonly #store: Store | undefined;
+  #isClosing = false;
+  #drained: (() => void) | undefined;
+  #counting: NodeJS.Timeout | undefined;
+  #told: State = { name: 'detached' };
+
+  constructor(connection: Connection, options: SenderOptions) {
+    super();
+    this.#connection = connection;
+    this.#options = options;
+    this.#held = new Expiring(
+      options.timeout,
+      connection.guarded((_entry: Entry, pending: Pending) => this.#expired(pending)),
+    );
+    this.#links = new SenderLinks(connection, options, {
+      settled: (pending, outcome) => this.#settled(pending, outcome),
+      failed: (pending, error) => this.#fail(pending, error),
+      lost: (inDoubt, error) => this.#lost(inDoubt, error),
+      changed: () => this.#tell(),
+    });
+    const { store } = options;
+    if (!store) return;
+    const kept = new Store(store.directory, store.durability, {
+      restored: connection.guarded((messages: Stored[], last: number) => this.#restore(messages, last, store)),
+      missing: connection.guarded((sequences: number[]) => this.#putAgain(new Set(sequences), kept)),
+      damaged: connection.guarded((error: AmqpError) => store.damaged(error)),
+      changed: connection.guarded(() => this.#tell()),
+    });
+    this.#store = kept;
+  }
+
+  /** Messages held: waiting, on their way, and to be tried again. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** Whether a message is held that is not on its way yet, or not any more. */
+  isWaiting(entry: Entry): boolean {
+    const pending = this.#held.get(entry);
+    return pending !== undefined && !pending.delivery;
+  }
+
+  /** Why a message is still held, as far as that is known. Undefined: nothing is wrong. */
+  whyHeld(entry: Entry): AmqpError | undefined {
+    const pending = this.#held.get(entry);
+    return pending && this.#whyHeld(pending);
+  }
+
+  #whyHeld(pending: Pending): AmqpError | undefined {
+    const state = this.#links.stateFor(pending);
+    if ('error' in state) return state.error;
+    return pending.refusedAt === undefined ? undefined : new AmqpError(...FAILURE.released);
+  }
+
+  get state(): State {
+    const { fault } = this.#store ?? {};
+    if (fault) return { name: 'fault', error: fault };
+    const { state, waiting: count, isRefused } = this.#links;
+    if (count === 0 && !isRefused) return state;
+    if ('error' in state) return { ...state, count, percent: this.#percent };
+    if (state.name !== 'connected') return state;
+    if (isRefused) return { name: 'retrying', count, percent: this.#percent };
+    return count === 1 ? { name: 'waiting' } : { name: 'buffering', count, percent: this.#percent };
+  }
+
+  open(): void {
+    this.#links.open();
+    // The state tells of a failure.
+    this.#store?.open().catch(() => {});
+  }
+
+  /**
+   * Takes a message; an entry is for one. Whatever happens to it is told by its `done`, and by `stored` once it is on
+   * disk. This never throws.
+   */
+  send(entry: Entry): void {
+    const objection = this.#objectionTo(entry);
+    if (objection) return fail(entry, objection);
+    const pending = this.#hold(entry);
+    // Needed when the endpoint does not connect by itself.
+    this.#connection.open();
+    if (this.#store) void this.#keep(pending, this.#store);
+    else this.#enqueue(pending);
+  }
+
+  /** Forgets a message that is not wanted any more: its `done` is not called. */
+  cancel(entry: Entry): void {
+    const pending = this.#held.get(entry);
+    if (pending) this.#end(pending);
+  }
+
+  /** Sends nothing until `resume`. */
+  hold(): void {
+    this.#links.hold();
+  }
+
+  resume(): void {
+    this.#links.resume();
+  }
+
+  /**
+   * Gives what is held `timeout` milliseconds to be sent, fails the rest, and detaches. What is on disk stays there: of
+   * that only outcomes are waited for.
+   */
+  async close(timeout: number): Promise<void> {
+    this.#isClosing = true;
+    if (!this.#isDrained) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeout);
+        this.#drained = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    for (const pending of this.#held.clear()) {
+      this.#links.delete(pending);
+      if (pending.isOnDisk) continue;
+      const what = pending.delivery || pending.isInDoubt ? 'no outcome' : 'not sent';
+      fail(pending.entry, new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`));
+    }
+    clearTimeout(this.#counting);
+    await this.#links.close();
+    await this.#store?.close();
+  }
+
+  get #isDrained(): boolean {
+    return this.#options.store ? this.#storing + this.#links.inFlight === 0 : this.#held.size === 0;
+  }
+
+  get #percent(): number {
+    const { buffer, bufferBytes } = this.#options;
+    return Math.round(100 * Math.max(this.#held.size / buffer, this.#bytes / bufferBytes));
+  }
+
+  // The buffer
+
+  #objectionTo(entry: Entry): AmqpError | undefined {
+    if (this.#isClosing) return new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
+    if (!this.#links.hasAddress && !entry.address) {
+      return new AmqpError(
+        'AMQP_NO_ADDRESS',
+        'the message has no address: set it in the node, msg.amqp.to or msg.topic',
+      );
+    }
+    while (this.#isFullFor(entry)) {
+      const error = new AmqpError('AMQP_BUFFER_FULL', `the buffer is full: ${this.size} messages wait to be sent`);
+      const oldest = this.#options.full === 'drop' ? this.#links.first : undefined;
+      if (!oldest) return error;
+      this.#fail(oldest, error);
+    }
+    return undefined;
+  }
+
+  #isFullFor({ bytes }: Entry): boolean {
+    const { buffer, bufferBytes } = this.#options;
+    return this.size >= buffer || (this.size > 0 && this.#bytes + bytes.length > bufferBytes);
+  }
+
+  #hold(entry: Entry): Pending {
+    const { length: size } = entry.bytes;
+    const state = { isOnDisk: false, taken: Date.now(), isInDoubt: false, returns: 0, losses: 0 };
+    const pending: Pending = { entry, sequence: ++this.#sequence, size, ...state };
+    this.#held.set(entry, pending);
+    this.#bytes += size;
+    return pending;
+  }
+
+  #enqueue(pending: Pending): void {
+    this.#links.push(pending);
+    this.#tell();
+  }
+
+  /** Lets go of a message; who waits for it is told by the caller. */
+  #end(pending: Pending): void {
+    this.#held.take(pending.entry);
+    this.#bytes -= pending.size;
+    this.#links.delete(pending);
+    // One that stays there is sent again by the next start, as after a crash.
+    if (pending.isOnDisk) this.#store?.delete(pending.sequence);
+  }
+
+  #fail(pending: Pending, error: AmqpError, sent?: Sent): void {
+    this.#end(pending);
+    fail(pending.entry, doubted(pending, error), sent);
+    this.#ended();
+  }
+
+  #ended(): void {
+    if (this.#isClosing && this.#isDrained) this.#drained?.();
+    this.#tell();
+  }
+
+  #expired(pending: Pending): void {
+    const seconds = this.#options.timeout / 1000;
+    const why = this.#whyHeld(pending);
+    const [code, text] =
+      pending.delivery || pending.isInDoubt
+        ? (['AMQP_IN_DOUBT', `no outcome within ${seconds} s, the message may have been delivered`] as const)
+        : (['AMQP_TIMEOUT', `not sent within ${seconds} s`] as const);
+    this.#fail(pending, new AmqpError(code, text + because(why), why, why));
+  }
+
+  // The store
+
+  /** Takes up what an earlier process has left. It is older than all that has come since. */
+  #restore(messages: Stored[], last: number, store: NonNullable<SenderOptions['store']>): void {
+    const restored: [Entry, Pending, number][] = [];
+    const left: AmqpError[] = [];
+    this.#sequence = Math.max(this.#sequence, last);
+    const now = Date.now();
+    for (const { sequence, taken, ...stored } of messages) {
+      try {
+        const destination = this.#destinationOf(stored);
+        const entry = { ...store.restored({ sequence, taken, ...stored }), ...destination };
+        // The process before this one may have sent it.
+        const state = { isOnDisk: true, isInDoubt: true, returns: 0, losses: 0 };
+        const { length: size } = entry.bytes;
+        restored.push([entry, { entry, sequence, size, taken, ...state }, Math.max(0, now - taken)]);
+      } catch (error) {
+        left.push(error as AmqpError);
+      }
+    }
+    this.#held.prepend(restored);
+    for (const [, pending] of restored) {
+      this.#bytes += pending.size;
+      this.#links.push(pending);
+    }
+    if (!left[0]) return;
+    const text = `${left.length} messages stay in ${store.directory}: ${left[0].message}`;
+    store.damaged(new AmqpError('AMQP_STORE', text, null, left[0]));
+  }
+
+  /** Where a message goes that was taken when the sender may have been set to something else. */
+  #destinationOf({ address, isOfSender }: Pick<Stored, 'address' | 'isOfSender'>): Pick<Entry, 'address' | 'isDirect'> {
+    const { hasAddress } = this.#links;
+    if (!address && !hasAddress)
+      throw new AmqpError('AMQP_NO_ADDRESS', 'they have no address, and neither has the node');
+    if (!address || (isOfSender && address === this.#options.address)) return { address: undefined };
+    return { address, isDirect: hasAddress || isOfSender };
+  }
+
+  /** Sends a message once it is on disk. */
+  async #keep(pending: Pending, store: Store): Promise<void> {
+    const { entry } = pending;
+    this.#storing++;
+    try {
+      await store.open();
+      // Behind those that were on disk already.
+      pending.sequence = ++this.#sequence;
+      await store.put(this.#storedOf(pending));
+      // It may have failed meanwhile.
+      if (!this.#held.get(entry)) return store.delete(pending.sequence);
+      pending.isOnDisk = true;
+      entry.stored?.();
+      this.#enqueue(pending);
+    } catch (error) {
+      if (this.#held.get(entry)) this.#fail(pending, error as AmqpError);
+    } finally {
+      this.#storing--;
+      this.#ended();
+    }
+  }
+
+  #storedOf({ entry: { bytes, address }, sequence, taken }: Pending): Stored {
+    return { sequence, bytes, address: address ?? this.#options.address, isOfSender: address === undefined, taken };
+  }
+
+  /** Puts messages that the disk has lost. */
+  #putAgain(sequences: Set<number>, store: Store): void {
+    for (const pending of this.#held.values()) {
+      // Its failure is told by the state.
+      if (pending.isOnDisk && sequences.has(pending.sequence)) store.put(this.#storedOf(pending)).catch(() => {});
+    }
+  }
+
+  // Outcomes
+
+  #settled(pending: Pending, { sent, peer, mayRetry }: Outcome): void {
+    if (sent.state === 'accepted' || sent.state === 'settled') {
+      this.#end(pending);
+      pending.entry.done(undefined, sent);
+      this.#ended();
+    } else if (mayRetry && this.#links.retry(pending, sent.state === 'released')) this.#tell();
+    else this.#fail(pending, new AmqpError(...FAILURE[sent.state], peer), sent);
+  }
+
+  #lost(inDoubt: Pending[], error: AmqpError): void {
+    const isResent = this.#options.guarantee === 'at-least-once';
+    const [oldest] = inDoubt;
+    if (oldest) oldest.losses++;
+    for (const pending of inDoubt) pending.isInDoubt = true;
+    const isGivenUp = ({ losses }: Pending): boolean => !isResent || losses >= MAX_LOSSES;
+    this.#links.putBack(...inDoubt.filter((pending) => !isGivenUp(pending)));
+    for (const pending of inDoubt.filter(isGivenUp)) {
+      const text = `it is not known whether the message was delivered: ${error.message}`;
+      this.#fail(pending, new AmqpError('AMQP_IN_DOUBT', text, null, error));
+    }
+  }
+
+  // The state
+
+  /** Emits the state when it is another one. That messages wait is told only when it lasts, and their number now and then. */
+  #tell(): void {
+    const { state } = this;
+    const isWaiting = ['waiting', 'buffering', 'retrying'].includes(state.name);
+    if (!isWaiting && !isSame(state, this.#told)) return this.#emit(state);
+    if (!isWaiting && countOf(state) === countOf(this.#told)) return;
+    const tell = (): void => {
+      this.#counting = undefined;
+      const now = this.state;
+      if (countOf(now) !== countOf(this.#told) || !isSame(now, this.#told)) this.#emit(now);
+    };
+    this.#counting ??= setTimeout(this.#connection.guarded(tell), COUNT_INTERVAL);
+  }
+
+  #emit(state: State): void {
+    clearTimeout(this.#counting);
+    this.#counting = undefined;
+    this.#told = state;
+    this.emit('state', state);
+  }
+}
+
+/** What follows "not sent within 3 s" and the like. The peer's own words, if there are any, are added by the error itself. */
+export function because(why: AmqpError | undefined): string {
+  return why && !why.condition ? `: ${why.message}` : '';
+}
+
+/** A message whose outcome was lost once may have been delivered then, whatever ends it now. */
+function doubted({ isInDoubt }: Pending, error: AmqpError): AmqpError {
+  if (!isInDoubt || error.code === 'AMQP_IN_DOUBT') return error;
+  const text = `it may have been delivered before its outcome was lost: ${error.message}`;
+  return new AmqpError('AMQP_IN_DOUBT', text, null, error);
+}
+
+function countOf(state: State): number | undefined {
+  return 'count' in state ? state.count : undefined;
+}
+
+const FAILURE: Record<Exclude<Sent['state'], 'accepted' | 'settled'>, [AmqpError['code'], string]> = {
+  rejected: ['AMQP_REJECTED', 'the peer rejected the message'],
+  released: ['AMQP_RELEASED', 'the peer released the message: nobody takes it'],
+  modified: ['AMQP_MODIFIED', 'the peer could not deliver the message'],
+  failed: ['AMQP_IN_DOUBT', 'the peer settled the message without an outcome'],
+};

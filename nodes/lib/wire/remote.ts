@@ -1,0 +1,76 @@
+/**
+ * What a peer tells of itself. rhea unwraps a field of a performative each time that it is read, and gives whatever came:
+ * so what is used is read here, once, and is what its type says.
+ */
+import type { Connection as RheaConnection, Source } from 'rhea';
+import { cleaned, type PeerError } from '../errors';
+
+/** What a peer says of itself in its open (2.7.1). */
+export interface Opened {
+  product: Product;
+  capabilities: string[];
+}
+
+export interface Product {
+  name?: string;
+  version?: string;
+}
+
+export function openedOf(connection: RheaConnection): Opened {
+  const { product, version } = mapOf(connection.properties);
+  return {
+    product: { name: shown(product), version: shown(version) },
+    capabilities: textsOf(connection.offered_capabilities),
+  };
+}
+
+/** What a peer has made of a source (3.5.3). */
+export interface RemoteSource {
+  filters: string[];
+  mode?: string;
+  durable: number;
+  expiry?: string;
+  capabilities: string[];
+}
+
+export function sourceOf(source: Source): RemoteSource {
+  const { filter, distribution_mode: mode, durable, expiry_policy: expiry, capabilities } = source;
+  return {
+    filters: Object.keys(mapOf(filter)),
+    mode: textOf(mode),
+    durable: typeof durable === 'number' ? durable : 0,
+    expiry: textOf(expiry),
+    capabilities: textsOf(capabilities),
+  };
+}
+
+/** The peer's own words in what rhea gives as an error. */
+export function peerErrorOf(error: unknown): PeerError {
+  const { condition, description, info } = mapOf(error);
+  return { condition: textOf(condition), description: textOf(description), info: plainOf(info) };
+}
+
+/** A text that is only shown. */
+function shown(value: unknown): string | undefined {
+  return typeof value === 'string' ? cleaned(value) : undefined;
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+function textsOf(value: unknown): string[] {
+  return [value].flat().filter((one) => typeof one === 'string');
+}
+
+function mapOf(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+/** Plain data, for a flow. rhea's own objects and what JavaScript takes for something else are left out. */
+function plainOf(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map((one) => plainOf(one));
+  if (typeof value !== 'object' || value === null || Buffer.isBuffer(value)) return value;
+  if (Object.getPrototypeOf(value) !== Object.prototype) return undefined;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plainOf(one)]));
+}

@@ -1,0 +1,497 @@
+import { once } from 'node:events';
+import should from 'should';
+import { collect, endpointNode, flow, helper, inject, load, message, messages, type Msg, node, status } from '../flow';
+import type { NodeConfig } from '../node-red';
+import { Broker, type BrokerOptions } from '../../broker/broker';
+
+let broker: Broker;
+
+/** A sender, with others beside it, on a new broker. */
+async function start(properties: object = {}, options: BrokerOptions = {}, ...others: NodeConfig[]): Promise<void> {
+  broker = await Broker.start(options);
+  await load(flow(endpointNode(broker.port), node('amqp-sender', properties), ...others));
+}
+
+/** Sends, and gives the msg as it is once it is done. */
+function send(msg: object): Promise<Msg> {
+  const completed = message('completed');
+  inject('sender', msg);
+  return completed;
+}
+
+/** Sends, and gives the msg as a Catch node gets it. */
+function fail(msg: object): Promise<Msg> {
+  const caught = message('caught');
+  inject('sender', msg);
+  return caught;
+}
+
+const bodies = (name: string) => broker.messages(name).map((stored) => stored!.body as unknown);
+const addressed = (name: string) => broker.messages(name).map((stored) => [stored!.body, stored!.to]);
+/** The header of the message that came last. */
+const headerSent = () => {
+  const { durable, priority, ttl } = broker.messages('q').at(-1)!;
+  return { durable, priority, ttl };
+};
+const context = () => (helper.getNode('sender') as unknown as { context(): any }).context();
+const payloads = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
+
+const deployed = (properties: object) =>
+  flow(endpointNode(broker.port), node('amqp-sender', properties), node('amqp-receiver', { address: 'other' }));
+
+const deploy = (properties: object) => helper.setFlows(deployed(properties), 'nodes');
+
+describe('amqp-sender', () => {
+  before(() => helper.startServer());
+  after(() => helper.stopServer());
+  afterEach(async () => {
+    await helper.unload();
+    await broker.stop();
+  });
+
+  describe('the msg', () => {
+    it('leaves with what became of it, and all else as it was', async () => {
+      await start();
+      const [out, completed] = [message('out'), message('completed')];
+      const delivery = { id: 'of another node', tag: '00', address: 'other', redelivered: false };
+      inject('sender', { payload: 'hello', topic: 'mine', other: { kept: true }, delivery });
+      for (const msg of [await out, await completed]) {
+        msg.should.match({ payload: 'hello', topic: 'mine', other: { kept: true }, delivery });
+        should(msg.sent).eql({ address: 'q', tag: msg.sent!.tag, state: 'accepted' });
+        msg.sent!.tag.should.match(/^[0-9a-f]+$/);
+      }
+      bodies('q').should.eql(['hello']);
+    });
+
+    it('is neither done nor sent on before the peer has accepted the message', async () => {
+      await start();
+      broker.answer('q', 'none', 1);
+      const [out, completed] = [collect('out'), collect('completed')];
+      inject('sender', { payload: 'no answer' });
+      await send({ payload: 'accepted' });
+      payloads(completed).should.eql(['accepted']);
+      payloads(out).should.eql(['accepted']);
+    });
+
+    it('that the peer rejected goes to Catch nodes, with the code and the words of the peer', async () => {
+      await start();
+      const [out, completed] = [collect('out'), collect('completed')];
+      broker.answer('q', 'reject', 1);
+      const { error, sent, payload } = await fail({ payload: 'bad' });
+      should(payload).equal('bad');
+      should(error).match({ code: 'AMQP_REJECTED', message: /amqp:not-allowed: rejected/, source: { id: 'sender' } });
+      should(sent).match({
+        address: 'q',
+        state: 'rejected',
+        error: { code: 'AMQP_REJECTED', condition: 'amqp:not-allowed', description: 'rejected' },
+      });
+      await send({ payload: 'good' });
+      payloads(out).should.eql(['good']);
+      payloads(completed).should.eql(['good']);
+    });
+
+    for (const [answer, code] of [
+      ['release', 'AMQP_RELEASED'],
+      ['modify', 'AMQP_MODIFIED'],
+    ] as const) {
+      it(`is caught as ${code} after the time for which it is to be tried again`, async () => {
+        await start({ retrytime: '0.05' });
+        broker.answer('q', answer);
+        should((await fail({ payload: 1 })).error).match({ code });
+        broker.received['q']!.should.be.above(1);
+      });
+    }
+
+    it('leaves whatever became of it, by choice', async () => {
+      await start({ outcomes: 'all', retrytime: 0 });
+      const outs = messages('out', 2);
+      broker.answer('q', 'release', 1);
+      should((await fail({ payload: 1 })).error).have.property('code', 'AMQP_RELEASED');
+      await send({ payload: 2 });
+      (await outs).map(({ sent }) => sent!.state).should.eql(['released', 'accepted']);
+    });
+  });
+
+  describe('the header', () => {
+    it('says durable: what the server has accepted survives its restart', async () => {
+      await start();
+      await send({ payload: 1 });
+      headerSent().should.match({ durable: true });
+    });
+
+    it('says what the node says of it, and the msg has the last word', async () => {
+      await start({ durablemessages: false, priority: '7', ttl: '60' });
+      await send({ payload: 1 });
+      should(headerSent()).match({ priority: 7, ttl: 60_000 });
+      should(Boolean(headerSent().durable)).be.false();
+      await send({ payload: 1, amqp: { durable: true, priority: 2, ttl: 5000 } });
+      should(headerSent()).match({ durable: true, priority: 2, ttl: 5000 });
+    });
+
+    it('says not durable where the msg says so', async () => {
+      await start();
+      await send({ payload: 1, amqp: { durable: false } });
+      should(headerSent().durable).be.false();
+    });
+
+    it('says nothing in flows of node-red-contrib-rhea', async () => {
+      await start({ format: undefined });
+      await send({ payload: { body: 1 } });
+      should(Boolean(headerSent().durable)).be.false();
+    });
+  });
+
+  describe('the message', () => {
+    it('has the fields of msg.amqp, and the body that the node shapes', async () => {
+      await start({ body: 'json' });
+      await send({
+        payload: { a: 1 },
+        amqp: { subject: 'reading', durable: true, ttl: 60_000, application_properties: { room: 'kitchen' } },
+      });
+      const [stored] = broker.messages('q');
+      should(stored).match({
+        subject: 'reading',
+        content_type: 'application/json',
+        durable: true,
+        ttl: 60_000,
+        application_properties: { room: 'kitchen' },
+      });
+      JSON.parse(String(stored!.body.content)).should.eql({ a: 1 });
+    });
+
+    it('has a message id of its own where the flow gives none, and msg.amqp stays as it is', async () => {
+      await start();
+      const amqp = { subject: 'same' };
+      await send({ payload: 1, amqp });
+      await send({ payload: 2, amqp });
+      await send({ payload: 3, amqp: { message_id: 'mine' } });
+      const ids = broker.messages('q').map((stored) => stored!.message_id);
+      new Set(ids).size.should.equal(3);
+      should(ids[0]).be.a.String().and.not.be.empty();
+      should(ids[2]).equal('mine');
+      amqp.should.eql({ subject: 'same' });
+    });
+
+    it('comes again with the same id when its outcome was lost with the connection (R2)', async () => {
+      await start();
+      // The broker has it, and cannot say so any more.
+      broker.once('message', () => broker.dropSockets());
+      await send({ payload: 'once' });
+      const [first, second] = broker.messages('q');
+      should([first!.body, second!.body]).eql(['once', 'once']);
+      should(first!.message_id).be.a.String().and.equal(second!.message_id);
+    });
+
+    it('fails when its outcome was lost with the connection, by choice', async () => {
+      await start({ guarantee: 'at-most-once' });
+      broker.once('message', () => broker.dropSockets());
+      const { error, sent } = await fail({ payload: 'once' });
+      should(error).have.property('code', 'AMQP_IN_DOUBT');
+      should(sent).match({ state: 'failed', error: { code: 'AMQP_IN_DOUBT' } });
+      await send({ payload: 'next' });
+      bodies('q').should.eql(['once', 'next']);
+    });
+
+    it('that is sent pre-settled is done once it is written', async () => {
+      await start({ guarantee: 'pre-settled' });
+      broker.answer('q', 'reject');
+      should((await send({ payload: 1 })).sent).match({ state: 'settled' });
+      broker.links()[0]!.sndSettleMode.should.equal(1);
+    });
+  });
+
+  describe('the address', () => {
+    const KINDS: [type: string, value: string, prepare?: () => void][] = [
+      ['str', 'wanted'],
+      ['msg', 'to.queue'],
+      ['flow', 'queue', () => context().flow.set('queue', 'wanted')],
+      ['global', 'queue', () => context().global.set('queue', 'wanted')],
+      ['env', 'QUEUE'],
+      ['jsonata', '"want" & $substring(to.queue, 4)'],
+    ];
+    for (const [addressType, address, prepare = () => {}] of KINDS) {
+      it(`can be given as ${addressType}`, async () => {
+        broker = await Broker.start();
+        const configs = flow(endpointNode(broker.port), node('amqp-sender', { addressType, address }));
+        configs[0]!['env'] = [{ name: 'QUEUE', value: 'wanted', type: 'str' }];
+        await load(configs);
+        prepare();
+        const { sent } = await send({ payload: 1, to: { queue: 'wanted' }, topic: 'unwanted' });
+        should(sent!.address).equal('wanted');
+        bodies('wanted').should.eql([1]);
+      });
+    }
+
+    it('is evaluated for each msg, and the order stays, however long that takes', async () => {
+      // The first takes far longer than all others.
+      const work = '$map([1..3000], function($i) { $i })';
+      await start({ addressType: 'jsonata', address: `($x := payload = 0 ? ${work} : 0; "q")` });
+      await status('sender', 'connected');
+      const completed = messages('completed', 20);
+      for (let payload = 0; payload < 20; payload++) inject('sender', { payload });
+      await completed;
+      bodies('q').should.eql([...bodies('q').keys()]);
+      bodies('q').should.have.length(20);
+    });
+
+    it('that is not text fails its own msg only', async () => {
+      await start({ addressType: 'msg', address: 'to' });
+      for (const to of [7, { queue: 'q' }]) {
+        should((await fail({ payload: 1, to })).error).match({
+          code: 'AMQP_NO_ADDRESS',
+          message: /the address msg to is not text/,
+        });
+      }
+      await send({ payload: 1, to: 'q' });
+      bodies('q').should.eql([1]);
+    });
+
+    it('that evaluates to nothing is missing', async () => {
+      await start({ addressType: 'msg', address: 'to' });
+      for (const to of [undefined, null, '']) {
+        should((await fail({ payload: 1, to, topic: 'q' })).error).have.property('code', 'AMQP_NO_ADDRESS');
+      }
+    });
+
+    it('that cannot be evaluated fails its own msg only, and says why', async () => {
+      await start({ addressType: 'jsonata', address: '$exists(to) ? to : $error("no to")' });
+      should(await fail({ payload: 1 })).match({ payload: 1, error: { message: /no to/, source: { id: 'sender' } } });
+      await send({ payload: 2, to: 'q' });
+      bodies('q').should.eql([2]);
+    });
+
+    it('that is no JSONata expression fails each msg, and says why', async () => {
+      await start({ addressType: 'jsonata', address: '((' });
+      for (const payload of [1, 2])
+        should((await fail({ payload })).error!.message).match(/expected|syntax|unexpected/i);
+    });
+
+    it('of a msg that is not text is called that, and not missing', async () => {
+      await start({ address: '' });
+      for (const [msg, text] of [
+        [{ topic: 7 }, /msg\.topic is not text: it is of type number/],
+        [{ amqp: { to: { queue: 'q' } } }, /msg\.amqp\.to is not text: it is of type object/],
+      ] as const) {
+        should((await fail({ payload: 3, ...msg })).error).match({ code: 'AMQP_NO_ADDRESS', message: text });
+      }
+    });
+
+    for (const anonymousRelay of [true, false]) {
+      it(`is that of each msg where the node has none, ${anonymousRelay ? 'with' : 'without'} a relay`, async () => {
+        await start({ address: '' }, { anonymousRelay });
+        should((await send({ payload: 1, topic: 'a' })).sent!.address).equal('a');
+        should((await send({ payload: 2, topic: 'a', amqp: { to: 'b' } })).sent!.address).equal('b');
+        for (const none of [{}, { topic: '' }, { amqp: { to: '' } }]) {
+          const { error, sent } = await fail({ payload: 3, ...none });
+          should(error).have.property('code', 'AMQP_NO_ADDRESS');
+          should(sent).match({ state: 'failed', error: { code: 'AMQP_NO_ADDRESS' } });
+        }
+        addressed('a').should.eql([[1, 'a']]);
+        addressed('b').should.eql([[2, 'b']]);
+      });
+
+      it(`that is no good fails its own msg only, ${anonymousRelay ? 'with' : 'without'} a relay`, async () => {
+        await start({ address: '' }, { anonymousRelay, mustExist: true });
+        broker.declare('good');
+        const caught = message('caught');
+        const completed = messages('completed', 2);
+        for (const topic of ['good', 'bad', 'good']) inject('sender', { payload: topic, topic });
+        const { payload, sent, error } = await caught;
+        should(payload).equal('bad');
+        should(sent!.error!.condition).equal('amqp:not-found');
+        should(error!.code).equal(anonymousRelay ? 'AMQP_REJECTED' : 'AMQP_LINK_REFUSED');
+        await completed;
+        bodies('good').should.eql(['good', 'good']);
+      });
+    }
+
+    it('that the node has wins over those of the msg, and leaves the to of the message alone', async () => {
+      await start();
+      await send({ payload: 1, topic: 'a', amqp: { to: 'b' } });
+      addressed('q').should.eql([[1, 'b']]);
+    });
+
+    it('can be made by the peer', async () => {
+      await start({ address: '', dynamic: true });
+      const { sent } = await send({ payload: 1 });
+      sent!.address.should.startWith('dynamic-');
+      bodies(sent!.address).should.eql([1]);
+    });
+
+    it('that is refused is asked for again, until it is allowed; others go on meanwhile', async () => {
+      broker = await Broker.start();
+      broker.refuse('q');
+      const other = node('amqp-sender', { id: 'other', address: 'other' });
+      await load(flow(endpointNode(broker.port), node('amqp-sender'), other));
+      should(await status('sender', 'refused')).match({ fill: 'red', shape: 'ring' });
+      inject('sender', { payload: 'waits' });
+      const completed = message('completed');
+      inject('other', { payload: 'goes on' });
+      should((await completed).payload).equal('goes on');
+      const allowed = message('completed');
+      broker.allow('q');
+      should((await allowed).payload).equal('waits');
+      should(await status('sender', 'connected')).match({ fill: 'green', shape: 'dot' });
+    });
+  });
+
+  describe('a msg that cannot be sent is one clear error, and the next is sent', () => {
+    const cyclic: Record<string, unknown> = {};
+    cyclic['self'] = cyclic;
+    const BAD: [what: string, msg: object, text: RegExp][] = [
+      ['a payload that is a function', { payload: () => {} }, /msg\.payload.*function/],
+      ['a function within the payload', { payload: { list: [1, () => {}] } }, /msg\.payload.*list.*function/],
+      ['a cyclic payload', { payload: cyclic }, /msg\.payload.*cyclic/],
+      ['a symbol of JavaScript', { payload: Symbol('s') }, /msg\.payload.*symbol/],
+      ['a field that is not known', { amqp: { subjct: 'x' } }, /msg\.amqp.*subjct/],
+      ['several of those', { amqp: { subject: 'x', a: 1, b: 2 } }, /fields.*a, b/],
+      ['a field of the wrong type', { amqp: { ttl: 'soon' } }, /msg\.amqp\.ttl/],
+      ['fields that are no object', { amqp: 'durable' }, /msg\.amqp/],
+      ['properties that are not simple', { amqp: { application_properties: { a: {} } } }, /application_properties/],
+    ];
+    for (const [what, msg, text] of BAD) {
+      it(`for ${what}`, async () => {
+        await start();
+        const caught = collect('caught');
+        const { error } = await fail(msg);
+        should(error).match({ code: 'AMQP_BAD_MESSAGE', message: text, source: { id: 'sender' } });
+        await send({ payload: 'good' });
+        caught.should.have.length(1);
+        bodies('q').should.eql(['good']);
+      });
+    }
+
+    it('for a message that is larger than the peer takes', async () => {
+      await start({}, { maxMessageSize: 1000 });
+      const { error, sent } = await fail({ payload: 'x'.repeat(1000) });
+      should(error).have.property('code', 'AMQP_TOO_LARGE');
+      should(sent).match({ state: 'failed', error: { code: 'AMQP_TOO_LARGE' } });
+      await send({ payload: 'good' });
+      bodies('q').should.eql(['good']);
+      broker.received['q']!.should.equal(1);
+    });
+  });
+
+  describe('messages wait', () => {
+    it('for a broker that comes later, in order', async () => {
+      await start();
+      await broker.stop();
+      await status('sender', '.reason.refused');
+      const completed = messages('completed', 3);
+      for (const payload of [1, 2, 3]) inject('sender', { payload });
+      await broker.resume();
+      await completed;
+      bodies('q').should.eql([1, 2, 3]);
+    });
+
+    it('for a server that releases them, and the status says so', async () => {
+      await start();
+      broker.answer('q', 'release');
+      const completed = message('completed');
+      inject('sender', { payload: 1 });
+      should(await status('sender', 'count)')).match({ fill: 'yellow', shape: 'dot', text: /status\.retrying \(/ });
+      broker.answer('q', 'accept');
+      await completed;
+      await status('sender', 'connected');
+    });
+
+    it('for credit, in order, and the status says so', async () => {
+      broker = await Broker.start();
+      broker.holdCredit('q');
+      await load(flow(endpointNode(broker.port), node('amqp-sender')));
+      await status('sender', 'connected');
+      inject('sender', { payload: 1 });
+      should(await status('sender', 'waiting')).match({ fill: 'yellow', shape: 'dot' });
+      for (const payload of [2, 3]) inject('sender', { payload });
+      const completed = messages('completed', 3);
+      broker.giveCredit('q');
+      await completed;
+      bodies('q').should.eql([1, 2, 3]);
+      await status('sender', 'connected');
+    });
+
+    it('as many as the buffer holds: a further one is refused', async () => {
+      broker = await Broker.start();
+      broker.holdCredit('q');
+      await load(flow(endpointNode(broker.port), node('amqp-sender', { buffer: '2' })));
+      for (const payload of [1, 2]) inject('sender', { payload });
+      const { payload, error } = await fail({ payload: 3 });
+      should(payload).equal(3);
+      should(error).have.property('code', 'AMQP_BUFFER_FULL');
+      const completed = messages('completed', 2);
+      broker.giveCredit('q');
+      payloads(await completed).should.eql([1, 2]);
+    });
+
+    it('as many as the buffer holds: the oldest makes room, by choice', async () => {
+      broker = await Broker.start();
+      broker.holdCredit('q');
+      await load(flow(endpointNode(broker.port), node('amqp-sender', { buffer: '2', full: 'drop' })));
+      for (const payload of [1, 2]) inject('sender', { payload });
+      const { payload, error } = await fail({ payload: 3 });
+      should(payload).equal(1);
+      should(error).have.property('code', 'AMQP_BUFFER_FULL');
+      const completed = messages('completed', 2);
+      broker.giveCredit('q');
+      payloads(await completed).should.eql([2, 3]);
+    });
+  });
+
+  describe('when its link is taken', () => {
+    for (const [how, take] of [
+      ['by a detach', () => broker.detach('q', { condition: 'amqp:resource-deleted' })],
+      ['by the end of its session', () => broker.endSessions('q', { condition: 'amqp:internal-error' })],
+    ] as const) {
+      it(`${how} it attaches again, and others notice nothing`, async () => {
+        await start({}, {}, node('amqp-sender', { id: 'other', address: 'other' }));
+        await send({ payload: 1 });
+        const gone: string[] = [];
+        broker.on('detach', ({ address }) => gone.push(address));
+        const [detached, attached] = [once(broker, 'detach'), once(broker, 'attach')];
+        take();
+        await Promise.all([detached, attached]);
+        await send({ payload: 2 });
+        bodies('q').should.eql([1, 2]);
+        gone.should.eql(['q']);
+        broker.connections().should.equal(1);
+      });
+    }
+  });
+
+  describe('when it is deployed anew', () => {
+    it('what is buffered is sent first, and other nodes go on', async () => {
+      broker = await Broker.start();
+      broker.holdCredit('q');
+      await load(deployed({ name: 'before' }));
+      await Promise.all([status('sender', 'connected'), status('receiver', 'connected')]);
+      const completed = messages('completed', 2);
+      for (const payload of [1, 2]) inject('sender', { payload });
+      const [received, detached] = [message('out'), once(broker, 'detach')];
+      const done = deploy({ name: 'after' });
+      broker.put('other', { body: 'meanwhile' });
+      should((await received).payload).equal('meanwhile');
+      broker.giveCredit('q');
+      payloads(await completed).should.eql([1, 2]);
+      await Promise.all([done, detached]);
+      await send({ payload: 3 });
+      bodies('q').should.eql([1, 2, 3]);
+      broker.connections().should.equal(1);
+    });
+
+    it('what cannot be sent within some seconds fails loudly', async () => {
+      broker = await Broker.start();
+      broker.holdCredit('q');
+      await load(deployed({ name: 'before' }), {}, { amqpEndpointCloseTime: 100 });
+      const caught = messages('caught', 2);
+      for (const payload of [1, 2]) inject('sender', { payload });
+      await deploy({ name: 'after' });
+      for (const { error, sent } of await caught) {
+        should(error).have.property('code', 'AMQP_SHUTDOWN');
+        should(sent).match({ state: 'failed', error: { code: 'AMQP_SHUTDOWN' } });
+      }
+      broker.giveCredit('q');
+      await send({ payload: 3 });
+      bodies('q').should.eql([3]);
+    });
+  });
+});

@@ -1,0 +1,139 @@
+import { once } from 'node:events';
+import should from 'should';
+import { NUMBERS } from '../../../nodes/flow/settings';
+import { endpointNode, flow, helper, inject, load, message, node, status } from '../../flow';
+import { Broker } from '../../../broker/broker';
+
+const ERROR = 20;
+
+/** What is wrong with a number of any field. */
+const WRONG = ['${NOT_SET}', 'abc', '-5', '1e99', Infinity, true, [5]];
+
+const errors = () =>
+  helper
+    .log()
+    .args.map(([entry]) => entry)
+    .filter(({ level }) => level <= ERROR)
+    .map(({ msg }) => String(msg));
+
+describe('settings', () => {
+  let broker: Broker;
+
+  before(() => helper.startServer());
+  after(() => helper.stopServer());
+  beforeEach(async () => {
+    broker = await Broker.start();
+  });
+  afterEach(async () => {
+    await helper.unload();
+    await broker.stop();
+    delete process.env['AMQP_TEST_VALUE'];
+  });
+
+  for (const [type, numbers] of Object.entries(NUMBERS)) {
+    if (type === 'amqp-endpoint') continue;
+    for (const field of Object.keys(numbers)) {
+      it(`of ${type}: a ${field} that is none puts the node into error, which names the field`, async () => {
+        const nodes = WRONG.map((value, n) => node(type, { id: `node-${n}`, [field]: value }));
+        await load(flow(endpointNode(broker.port), ...nodes));
+        for (const { id } of nodes) {
+          should(await status(id, '.fault')).match({ fill: 'red', shape: 'ring' });
+          const caught = message('caught');
+          inject(id, { payload: 1 });
+          const { error } = await caught;
+          should(error).match({ code: 'AMQP_CONFIG', source: { id } });
+          should(error!.message).match(new RegExp(`\\(${field}\\): (is not a|the environment variable NOT_SET)`));
+        }
+        should(broker.links()).be.empty();
+      });
+    }
+  }
+
+  for (const field of Object.keys(NUMBERS['amqp-endpoint'])) {
+    it(`of amqp-endpoint: a ${field} that is none puts it and its nodes into error, which names the field`, async () => {
+      for (const value of WRONG) {
+        await load(flow(endpointNode(broker.port, { [field]: value }), node('amqp-sender')));
+        should(await status('sender', '.fault')).match({ fill: 'red', shape: 'ring' });
+        should(errors().filter((line) => line.includes(`(${field}): `))).have.length(1);
+        await helper.unload();
+      }
+      should(broker.connections()).equal(0);
+    });
+  }
+
+  for (const [type, properties] of [
+    ['amqp-sender', { guarantee: 'twice' }],
+    ['amqp-sender', { store: 'tape' }],
+    ['amqp-sender', { body: 'xml' }],
+    ['amqp-sender', { durablemessages: 'maybe' }],
+    ['amqp-sender', { format: 'text' }],
+    ['amqp-receiver', { settle: 'later' }],
+    ['amqp-receiver', { onerror: 'panic' }],
+    ['amqp-receiver', { address: '${NOT_SET}' }],
+    ['amqp-requester', { replyto: 'fixed', replyaddress: '' }],
+    ['amqp-responder', { address: '' }],
+    ['amqp-responder', { kind: 'exchange' }],
+  ] as const) {
+    it(`of ${type}: ${JSON.stringify(properties)} is an error`, async () => {
+      await load(flow(endpointNode(broker.port), node(type, properties)));
+      await status(type.replace('amqp-', ''), '.fault');
+      const [field] = Object.keys(properties).toReversed();
+      should(errors().join()).containEql(`(${field}): `);
+    });
+  }
+
+  it('never repeat what was entered: it may be a secret in the wrong field', async () => {
+    const secret = 'Endpoint=sb://ns.servicebus.windows.net/;SharedAccessKey=s3cret=';
+    const wrong = { host: secret, port: secret, connecttimeout: secret };
+    for (const [name, value] of Object.entries(wrong)) {
+      await load(flow(endpointNode(broker.port, { [name]: value }), node('amqp-sender', { buffer: secret })));
+      await status('sender', '.fault');
+      should(JSON.stringify(helper.log().args)).not.containEql('s3cret');
+      await helper.unload();
+    }
+  });
+
+  it('take environment variables, alone and within a text, as a container is configured', async () => {
+    process.env['AMQP_TEST_VALUE'] = '7';
+    const opened = once(broker, 'connection');
+    const attached = once(broker, 'attach');
+    await load(
+      flow(
+        endpointNode(broker.port, { container_id: 'orders-${AMQP_TEST_VALUE}' }),
+        node('amqp-receiver', { address: 'plant${AMQP_TEST_VALUE}', creditwindow: '${AMQP_TEST_VALUE}' }),
+      ),
+    );
+    should((await opened)[0]).match({ containerId: 'orders-7' });
+    should((await attached)[0]).match({ address: 'plant7' });
+  });
+
+  it('may be a URL for the server, also from the environment', async () => {
+    await broker.stop();
+    broker = await Broker.start({ users: { anna: 's3cret' }, anonymous: false });
+    process.env['AMQP_TEST_VALUE'] = `amqp://anna:s3cret@127.0.0.1:${broker.port}`;
+    await load(flow(endpointNode(5672, { host: '${AMQP_TEST_VALUE}' }), node('amqp-sender')));
+    await status('sender', 'connected');
+    should(JSON.stringify(helper.log().args)).not.containEql('s3cret');
+    should(JSON.stringify(helper.log().args)).not.containEql('clear-text');
+  });
+
+  it('warn once of a login that would go over a network in the clear', async () => {
+    const login = { broker: { user: 'anna', pass: 's3cret' } };
+    for (const [properties, count] of [
+      [{ host: 'broker.invalid' }, 1],
+      [{ host: 'broker.invalid', usetls: true }, 0],
+      [{ host: '127.0.0.1' }, 0],
+    ] as const) {
+      await load(flow(endpointNode(broker.port, { ...properties, autoconnect: false }), node('amqp-sender')), login);
+      should(helper.log().args.filter(([{ msg }]) => String(msg).includes('unprotected'))).have.length(count);
+      await helper.unload();
+    }
+  });
+
+  it('warn of a password that a URL keeps in the flow', async () => {
+    await load(flow(endpointNode(5672, { host: `amqp://anna:s3cret@127.0.0.1:${broker.port}` }), node('amqp-sender')));
+    await status('sender', 'connected');
+    should(JSON.stringify(helper.log().args)).containEql('clear-text');
+    should(JSON.stringify(helper.log().args)).not.containEql('s3cret');
+  });
+});

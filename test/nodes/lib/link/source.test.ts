@@ -1,0 +1,86 @@
+import rhea, { type Source } from 'rhea';
+import should from 'should';
+import { type Product, sourceOf as remoteSourceOf } from '../../../../nodes/lib/wire/remote';
+import { answerTo, type SourceOptions, sourceOf } from '../../../../nodes/lib/link/source';
+
+const ALL: SourceOptions = { selector: 'a = 1', browse: true, durable: 2, expiry_policy: 'never', shared: true };
+const echo = (options: SourceOptions, changes: object = {}) =>
+  remoteSourceOf({ ...sourceOf(options), ...changes } as Source);
+
+describe('source', () => {
+  it('asks for nothing that was not asked for', () => {
+    should(sourceOf({})).eql({});
+  });
+
+  it('asks for a selector as JMS clients do', () => {
+    should(sourceOf({ selector: "colour = 'red'" })).eql({ filter: rhea.filter.selector("colour = 'red'") });
+  });
+
+  it('asks for capabilities as an array (R23)', () => {
+    should(sourceOf({ kind: 'topic' })).eql({ capabilities: ['topic'] });
+    should(sourceOf({ kind: 'topic', shared: true })).eql({ capabilities: ['topic', 'shared', 'global'] });
+  });
+
+  it('asks to read without removing, and to keep the subscription', () => {
+    should(sourceOf({ browse: true })).eql({ distribution_mode: 'copy' });
+    should(sourceOf({ durable: 2, expiry_policy: 'never' })).eql({ durable: 2, expiry_policy: 'never' });
+  });
+
+  it('tells of no option that the peer confirms', () => {
+    should(answerTo(ALL, echo(ALL), {})).eql({ ignored: [], unsure: [] });
+    should(answerTo({}, remoteSourceOf({} as Source), { name: 'RabbitMQ', version: '3.13.7' })).eql({
+      ignored: [],
+      unsure: [],
+    });
+  });
+
+  const missing: [name: string, changes: object, ignored: string[]][] = [
+    ['no filter', { filter: undefined }, ['selector']],
+    ['an empty filter', { filter: {} }, ['selector']],
+    ['no distribution mode', { distribution_mode: undefined }, ['browse']],
+    ['the distribution mode move', { distribution_mode: 'move' }, ['browse']],
+    ['no durability', { durable: 0 }, ['durable']],
+    ['an earlier end', { expiry_policy: 'session-end' }, ['durable']],
+    ['no capabilities', { capabilities: undefined }, ['shared']],
+    ['another capability', { capabilities: 'topic' }, ['shared']],
+  ];
+  for (const [name, changes, ignored] of missing) {
+    it(`tells what the peer ignores when it answers with ${name}`, () => {
+      should(answerTo(ALL, echo(ALL, changes), {}).ignored).eql(ignored);
+    });
+  }
+
+  it('takes a lower durability for one: some peers have one kind only', () => {
+    should(answerTo(ALL, echo(ALL, { durable: 1 }), {}).ignored).be.empty();
+  });
+
+  const products: [product: Product, ignored: string[]][] = [
+    [{ name: 'RabbitMQ', version: '3.10.8' }, ['selector', 'browse', 'durable', 'shared']],
+    [{ name: 'RabbitMQ', version: '4.0.5' }, ['selector', 'browse']],
+    [{ name: 'RabbitMQ', version: '4.3.6' }, ['browse']],
+    [{ name: 'ActiveMQ', version: '6.3.1' }, ['shared']],
+    [{ name: 'apache-activemq-artemis', version: '2.56.0' }, []],
+  ];
+  for (const [product, ignored] of products) {
+    it(`knows what ${product.name} ${product.version ?? ''} confirms and does not do`, () => {
+      should(answerTo(ALL, echo(ALL), product)).eql({ ignored, unsure: [] });
+    });
+  }
+
+  for (const name of ['qpid-dispatch-router', 'skupper-router']) {
+    it(`cannot tell what a link route of ${name} does that confirms`, () => {
+      const answer = { ignored: [], unsure: ['selector', 'browse', 'durable'] };
+      should(answerTo(ALL, echo(ALL), { name })).eql(answer);
+      should(answerTo(ALL, echo(ALL, { filter: {} }), { name })).eql({
+        ignored: ['selector'],
+        unsure: ['browse', 'durable'],
+      });
+    });
+  }
+
+  it('believes what is confirmed where it is to be trusted, and nothing else', () => {
+    const trusting = { ...ALL, trust: true };
+    should(answerTo(trusting, echo(trusting), { name: 'skupper-router' })).eql({ ignored: [], unsure: [] });
+    should(answerTo(trusting, echo(trusting, { filter: {} }), { name: 'skupper-router' }).ignored).eql(['selector']);
+  });
+});

@@ -1,0 +1,87 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import should from 'should';
+import { AmqpError } from '../../../nodes/lib/errors';
+import { isSame, reasonOf, type State, statusOf, worstOf } from '../../../nodes/lib/status';
+
+const catalogue = join(__dirname, '../../../locales', 'en-US', 'amqp-endpoint.json');
+const texts: Record<string, string> = JSON.parse(readFileSync(catalogue, 'utf8'))['amqp-endpoint'].status;
+
+const failure = (condition?: string) => new AmqpError('AMQP_CONNECT', 'cannot connect', { condition });
+/** From worst to best. */
+const states: State[] = [
+  { name: 'auth', error: failure() },
+  { name: 'disconnected', error: failure() },
+  { name: 'refused', error: failure() },
+  { name: 'connecting' },
+  { name: 'idle' },
+  { name: 'detached' },
+  { name: 'ignored', options: ['selector', 'browse'] },
+  { name: 'paused' },
+  { name: 'buffering', count: 7, percent: 1 },
+  { name: 'waiting' },
+  { name: 'connected' },
+];
+
+describe('status', () => {
+  it('has a text for each state, with all its blanks filled', () => {
+    for (const state of states) {
+      const { key, options, args = { options } } = statusOf(state);
+      should(texts).have.property(key);
+      const blanks = [...texts[key]!.matchAll(/__(\w+?)__/g)].map(([, name]) => name);
+      should(args).have.properties(blanks);
+    }
+  });
+
+  it('is red when something failed, yellow on the way, green only when connected', () => {
+    const looks = Object.fromEntries(states.map((state) => [state.name, statusOf(state)]));
+    for (const name of ['auth', 'disconnected', 'refused']) should(looks[name]).match({ fill: 'red', shape: 'ring' });
+    should(looks['connecting']).match({ fill: 'yellow', shape: 'ring' });
+    for (const name of ['waiting', 'buffering', 'paused']) should(looks[name]).match({ fill: 'yellow', shape: 'dot' });
+    should(looks['ignored']).match({ fill: 'yellow', shape: 'ring' });
+    should(looks['connected']).match({ fill: 'green', shape: 'dot' });
+    should(states.filter((state) => statusOf(state).fill === 'green')).have.length(1);
+  });
+
+  it('counts what waits, and gives the reason of a failure', () => {
+    should(statusOf({ name: 'buffering', count: 7, percent: 1 }).args).deepEqual({ n: 7, percent: 1 });
+    should(statusOf({ name: 'refused', error: failure('amqp:not-found') }).args).deepEqual({
+      reason: 'amqp:not-found',
+    });
+  });
+
+  it('shows the address that the peer has made', () => {
+    should(statusOf({ name: 'connected', address: 'amq.gen-1' }).text).equal('amq.gen-1');
+  });
+
+  it('of several links is that of the worst', () => {
+    for (const [rank, state] of states.entries()) {
+      for (const better of states.slice(rank)) {
+        should(worstOf(state, better)).equal(state);
+        should(worstOf(better, state)).equal(state);
+      }
+    }
+  });
+
+  it('is the same as long as there is nothing new to tell', () => {
+    should(isSame({ name: 'connected' }, { name: 'connected' })).equal(true);
+    should(isSame({ name: 'connected' }, { name: 'connected', address: 'a' })).equal(false);
+    should(isSame({ name: 'buffering', count: 1, percent: 1 }, { name: 'buffering', count: 2, percent: 1 })).equal(
+      false,
+    );
+    should(isSame({ name: 'refused', error: failure() }, { name: 'refused', error: failure() })).equal(true);
+    should(isSame({ name: 'refused', error: failure() }, { name: 'disconnected', error: failure() })).equal(false);
+    should(isSame({ name: 'refused', error: failure('a') }, { name: 'refused', error: failure('b') })).equal(false);
+    should(isSame({ name: 'auth', error: failure() }, { name: 'connecting' })).equal(false);
+  });
+
+  it('names a failure by the condition of the peer, else the code of the system, else in our words', () => {
+    const system = Object.assign(new Error('connect failed'), { code: 'ECONNREFUSED' });
+    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text', { condition: 'amqp:not-found' }, system))).equal(
+      'amqp:not-found',
+    );
+    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text', null, system))).equal('ECONNREFUSED');
+    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text', null, new Error('other')))).equal('text');
+    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text'))).equal('text');
+  });
+});

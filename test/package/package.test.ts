@@ -1,0 +1,202 @@
+// Packs the tarball, installs it into an empty user directory, and asks the Node-RED under test what it makes of it.
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import should from 'should';
+import { freePort } from '../../scripts/free-port';
+import { nodeRedDir, type NodeConfig } from '../node-red';
+
+const run = promisify(execFile);
+const root = join(__dirname, '..', '..');
+const NAME = '@amqp10/node-red-amqp10';
+const SOURCES = ['nodes', 'icons', 'locales', 'examples', 'scripts', 'package.json', 'tsconfig.json'].concat(
+  readdirSync(root).filter((file) => /^[A-Z]/.test(file)),
+);
+const TYPES = ['amqp-endpoint', 'amqp-receiver', 'amqp-requester', 'amqp-responder', 'amqp-sender'];
+
+describe('the package', function () {
+  this.timeout(120_000);
+
+  const directory = mkdtempSync(join(tmpdir(), 'package-'));
+  const userDir = join(directory, 'user');
+  let packed: string[];
+  let url: string;
+  let nodeRed: ChildProcess;
+  let log = '';
+
+  const get = async (path: string, headers: Record<string, string> = {}) => {
+    const response = await fetch(url + path, { headers });
+    return { status: response.status, type: response.headers.get('content-type'), text: await response.text() };
+  };
+  const getJson = async (path: string) => JSON.parse((await get(path, { Accept: 'application/json' })).text);
+
+  before(async () => {
+    mkdirSync(userDir);
+    // A copy of its own, since `npm start`, which may be tested meanwhile, builds here too.
+    const copy = join(directory, 'copy');
+    for (const file of SOURCES) cpSync(join(root, file), join(copy, file), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+    const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', directory], { cwd: copy });
+    const [tarball] = JSON.parse(stdout.slice(stdout.indexOf('[\n')));
+    packed = tarball.files.map((file: { path: string }) => file.path);
+    const install = ['install', '--prefer-offline', '--no-audit', '--no-fund', join(directory, tarball.filename)];
+    await run('npm', install, { cwd: userDir });
+
+    const port = await freePort();
+    url = `http://127.0.0.1:${port}`;
+    const settings = join(root, 'scripts', 'node-red-settings.cjs');
+    const red = [join(nodeRedDir, 'red.js'), '-u', userDir, '-p', String(port), '-s', settings];
+    const child = spawn(process.execPath, red, { stdio: ['ignore', 'pipe', 'pipe'] });
+    nodeRed = child;
+    await new Promise<void>((resolve, reject) => {
+      const read = (chunk: Buffer) => {
+        log += chunk.toString();
+        if (log.includes(`Server now running at ${url}`)) resolve();
+      };
+      child.stdout.on('data', read);
+      child.stderr.on('data', read);
+      child.once('error', reject);
+      child.once('exit', (code) => reject(new Error(`Node-RED ended with ${code}:\n${log}`)));
+    });
+  });
+
+  after(async () => {
+    if (nodeRed?.exitCode === null) {
+      nodeRed.kill();
+      await once(nodeRed, 'exit');
+    }
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  it('holds what users need and nothing else', () => {
+    const compiled = readdirSync(join(root, 'nodes'), { encoding: 'utf8', recursive: true })
+      .filter((file) => /\.(ts|html)$/.test(file))
+      .map((file) => `dist/${file.replace(/ts$/, 'js')}`);
+    const locales = readdirSync(join(root, 'locales')).flatMap((language) =>
+      list(`locales/${language}`, `${language}/`),
+    );
+    packed
+      .toSorted()
+      .should.deepEqual(
+        [
+          ...compiled,
+          ...list('icons').map((file) => `dist/icons/${file}`),
+          ...locales.map((file) => `dist/locales/${file}`),
+          ...list('examples').map((file) => `examples/${file}`),
+          'CHANGELOG.md',
+          'LICENSE',
+          'README.md',
+          'package.json',
+        ].toSorted(),
+      );
+    packed.filter((file) => /\.(ts|map|tgz)$|test/.test(file)).should.be.empty();
+  });
+
+  it('has a lock file that agrees with it, for everybody and whatever their registry', () => {
+    const [ours, { packages }] = ['package.json', 'package-lock.json'].map((file) =>
+      JSON.parse(readFileSync(join(root, file), 'utf8')),
+    );
+    for (const kind of ['dependencies', 'devDependencies', 'optionalDependencies']) {
+      should(packages[''][kind]).deepEqual(ours[kind], kind);
+    }
+    for (const [path, locked] of Object.entries<object>(packages)) should(locked).not.have.property('resolved', path);
+  });
+
+  it('gives Node-RED five sets that load without error', async () => {
+    const sets: Record<string, unknown>[] = await getJson('/nodes');
+    const ours = sets.filter(({ module }) => module === NAME);
+    const loaded = ours.map(({ name, enabled, err, types }) => [name, { enabled, err, types }]);
+    Object.fromEntries(loaded).should.deepEqual(
+      Object.fromEntries(TYPES.map((type) => [type, { enabled: true, err: undefined, types: [type] }])),
+    );
+  });
+
+  it('registers each node in the editor, with help for it', async () => {
+    const { text } = await get('/nodes', { Accept: 'text/html', 'Accept-Language': 'en-US' });
+    for (const type of TYPES) {
+      text.should.match(new RegExp(`registerType\\(\\s*'${type}'`));
+      text.should.containEql(`data-template-name="${type}"`);
+      text.should.containEql(`data-help-name="${type}"`);
+    }
+  });
+
+  it('gives each node its texts', async () => {
+    const messages = await getJson('/nodes/messages?lng=en-US');
+    for (const type of TYPES) should(messages[`${NAME}/${type}`]).have.property(type).which.is.an.Object();
+  });
+
+  it('serves its icons', async () => {
+    const icons = await getJson('/icons');
+    should(icons[NAME]).deepEqual(list('icons'));
+    for (const icon of list('icons')) {
+      const { status, type } = await get(`/icons/${NAME}/${icon}`);
+      status.should.equal(200);
+      should(type).match(/^image\/svg/);
+    }
+  });
+
+  it('offers its examples, which import', async () => {
+    const library = `/library/examples/flows/${NAME}`;
+    const offered: { fn: string }[] = await getJson(`${library}/`);
+    offered.map(({ fn }) => `${fn}.json`).should.deepEqual(list('examples'));
+    const port = await freePort();
+    for (const { fn } of offered) {
+      const flow: NodeConfig[] = await getJson(`${library}/${encodeURIComponent(fn)}`);
+      const types = new Set(flow.map(({ type }) => type));
+      types.has('comment').should.be.true(`${fn} has no comment`);
+      flow.some((node) => 'credentials' in node).should.be.false(`${fn} holds credentials`);
+      const nodes = flow.map((node) => (node.type === 'amqp-endpoint' ? { ...node, port } : node));
+      const { status } = await fetch(`${url}/flows`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify(nodes),
+      });
+      status.should.equal(204, fn);
+      (await getJson('/flows')).should.have.length(flow.length);
+    }
+    log.should.not.match(/missing types|\[error\]/i);
+  });
+
+  it('has an example of each node', () => {
+    const files = list('examples').map((file) => readFileSync(join(root, 'examples', file), 'utf8'));
+    for (const type of TYPES) files.some((text) => text.includes(`"${type}"`)).should.be.true(type);
+  });
+
+  it('says the same in every language', () => {
+    for (const language of readdirSync(join(root, 'locales'))) {
+      for (const type of TYPES) {
+        const [texts, english] = [catalogue(language, type), catalogue('en-US', type)];
+        Object.keys(texts).toSorted().should.deepEqual(Object.keys(english).toSorted(), `${language}/${type}`);
+        for (const [key, text] of Object.entries(texts)) {
+          placeholders(text).should.deepEqual(placeholders(english[key]!), `${language}/${type} ${key}`);
+        }
+        const help = readFileSync(join(root, 'locales', language, `${type}.html`), 'utf8');
+        help.should.containEql(`<script type="text/markdown" data-help-name="${type}">`);
+      }
+    }
+  });
+});
+
+function list(folder: string, prefix = ''): string[] {
+  return readdirSync(join(root, folder), { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => prefix + entry.name)
+    .toSorted();
+}
+
+function catalogue(language: string, type: string): Record<string, string> {
+  return flatten(JSON.parse(readFileSync(join(root, 'locales', language, `${type}.json`), 'utf8')));
+}
+
+/** The texts of a catalogue by their full keys. */
+function flatten(value: unknown, key = ''): Record<string, string> {
+  if (typeof value === 'string') return { [key]: value };
+  return Object.assign({}, ...Object.entries(value as object).map(([name, child]) => flatten(child, `${key}.${name}`)));
+}
+
+function placeholders(text: string): string[] {
+  return (text.match(/__\w+?__/g) ?? []).toSorted();
+}

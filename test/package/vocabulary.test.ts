@@ -1,0 +1,102 @@
+// One vocabulary: what README, help and examples call a field, an option or an error is what a user finds under that name.
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import should from 'should';
+import { nodeRedDir, type NodeConfig } from '../node-red';
+
+/** PENDING: labels that the forms are about to get. To be deleted, with its one use below, once the catalogues have them. */
+const PENDING = [
+  'Buffer at most',
+  'Buffer size at most',
+  'Durable',
+  'Output gives',
+  'Priority',
+  'Time to live',
+  'Trust what the server confirms',
+  'Try again for',
+  'When the buffer is full',
+];
+
+const root = join(__dirname, '..', '..');
+const locale = join(root, 'locales', 'en-US');
+const filesOf = (folder: string, extension: string) =>
+  readdirSync(folder)
+    .filter((file) => file.endsWith(extension))
+    .toSorted();
+const textOf = (...path: string[]) => readFileSync(join(root, ...path), 'utf8');
+
+/** Parts of our catalogues that name no field, tab or option. */
+const OTHER = ['status', 'log', 'error', 'tip', 'placeholder'];
+const ours = filesOf(locale, '.json').map((file) => JSON.parse(readFileSync(join(locale, file), 'utf8')));
+const fromNodeRed = createRequire(join(nodeRedDir, 'package.json'));
+const coreLocale = join(fromNodeRed.resolve('@node-red/nodes/package.json'), '..', 'locales', 'en-US');
+const core = JSON.parse(readFileSync(join(coreLocale, 'messages.json'), 'utf8'));
+/** Of Node-RED's own texts, those of which our forms and the TLS configuration are made. */
+const used = [core.common.label, core.mqtt.label, core.tls.label];
+const known = new Set([...[...ours, ...used].flatMap(textsIn), ...PENDING]);
+
+const readme = textOf('README.md');
+const help = filesOf(locale, '.html').map((file) => ({
+  title: `the help ${file}`,
+  text: textOf('locales/en-US', file),
+}));
+const comments = filesOf(join(root, 'examples'), '.json').map((file) => {
+  const nodes: NodeConfig[] = JSON.parse(textOf('examples', file));
+  const infos = nodes.filter(({ type }) => type === 'comment').map(({ info }) => String(info));
+  return { title: `the example ${file}`, text: infos.join('\n\n') };
+});
+const pages = [{ title: 'README.md', text: readme }, ...help, ...comments];
+
+describe('The vocabulary', () => {
+  for (const { title, text } of pages) {
+    it(`of ${title} is that of the forms`, () => {
+      namesIn(text)
+        .filter((name) => !known.has(name))
+        .should.be.empty();
+    });
+  }
+
+  it('is read from each page', () => {
+    for (const { title, text } of pages) namesIn(text).length.should.be.above(0, title);
+    namesIn(
+      '_a b_, *c*, "d", **_e_**, `_no_` and snake_case_no. See [x](no_x_y).\n\n: *no* (any) : f\n\n```\n_no_\n```\n',
+    ).should.deepEqual(['a b', 'c', 'd', 'e']);
+  });
+
+  it('has servers, and no peers', () => {
+    for (const { title, text } of pages) should(text.match(/\bpeers?\b/gi)).equal(null, title);
+  });
+
+  it('of errors in the README is that of the code, each in one row', () => {
+    const [, section = ''] = readme.split(/^## Error codes$/m);
+    const told = [...section.split(/^## /m)[0]!.matchAll(/^\| `(AMQP_\w+)`/gm)].map(([, code]) => code);
+    const [, union = ''] = /type AmqpErrorCode =([^;]*);/.exec(textOf('nodes', 'lib', 'errors.ts'))!;
+    told.should.deepEqual([...union.matchAll(/'(AMQP_\w+)'/g)].map(([, code]) => code));
+    for (const { title, text } of pages) {
+      const mentioned = new Set(text.match(/\bAMQP_[A-Z_]+\b/g));
+      [...mentioned].filter((code) => !told.includes(code)).should.deepEqual([], title);
+    }
+  });
+});
+
+/** The names of fields and options in a text: whatever is in italics or in quotes, but for code. */
+function namesIn(markdown: string): string[] {
+  const prose = markdown
+    .replace(/^```.*?^```/gms, '')
+    .replace(/`[^`]*`/g, '')
+    .replace(/<[^>]*>/g, '')
+    .replace(/\]\([^)]*\)/g, ']')
+    // Node-RED marks an optional property of a msg so.
+    .replace(/^: \*\w+\*/gm, '')
+    .replaceAll('**', '');
+  return [...prose.matchAll(/(?<!\w)(?:_([^_]+)_|\*([^*]+)\*|"([^"]+)")(?!\w)/g)].map(([, ...names]) =>
+    names.join('').replace(/\s+/g, ' '),
+  );
+}
+
+/** The names in a catalogue. */
+function textsIn(catalogue: unknown): string[] {
+  if (typeof catalogue === 'string') return [catalogue.trim()];
+  return Object.entries(catalogue as object).flatMap(([key, child]) => (OTHER.includes(key) ? [] : textsIn(child)));
+}
