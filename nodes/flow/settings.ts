@@ -1,5 +1,6 @@
 import type { Node, NodeAPI } from 'node-red';
 import { AmqpError } from '../lib/errors';
+import { STATUS } from './status';
 
 /** A number that a node is configured with. `value` is what blank stands for; undefined: nothing is asked for then. */
 interface NumberSetting<V = number | undefined> {
@@ -64,9 +65,6 @@ export const NUMBERS = {
 type Type = keyof typeof NUMBERS;
 /** The numbers that are always there. */
 type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], keyof typeof header>;
-
-/** Begins the keys of status texts, for the editor to translate. */
-export const STATUS = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.status.';
 
 /** Labels that the forms of several nodes share stand in the catalogue of the endpoint. */
 const SHARED = ['address', 'kind', 'format', 'body', 'output', 'durablemessages', 'priority', 'ttl', 'windowbytes'];

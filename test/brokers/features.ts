@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import should from 'should';
-import type { EndpointNode } from '../../nodes/amqp-endpoint';
+import type { EndpointNode } from '../../nodes/flow/endpoint';
 import { helper, type Msg } from '../flow';
 import type { Broker, Queue } from './broker';
 import type { Trial } from './trial';
@@ -323,7 +323,7 @@ export const features = {
     async try(trial) {
       await trial.load([trial.sender({ address: '' })]);
       await trial.settled('sender');
-      const { connection } = helper.getNode('broker') as EndpointNode;
+      const { connection } = (helper.getNode('broker') as EndpointNode).endpoint;
       return connection.offers('ANONYMOUS-RELAY') ? 'works' : NONE;
     },
   },

@@ -9,7 +9,7 @@ import should from 'should';
 import { Connection } from '../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../nodes/lib/errors';
 import { Sender } from '../../nodes/lib/sender/sender';
-import { statusOf } from '../../nodes/lib/status';
+import { statusOf } from '../../nodes/flow/status';
 import { type Durability, Store } from '../../nodes/lib/sender/store';
 import { Broker } from '../../broker/broker';
 import { FailingDisk, SmallDisk } from './small-disk';

@@ -10,7 +10,7 @@ import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import rhea from 'rhea';
 import should from 'should';
-import type { EndpointNode } from '../../nodes/amqp-endpoint';
+import type { EndpointNode } from '../../nodes/flow/endpoint';
 import { endpointNode, flow, helper, inject, type Msg, node, nodes } from '../flow';
 import { Broker } from '../../broker/broker';
 import { Draw, drawn, TRICKS } from './cases';
@@ -147,7 +147,7 @@ describe('the nodes with a hostile peer', function () {
     // What its spies remember of each call would be a leak here. Nodes have their own copies, hence the second start.
     (helper as unknown as { _sandbox: { restore(): void } })._sandbox.restore();
     await helper.setFlows(configs);
-    (helper.getNode('victim') as EndpointNode).connection.options.backoff.max = 1;
+    (helper.getNode('victim') as EndpointNode).endpoint.connection.options.backoff.max = 1;
     for (const id of ['completed', 'caught']) on(id, (msg) => pending.delete(msg['fuzz']));
     on('received', (msg) => {
       const settle = isBroker ? 'accept' : new Draw(SEED, sent).pick(['accept', 'reject', 'release', 'modify']);

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import * as net from 'node:net';
 import should from 'should';
-import type { EndpointNode } from '../../nodes/amqp-endpoint';
+import type { EndpointNode } from '../../nodes/flow/endpoint';
 import { endpointNode, flow, helper, load, node } from '../flow';
 import { type Manners, Peer } from './hostile';
 
@@ -56,7 +56,7 @@ export class Scene {
     scene.#server.listen(0, '127.0.0.1');
     await once(scene.#server, 'listening');
     await load(flow(endpointNode((scene.#server.address() as net.AddressInfo).port), ...configs));
-    (helper.getNode('broker') as EndpointNode).connection.options.backoff.max = 100;
+    (helper.getNode('broker') as EndpointNode).endpoint.connection.options.backoff.max = 100;
     return scene;
   }
 

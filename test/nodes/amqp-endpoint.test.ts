@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import type { NodeInitializer } from 'node-red';
 import should from 'should';
-import type { EndpointNode } from '../../nodes/amqp-endpoint';
+import type { EndpointNode } from '../../nodes/flow/endpoint';
 import { collect, endpointNode, flow, helper, inject, message, messages, type Msg, node, nodes, status } from '../flow';
 import { coreNode, type NodeConfig } from '../node-red';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../broker/broker';

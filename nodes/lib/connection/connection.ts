@@ -7,7 +7,7 @@ import { type Login, mechanismsOf, preferOurs } from '../auth/sasl';
 import { Frames } from '../wire/frames';
 import { channelsOf, ownSession } from '../wire/session';
 import { type Opened, openedOf, peerErrorOf, type Product } from '../wire/remote';
-import { isSame, type State } from '../status';
+import { isSame, type State } from '../state';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from '../wire/transport';
 
 export interface ConnectionOptions extends TransportOptions, Login {

@@ -16,7 +16,7 @@ import type { Style } from '../codec/notation';
 import { type DeliveryInfo, Receiver } from '../receiver/receiver';
 import { because, type Entry, Sender, type Sent } from '../sender/sender';
 import type { AddressKind } from '../link/source';
-import { type State, worstOf } from '../status';
+import { type State, worstOf } from '../state';
 
 export interface RequesterOptions {
   /** Begins the link names; the same after each restart. */

@@ -8,7 +8,7 @@ import { type AmqpFields, encode, type Incoming, type Outgoing } from '../messag
 import { type DeliveryInfo, type Outcome, Receiver, type ReceiverUser } from '../receiver/receiver';
 import { type Entry, Sender, type Sent } from '../sender/sender';
 import type { AddressKind } from '../link/source';
-import { type State, worstOf } from '../status';
+import { type State, worstOf } from '../state';
 
 export interface ResponderOptions {
   /** Begins the link names; the same after each restart. */

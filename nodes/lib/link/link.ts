@@ -11,7 +11,7 @@ import { type Connection, type ConnectionUser, flush, type SessionLease } from '
 import { AmqpError, type PeerError } from '../errors';
 import { peerErrorOf } from '../wire/remote';
 import { end, sizeOf } from '../wire/session';
-import { isSame, type State } from '../status';
+import { isSame, type State } from '../state';
 
 /** A link that was attached for so long works: the next loss starts with the shortest pause again. */
 const STABLE_AFTER = 5000;

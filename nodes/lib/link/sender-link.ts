@@ -4,7 +4,7 @@ import { AmqpError, type PeerError } from '../errors';
 import { Link } from './link';
 import { peerErrorOf } from '../wire/remote';
 import { forget } from '../wire/session';
-import type { State } from '../status';
+import type { State } from '../state';
 
 /**
  * What happens to a message when the connection is lost before its outcome is known. `at-least-once`: it is sent again.

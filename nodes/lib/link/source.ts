@@ -1,4 +1,5 @@
 import rhea from 'rhea';
+import type { SourceOption } from '../state';
 import type { Product, RemoteSource } from '../wire/remote';
 
 /** What kind of node an address is, for peers that have both (the capabilities `queue` and `topic`). */
@@ -19,9 +20,6 @@ export interface SourceOptions {
   /** What the peer confirms is believed, also of products that are known to confirm in vain. */
   trust?: boolean;
 }
-
-/** An option of which a peer's answer tells whether it has taken it. */
-export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';
 
 /** Peers that confirm what they do not do, as seen on the versions that the README names (and taken for true of those between). */
 const FALSELY_CONFIRMED: { name: RegExp; version?: RegExp; options: SourceOption[]; isSure: boolean }[] = [

@@ -12,7 +12,7 @@ import { type Outcome, stateOf } from '../wire/outcome';
 import { sourceOf as remoteSourceOf } from '../wire/remote';
 import { forget } from '../wire/session';
 import { type Answer, answerTo, type SourceOptions, sourceOf } from '../link/source';
-import type { State } from '../status';
+import type { State } from '../state';
 
 export type { Outcome } from '../wire/outcome';
 

@@ -2,7 +2,7 @@ import type { Connection, ConnectionUser } from '../connection/connection';
 import { AmqpError } from '../errors';
 import { isOverdue, Lane, type Ordered } from './lane';
 import { SenderLink, type SenderLinkOptions, type SenderLinkUser } from '../link/sender-link';
-import { type State, worstOf } from '../status';
+import { type State, worstOf } from '../state';
 
 /** Without an address, and not dynamic: each message has its own. */
 export interface SenderLinksOptions extends SenderLinkOptions {

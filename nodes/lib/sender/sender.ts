@@ -5,7 +5,7 @@ import { Expiring } from '../expiring';
 import type { Ordered } from './lane';
 import { type Entry, fail, type Outcome, type Sent } from '../link/sender-link';
 import { SenderLinks, type SenderLinksOptions } from './sender-links';
-import { isSame, type State } from '../status';
+import { isSame, type State } from '../state';
 import { type Durability, Store, type Stored } from './store';
 
 export type { Entry, Guarantee, Sent } from '../link/sender-link';

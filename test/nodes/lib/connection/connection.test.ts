@@ -5,7 +5,7 @@ import rhea, { type EventContext } from 'rhea';
 import should from 'should';
 import { Connection, type ConnectionOptions, type ConnectionUser } from '../../../../nodes/lib/connection/connection';
 import { AmqpError } from '../../../../nodes/lib/errors';
-import type { State } from '../../../../nodes/lib/status';
+import type { State } from '../../../../nodes/lib/state';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
 
 const HOUR = { initial: 3_600_000, max: 3_600_000 };

@@ -6,7 +6,7 @@ import should from 'should';
 import { Connection, type ConnectionOptions } from '../../../../nodes/lib/connection/connection';
 import { AmqpError } from '../../../../nodes/lib/errors';
 import { Link } from '../../../../nodes/lib/link/link';
-import type { State } from '../../../../nodes/lib/status';
+import type { State } from '../../../../nodes/lib/state';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../../../broker/broker';
 
 /** What a scripted peer writes: rhea's frames, as its sessions take them. */

@@ -11,7 +11,7 @@ import {
   Receiver,
   type ReceiverOptions,
 } from '../../../../nodes/lib/receiver/receiver';
-import type { State } from '../../../../nodes/lib/status';
+import type { State } from '../../../../nodes/lib/state';
 import { Broker } from '../../../../broker/broker';
 
 interface Got {

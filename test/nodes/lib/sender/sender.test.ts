@@ -9,7 +9,7 @@ import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../../../nodes/lib/errors';
 import { Sender, type SenderOptions, type Sent } from '../../../../nodes/lib/sender/sender';
-import type { State } from '../../../../nodes/lib/status';
+import type { State } from '../../../../nodes/lib/state';
 import { Store, type Stored } from '../../../../nodes/lib/sender/store';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
 

@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import should from 'should';
+import { statusOf } from '../../../nodes/flow/status';
 import { AmqpError } from '../../../nodes/lib/errors';
-import { isSame, reasonOf, type State, statusOf, worstOf } from '../../../nodes/lib/status';
+import type { State } from '../../../nodes/lib/state';
 
 const catalogue = join(__dirname, '../../../locales', 'en-US', 'amqp-endpoint.json');
 const texts: Record<string, string> = JSON.parse(readFileSync(catalogue, 'utf8'))['amqp-endpoint'].status;
 
 const failure = (condition?: string) => new AmqpError('AMQP_CONNECT', 'cannot connect', { condition });
-/** From worst to best. */
 const states: State[] = [
   { name: 'auth', error: failure() },
   { name: 'disconnected', error: failure() },
@@ -23,7 +23,7 @@ const states: State[] = [
   { name: 'connected' },
 ];
 
-describe('status', () => {
+describe('a status', () => {
   it('has a text for each state, with all its blanks filled', () => {
     for (const state of states) {
       const { key, options, args = { options } } = statusOf(state);
@@ -52,36 +52,5 @@ describe('status', () => {
 
   it('shows the address that the peer has made', () => {
     should(statusOf({ name: 'connected', address: 'amq.gen-1' }).text).equal('amq.gen-1');
-  });
-
-  it('of several links is that of the worst', () => {
-    for (const [rank, state] of states.entries()) {
-      for (const better of states.slice(rank)) {
-        should(worstOf(state, better)).equal(state);
-        should(worstOf(better, state)).equal(state);
-      }
-    }
-  });
-
-  it('is the same as long as there is nothing new to tell', () => {
-    should(isSame({ name: 'connected' }, { name: 'connected' })).equal(true);
-    should(isSame({ name: 'connected' }, { name: 'connected', address: 'a' })).equal(false);
-    should(isSame({ name: 'buffering', count: 1, percent: 1 }, { name: 'buffering', count: 2, percent: 1 })).equal(
-      false,
-    );
-    should(isSame({ name: 'refused', error: failure() }, { name: 'refused', error: failure() })).equal(true);
-    should(isSame({ name: 'refused', error: failure() }, { name: 'disconnected', error: failure() })).equal(false);
-    should(isSame({ name: 'refused', error: failure('a') }, { name: 'refused', error: failure('b') })).equal(false);
-    should(isSame({ name: 'auth', error: failure() }, { name: 'connecting' })).equal(false);
-  });
-
-  it('names a failure by the condition of the peer, else the code of the system, else in our words', () => {
-    const system = Object.assign(new Error('connect failed'), { code: 'ECONNREFUSED' });
-    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text', { condition: 'amqp:not-found' }, system))).equal(
-      'amqp:not-found',
-    );
-    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text', null, system))).equal('ECONNREFUSED');
-    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text', null, new Error('other')))).equal('text');
-    should(reasonOf(new AmqpError('AMQP_CONNECT', 'text'))).equal('text');
   });
 });

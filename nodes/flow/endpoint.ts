@@ -1,0 +1,203 @@
+import type { EventEmitter } from 'node:events';
+import type { Node, NodeAPI } from 'node-red';
+import { Connection, type ConnectionOptions } from '../lib/connection/connection';
+import { AmqpError, messageOf } from '../lib/errors';
+import { isSame, type State } from '../lib/state';
+import { named, show, STATUS } from './status';
+
+/** What a node does on a connection: a sender, receiver, requester or responder of lib. */
+interface Link extends EventEmitter<{ state: [State] }> {
+  readonly state: State;
+  open(): void;
+  /** Takes no more messages from the peer. */
+  stop?(): void;
+  /** Bounded by `timeout` milliseconds and the little that detaching takes. */
+  close(timeout: number): Promise<void>;
+}
+
+/** A link whose messages come back from the flow, to be settled. */
+export interface Holder extends Link {
+  holds(id: string): boolean;
+  /** Takes nothing more, and waits for what is held, at most `timeout` milliseconds. */
+  leave(timeout: number): Promise<void>;
+}
+
+/** The config node. */
+export interface EndpointNode extends Node {
+  endpoint: Endpoint;
+  /** Node-RED hands status and errors of a config node to the flows of these. */
+  users: Record<string, Node>;
+}
+
+export interface EndpointOptions extends ConnectionOptions {
+  /** The client ID is a person's choice. */
+  isNamed: boolean;
+  /** Connects for its first node; else for the first message. */
+  isAutomatic: boolean;
+  /** Milliseconds for which nodes may finish when they are closed. */
+  closeTime: number;
+}
+
+/** What detaching and closing take at most, in milliseconds. */
+const DETACH_TIME = 7000;
+
+/** The endpoint that a node names. Without one the node says so, in its status and to each msg. */
+export function endpointOf(RED: NodeAPI, node: Node, id: string): Endpoint | undefined {
+  const { endpoint } = (RED.nodes.getNode(id) ?? {}) as Partial<EndpointNode>;
+  if (endpoint) return endpoint;
+  const isDisabled = configOf(RED, id)?.['d'] === true;
+  node.status({ fill: 'red', shape: 'ring', text: STATUS + (isDisabled ? 'disabled' : 'no-endpoint') });
+  const text = isDisabled ? 'the AMQP endpoint of the node is disabled' : 'no AMQP endpoint is chosen';
+  node.on('input', (_msg, _send, done) => done(new AmqpError('AMQP_NO_ENDPOINT', text)));
+  return undefined;
+}
+
+/** A node as it stands in the flow file. */
+export function configOf(RED: NodeAPI, id: string): Record<string, unknown> | undefined {
+  let found: Record<string, unknown> | undefined;
+  RED.nodes.eachNode((config) => {
+    if (config.id === id) found = config as unknown as Record<string, unknown>;
+  });
+  return found;
+}
+
+/** The connection of an endpoint, shown as its status and in the log, and the links of the nodes on it. */
+export class Endpoint {
+  readonly connection: Connection;
+  readonly isNamed: boolean;
+  readonly #RED: NodeAPI;
+  readonly #node: EndpointNode;
+  readonly #options: EndpointOptions;
+  /** The server, as the log names it. */
+  readonly #peer: string;
+  /** The last end of the connection was no fault. */
+  #isQuiet = false;
+  #isClosing = false;
+  readonly #closings = new Set<Promise<void>>();
+  /** Links of nodes that were redeployed, by the node's id, while the flow has messages of them. */
+  readonly #leaving = new Map<string, { link: Holder; left: Promise<void> }>();
+
+  constructor(RED: NodeAPI, node: EndpointNode, options: EndpointOptions) {
+    this.#RED = RED;
+    this.#node = node;
+    this.#options = options;
+    this.isNamed = options.isNamed;
+    const { tls, host, port } = options;
+    this.#peer = `${tls ? 'amqps' : 'amqp'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const connection = new Connection(options);
+    this.connection = connection;
+    connection.on('quiet', (error) => {
+      this.#isQuiet ||= error.code === 'AMQP_DISCONNECTED';
+      node.debug(`${this.#peer}: ${error.message}`);
+    });
+    connection.on('state', (state) => this.#show(state));
+    // Node-RED takes no error that cannot be made a text.
+    connection.on('fault', (error) => node.error(error instanceof Error ? error : messageOf(error)));
+  }
+
+  #show(state: State): void {
+    const node = this.#node;
+    show(this.#RED, node, state);
+    if (state.name === 'fault') node.error(state.error.message);
+    else if ('error' in state) node.warn(this.#lineOf(state.name, state.error));
+    else if (state.name === 'connected')
+      node[this.#isQuiet ? 'debug' : 'log'](this.#RED._('amqp-endpoint.log.connected', { peer: this.#peer }));
+    if (state.name !== 'connecting') this.#isQuiet = false;
+  }
+
+  /** A line of the log: what is wrong, and what to do about it where that is known. */
+  #lineOf(name: string, { message, diagnosis }: AmqpError): string {
+    const line = this.#RED._(`amqp-endpoint.log.${name}`, { peer: this.#peer, reason: message });
+    return diagnosis ? `${line}; ${this.#RED._(`amqp-endpoint.log.remedy.${diagnosis}`)}` : line;
+  }
+
+  /** Opens the link of a node, shows its state as the status of the node, and closes it with the node. */
+  register(node: Node, link: Link | Holder): void {
+    const { users } = this.#node;
+    users[node.id] = node;
+    const showState = this.#shows(node, link.state);
+    link.on('state', showState);
+    let isOpen = true;
+    const open = (): void => {
+      if (!isOpen) return;
+      link.open();
+      if (this.#options.isAutomatic) this.connection.open();
+    };
+    // Two links of one name would be one and the same to the peer.
+    const predecessor = this.#leaving.get(node.id);
+    if (predecessor) void predecessor.left.finally(open);
+    else open();
+    show(this.#RED, node, link.state);
+
+    node.on('close', (isRemoved: boolean, done: () => void) => {
+      isOpen = false;
+      // In this very turn: what is accepted later would be lost with the flow, which is closed at the same time.
+      link.stop?.();
+      link.off('state', showState);
+      if (users[node.id] === node) delete users[node.id];
+      // All nodes of a flow are closed at the same time, config nodes last.
+      const closing = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+        if ('leave' in link && !isRemoved && !this.#isClosing) return this.#leave(node, link);
+        return link.close(this.#options.closeTime);
+      });
+      this.#keep(closing);
+      void closing.finally(done);
+    });
+  }
+
+  /** Shows each state of a node's link, and logs what is wrong with it, once. */
+  #shows(node: Node, first: State): (state: State) => void {
+    let logged = first;
+    return (state) => {
+      show(this.#RED, node, state);
+      if (!['fault', 'refused', 'ignored', 'unsure', 'connected'].includes(state.name)) return;
+      if (!isSame(state, logged)) this.#log(node, state);
+      logged = state;
+    };
+  }
+
+  /** Of the connection the endpoint says it itself, once for all its nodes. */
+  #log(node: Node, state: State): void {
+    if (state.name === 'refused') node.warn(this.#lineOf('refused', state.error));
+    if (state.name === 'fault' && state.error !== this.#options.fault) node.error(state.error);
+    if (state.name !== 'ignored' && state.name !== 'unsure') return;
+    const { name = '', version = '' } = this.connection.product;
+    const product = `${name} ${version}`.trim();
+    const peer = product ? `${this.#peer} (${product})` : this.#peer;
+    const options = named(this.#RED, state.options);
+    node.warn(this.#RED._(`amqp-endpoint.log.${state.name}`, { peer, options }));
+  }
+
+  /** The link that holds a message: the node's own, or that of the node as it was before it was redeployed. */
+  holderOf<L extends Holder>(node: Node, link: L, id: string): L {
+    const former = this.#leaving.get(node.id)?.link;
+    return former?.holds(id) ? (former as L) : link;
+  }
+
+  /** Node-RED routes what comes back to the next instance of the node, so that is not to wait for this one. */
+  #leave(node: Node, link: Holder): void {
+    const { closeTime } = this.#options;
+    const left = link.leave(closeTime).then(() => link.close(closeTime));
+    const entry = { link, left };
+    this.#leaving.set(node.id, entry);
+    this.#keep(left.finally(() => this.#leaving.get(node.id) === entry && this.#leaving.delete(node.id)));
+  }
+
+  #keep(closing: Promise<void>): void {
+    const closed = closing.finally(() => this.#closings.delete(closed));
+    this.#closings.add(closed);
+  }
+
+  /** Closes the connection once the links of all nodes are closed. Resolves in bounded time. */
+  async close(): Promise<void> {
+    const { closeTime } = this.#options;
+    this.#isClosing = true;
+    // Node-RED routes nothing back any more.
+    for (const { link } of this.#leaving.values()) void link.close(closeTime);
+    const timer = setTimeout(() => void this.connection.close(), closeTime + DETACH_TIME);
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    await Promise.allSettled(this.#closings);
+    await this.connection.close();
+    clearTimeout(timer);
+  }
+}

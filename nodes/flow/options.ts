@@ -1,0 +1,247 @@
+/**
+ * What the nodes are configured with, of whatever age their flow is, as the options of lib. A node without `format` was
+ * saved by node-red-contrib-rhea: it speaks that package's dialect, and other properties say how it settles.
+ */
+import type { NodeDef } from 'node-red';
+import type { RequesterOptions } from '../lib/exchange/requester';
+import type { ResponderOptions } from '../lib/exchange/responder';
+import type { Guarantee } from '../lib/link/sender-link';
+import type { AddressKind, SourceOptions } from '../lib/link/source';
+import {
+  BODIES,
+  type BodyOption,
+  type Format,
+  type HeaderDefaults,
+  type OutputOption,
+  OUTPUTS,
+  stylesOf,
+} from '../lib/message/message';
+import type { ReceiverOptions, Settle } from '../lib/receiver/receiver';
+import type { SenderOptions } from '../lib/sender/sender';
+import type { Durability } from '../lib/sender/store';
+import type { Outcome } from '../lib/wire/outcome';
+import type { Settings } from './settings';
+
+interface LinkDef extends NodeDef {
+  endpoint: string;
+  /** Missing in flows of node-red-contrib-rhea, and so is all that they are not said to have. */
+  format?: Format;
+  address?: string;
+  kind?: '' | AddressKind;
+}
+
+export interface AddressDef extends LinkDef {
+  addressType?: string;
+  /** The peer makes the address. */
+  dynamic?: boolean;
+}
+
+/** Of node-red-contrib-rhea, as long as the node has not been edited since. */
+interface LegacyTerminus {
+  durable?: number | string;
+  expirypolicy?: string;
+}
+
+export interface SenderDef extends AddressDef, LegacyTerminus {
+  /** Of node-red-contrib-rhea. */
+  sndsettlemode?: number | string;
+}
+
+export interface ReceiverDef extends LinkDef, LegacyTerminus {
+  selector?: string;
+  /** Kept by the peer while there is no link, shared by several receivers, or both. */
+  subscription?: '' | 'durable' | 'shared' | 'shared-durable';
+  /** Of node-red-contrib-rhea. */
+  autoaccept?: boolean;
+  sndsettlemode?: number | string;
+}
+
+/** How a msg becomes a message, and a message a msg. */
+export interface Mapping {
+  format: Format;
+  body: BodyOption;
+  output: OutputOption;
+}
+
+/** Bytes of requests that wait for a reply. */
+const REQUEST_BYTES = 64 * 2 ** 20;
+/**
+ * Milliseconds. Who left without waiting for the reply stays away, mostly, and requests that are held for such would
+ * keep others from being answered.
+ */
+const REPLY_RETRY_TIME = 1000;
+
+export function isLegacy({ format }: LinkDef): boolean {
+  return format === undefined;
+}
+
+export function mappingOf(settings: Settings): Mapping {
+  return {
+    format: settings.choice<Format>('format', ['message', 'body']),
+    body: settings.choice<BodyOption>('body', BODIES),
+    output: settings.choice<OutputOption>('output', OUTPUTS),
+  };
+}
+
+/** What the node says of the header of its messages. Flows of node-red-contrib-rhea know nothing of it. */
+export function headerOf(settings: Settings, { isDurable }: { isDurable: boolean }): HeaderDefaults {
+  const ttl = settings.optionalNumber('ttl');
+  return {
+    durable: settings.flag('durablemessages', isDurable),
+    priority: settings.optionalNumber('priority'),
+    ttl: ttl === undefined ? undefined : Math.round(1000 * ttl),
+  };
+}
+
+function kindOf(settings: Settings): AddressKind | undefined {
+  return settings.choice<'' | AddressKind>('kind', ['', 'queue', 'topic']) || undefined;
+}
+
+/** Whether node-red-contrib-rhea sent or received pre-settled (2.8.2: "settled"). */
+function isPreSettled({ sndsettlemode }: { sndsettlemode?: number | string }): boolean {
+  return Number(sndsettlemode) === 1;
+}
+
+/** Of a sender, all but its store. Without `address` each message has its own. */
+export function senderOptions(settings: Settings, config: SenderDef, address: string | undefined): SenderOptions {
+  const kind = kindOf(settings);
+  const guarantee = settings.choice<Guarantee>(
+    'guarantee',
+    isPreSettled(config)
+      ? ['pre-settled', 'at-least-once', 'at-most-once']
+      : ['at-least-once', 'at-most-once', 'pre-settled'],
+  );
+  return {
+    name: config.id,
+    address,
+    dynamic: settings.flag('dynamic', false),
+    target: { ...legacyTerminus(config), ...(kind && { capabilities: [kind] }) },
+    guarantee,
+    buffer: settings.number('buffer'),
+    bufferBytes: settings.megabytes('bufferbytes'),
+    full: settings.choice('full', ['refuse', 'drop']),
+    retryTime: settings.milliseconds('retrytime'),
+    timeout: settings.milliseconds('timeout'),
+  };
+}
+
+/** How a sender keeps its messages on disk. */
+export function durabilityOf(settings: Settings): Durability | undefined {
+  const store = settings.choice<'none' | Durability>('store', ['none', 'write', 'sync']);
+  return store === 'none' ? undefined : store;
+}
+
+/** Which outcomes a sender gives to the flow. */
+export function outcomesOf(settings: Settings, config: SenderDef): 'accepted' | 'all' {
+  return settings.choice('outcomes', isLegacy(config) ? ['all', 'accepted'] : ['accepted', 'all']);
+}
+
+export function receiverOptions(settings: Settings, config: ReceiverDef, { format, output }: Mapping): ReceiverOptions {
+  const subscription = subscriptionOf(settings);
+  return {
+    name: linkNameOf(config.id, settings, subscription),
+    address: settings.text('address'),
+    dynamic: settings.flag('dynamic', false),
+    source: sourceOptionsOf(settings, subscription, config),
+    settle: settleOf(settings, config),
+    creditWindow: settings.number('creditwindow'),
+    windowBytes: settings.megabytes('windowbytes'),
+    settleTimeout: settings.milliseconds('settletimeout'),
+    styles: stylesOf(format, output),
+  };
+}
+
+/** The outcome of what the flow fails. Modified as failed, a message is counted by the server, and goes to its dead letters. */
+export function onErrorOf(settings: Settings, config: ReceiverDef): Outcome['settle'] {
+  return settings.choice<Outcome['settle']>(
+    'onerror',
+    isLegacy(config) ? ['release', 'modify', 'reject', 'accept'] : ['modify', 'release', 'reject', 'accept'],
+  );
+}
+
+function settleOf(settings: Settings, config: ReceiverDef): Settle {
+  if (isPreSettled(config)) return settings.choice('settle', ['pre-settled', 'arrival', 'flow']);
+  if (config.autoaccept === false) return settings.choice('settle', ['flow', 'arrival', 'pre-settled']);
+  return settings.choice('settle', ['arrival', 'flow', 'pre-settled']);
+}
+
+type Subscription = '' | 'durable' | 'shared' | 'shared-durable';
+
+/** A dynamic address is there for its link only. */
+export function subscriptionOf(settings: Settings): Subscription {
+  const subscription = settings.choice<Subscription>('subscription', ['', 'durable', 'shared', 'shared-durable']);
+  return settings.flag('dynamic', false) ? '' : subscription;
+}
+
+/** A shared subscription has a link of each receiver, told apart by what follows the bar, as JMS clients do it. */
+function linkNameOf(id: string, settings: Settings, subscription: Subscription): string {
+  const name = (subscription && settings.text('subscriptionname')) || id;
+  return subscription.startsWith('shared') ? `${name}|${id}` : name;
+}
+
+function sourceOptionsOf(settings: Settings, subscription: Subscription, config: ReceiverDef): SourceOptions {
+  return {
+    kind: kindOf(settings),
+    selector: config.selector || undefined,
+    browse: settings.flag('browse', false) && !subscription,
+    shared: subscription.startsWith('shared'),
+    trust: settings.flag('trust', false),
+    // 2: it keeps what is not settled, too (3.5.5).
+    ...(subscription.endsWith('durable') && { durable: 2, expiry_policy: 'never' }),
+    ...(config.subscription === undefined && legacyTerminus(config)),
+  };
+}
+
+function legacyTerminus({ durable, expirypolicy }: LegacyTerminus): { durable?: number; expiry_policy?: string } {
+  return {
+    ...(Number(durable) > 0 && { durable: Number(durable) }),
+    ...(expirypolicy && { expiry_policy: expirypolicy }),
+  };
+}
+
+/** Of a requester. Without `address` each request has its own. */
+export function requesterOptions(
+  settings: Settings,
+  { id }: AddressDef,
+  address: string | undefined,
+  { format, output }: Mapping,
+): RequesterOptions {
+  return {
+    name: id,
+    address,
+    kind: kindOf(settings),
+    replyTo: replyToOf(settings),
+    timeout: settings.milliseconds('timeout'),
+    reconnect: settings.choice('reconnect', ['resend', 'fail']),
+    buffer: settings.number('buffer'),
+    bufferBytes: REQUEST_BYTES,
+    styles: stylesOf(format, output),
+  };
+}
+
+function replyToOf(settings: Settings): RequesterOptions['replyTo'] {
+  const kind = settings.choice('replyto', ['dynamic', 'capability', 'fixed']);
+  if (kind === 'dynamic') return {};
+  if (kind === 'capability') return { capabilities: [settings.text('replycapability') ?? 'temporary-queue'] };
+  return { address: requiredText(settings, 'replyaddress') };
+}
+
+export function responderOptions(settings: Settings, { id }: LinkDef, { format, output }: Mapping): ResponderOptions {
+  return {
+    name: id,
+    address: requiredText(settings, 'address'),
+    kind: kindOf(settings),
+    settle: settings.choice('settle', ['reply', 'arrival']),
+    creditWindow: settings.number('creditwindow'),
+    windowBytes: settings.megabytes('windowbytes'),
+    timeout: settings.milliseconds('settletimeout'),
+    retryTime: REPLY_RETRY_TIME,
+    styles: stylesOf(format, output),
+  };
+}
+
+function requiredText(settings: Settings, name: string): string {
+  const text = settings.text(name);
+  if (text === undefined) settings.refuse(name, 'is missing');
+  return text ?? '';
+}

@@ -1,0 +1,76 @@
+import type { Node, NodeAPI } from 'node-red';
+import { cleaned } from '../lib/errors';
+import { reasonOf, type SourceOption, type State } from '../lib/state';
+
+/** Begins the keys of status texts, for the editor to translate. */
+export const STATUS = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.status.';
+
+export interface Status {
+  fill: 'red' | 'green' | 'yellow' | 'blue' | 'grey';
+  shape: 'ring' | 'dot';
+  /** Key of the text in the catalogue of amqp-endpoint, below `amqp-endpoint.status`. */
+  key: string;
+  /** Options that the text is to name, each by its translation. */
+  options?: SourceOption[];
+  /** What the text is to be filled with. */
+  args?: Record<string, string | number>;
+  /** Messages that wait, and how full the buffer is: stands behind the text. */
+  waiting?: { n: number; percent: number };
+  /** Shown as it is, in place of a translated text. */
+  text?: string;
+}
+
+/** The one table of states and their looks. */
+const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
+  fault: { fill: 'red', shape: 'ring' },
+  auth: { fill: 'red', shape: 'ring' },
+  disconnected: { fill: 'red', shape: 'ring' },
+  refused: { fill: 'red', shape: 'ring' },
+  connecting: { fill: 'yellow', shape: 'ring' },
+  idle: { fill: 'grey', shape: 'ring' },
+  detached: { fill: 'grey', shape: 'ring' },
+  ignored: { fill: 'yellow', shape: 'ring' },
+  unsure: { fill: 'yellow', shape: 'ring' },
+  paused: { fill: 'yellow', shape: 'dot' },
+  retrying: { fill: 'yellow', shape: 'dot' },
+  buffering: { fill: 'yellow', shape: 'dot' },
+  waiting: { fill: 'yellow', shape: 'dot' },
+  connected: { fill: 'green', shape: 'dot' },
+};
+
+export function statusOf(state: State): Status {
+  const look = { ...LOOKS[state.name], key: state.name };
+  if ('error' in state) {
+    const { error, count, percent = 0 } = state;
+    const waiting = count ? { waiting: { n: count, percent } } : {};
+    if (error.diagnosis) return { ...look, key: `reason.${error.diagnosis}`, ...waiting };
+    return { ...look, args: { reason: reasonOf(error) }, ...waiting };
+  }
+  if (state.name === 'ignored' || state.name === 'unsure') return { ...look, options: state.options };
+  if (state.name === 'retrying')
+    return { ...look, ...(state.count && { waiting: { n: state.count, percent: state.percent } }) };
+  if (state.name === 'buffering') return { ...look, args: { n: state.count, percent: state.percent } };
+  if (state.name === 'connected' && state.address) return { ...look, text: cleaned(state.address) };
+  return look;
+}
+
+/** Shows a state as the status of a node. */
+export function show(RED: NodeAPI, node: Node, state: State): void {
+  const {
+    fill,
+    shape,
+    key,
+    options,
+    args = options && { options: named(RED, options) },
+    waiting,
+    text,
+  } = statusOf(state);
+  // A key that is all of the text is translated by the editor, into the language of who looks at it.
+  const words = text ?? (args || waiting ? RED._(STATUS + key, args ?? {}) : STATUS + key);
+  node.status({ fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words });
+}
+
+/** The names of options, as the form has them. */
+export function named(RED: NodeAPI, options: SourceOption[]): string {
+  return options.map((option) => RED._(`amqp-endpoint.option.${option}`)).join(', ');
+}

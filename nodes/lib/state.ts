@@ -1,0 +1,68 @@
+import type { AmqpError } from './errors';
+
+/** An option of a source of which a peer's answer tells whether it has taken it. */
+export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';
+
+/** What a connection or link is doing, in the words that users see. */
+export type State =
+  | { name: 'idle' | 'connecting' | 'waiting' | 'detached' | 'paused' }
+  | { name: 'connected'; address?: string }
+  | {
+      /** Connected, but the peer does not do what was asked. */
+      name: 'ignored';
+      options: SourceOption[];
+    }
+  | {
+      /** Connected, but the peer may not do what it confirms. */
+      name: 'unsure';
+      options: SourceOption[];
+    }
+  /** `retrying`: because the peer has released messages. */
+  | { name: 'buffering' | 'retrying'; count: number; percent: number }
+  | {
+      /** `fault`: of the node itself. */
+      name: 'refused' | 'disconnected' | 'auth' | 'fault';
+      error: AmqpError;
+      /** Of a sender: messages that wait, and how full its buffer is. */
+      count?: number;
+      percent?: number;
+    };
+
+const WORST_FIRST: State['name'][] = [
+  'fault',
+  'auth',
+  'disconnected',
+  'refused',
+  'connecting',
+  'idle',
+  'detached',
+  'ignored',
+  'unsure',
+  'paused',
+  'retrying',
+  'buffering',
+  'waiting',
+  'connected',
+];
+
+/** The state to show for a node that has several links; the last of those that are alike. */
+export function worstOf(...states: State[]): State {
+  const rank = ({ name }: State): number => WORST_FIRST.indexOf(name);
+  return states.reduce((worst, state) => (rank(state) <= rank(worst) ? state : worst));
+}
+
+/** True when there is nothing new to say, but for numbers of messages that wait while something is wrong. */
+export function isSame(state: State, other: State): boolean {
+  if (state === other) return true;
+  if (state.name !== other.name) return false;
+  if ('error' in state && 'error' in other) return reasonOf(state.error) === reasonOf(other.error);
+  return JSON.stringify(state) === JSON.stringify(other);
+}
+
+/** The shortest name of what went wrong: the setting, the peer's condition, the system's code, or all that is known. */
+export function reasonOf(error: AmqpError): string {
+  if (error.field) return error.field;
+  if (error.diagnosis) return error.diagnosis;
+  const { code } = (error.cause ?? {}) as { code?: unknown };
+  return error.condition ?? (typeof code === 'string' ? code : error.message);
+}
