@@ -1,5 +1,4 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import type { Connection as RheaConnection } from 'rhea';
 import { AmqpError } from '../errors';
 
 export interface Login {
@@ -10,7 +9,7 @@ export interface Login {
 }
 
 /** What rhea calls to log in: the initial response, and an answer to each challenge. */
-interface Mechanism {
+export interface Mechanism {
   start(callback: (error: Error | undefined, response: Buffer) => void): void;
   step(challenge: Buffer, callback: (error: Error | undefined, response?: Buffer) => void): void;
 }
@@ -27,21 +26,6 @@ export function mechanismsOf({ username, password, tls }: Login): Record<string,
     // R27: rhea's own is for a certificate in `cert` only.
     ...(tls?.cert || tls?.pfx ? { EXTERNAL: mechanism(Buffer.alloc(0)) } : {}),
     ANONYMOUS: mechanism(Buffer.from('anonymous')),
-  };
-}
-
-/** R27: rhea takes the first of the peer's list that we have, not the first of ours. */
-export function preferOurs(connection: RheaConnection, ours: Record<string, unknown>): void {
-  const { sasl_transport: client } = connection as unknown as {
-    sasl_transport: { on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void };
-  };
-  const onMechanisms = client.on_sasl_mechanisms.bind(client);
-  client.on_sasl_mechanisms = (frame) => {
-    const offered = [frame.performative.sasl_server_mechanisms].flat();
-    const best = Object.keys(ours).find((name) => offered.includes(name));
-    // Without one that we have too, rhea tells what the peer has.
-    if (best) frame.performative.sasl_server_mechanisms = [best];
-    onMechanisms(frame);
   };
 }
 

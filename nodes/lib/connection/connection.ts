@@ -1,38 +1,18 @@
 import { EventEmitter } from 'node:events';
-import rhea, { type Connection as RheaConnection, type EventContext, type Session } from 'rhea';
-import { type Backoff, pauseAfter } from './backoff';
-import { diagnose, diagnoseBytes, HEADER_SIZE, TEXTS } from './diagnosis';
-import { AmqpError, type Diagnosis, type PeerError } from '../errors';
-import { type Login, mechanismsOf, preferOurs } from '../auth/sasl';
-import { Frames } from '../wire/frames';
-import { channelsOf, ownSession } from '../wire/session';
-import { type Opened, openedOf, peerErrorOf, type Product } from '../wire/remote';
+import type { AmqpError } from '../errors';
 import { isSame, type State } from '../state';
-import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from '../wire/transport';
+import type { Opened, Product } from '../wire/remote';
+import type { Session } from '../wire/session';
+import type { Wire } from '../wire/wire';
+import { Attempt, type AttemptOptions, type End } from './attempt';
+import { type Backoff, pauseAfter } from './backoff';
 
-export interface ConnectionOptions extends TransportOptions, Login {
-  /** Sent in open.container-id: who we are to the peer, also after a restart. */
-  containerId: string;
-  /** Sent in open.hostname: the virtual host. Default: the host. */
-  hostname?: string;
-  /** Milliseconds from dialling to the peer's open. */
-  connectTimeout: number;
-  /** Milliseconds without a frame from the peer after which the connection counts as lost. 0: never. */
-  idleTimeout: number;
+export interface ConnectionOptions extends AttemptOptions {
   backoff: Backoff;
   /** Why these options cannot be used: no attempt is made then. */
   fault?: AmqpError;
   /** Pauses after what no retry repairs until a person acts: a refused login, a client ID that another client uses. */
   loginBackoff: Backoff;
-}
-
-/** How an attempt ended. */
-interface End {
-  error: AmqpError;
-  /** Milliseconds. */
-  openFor: number;
-  /** The peer closed in good order, as services do with idle connections and before a restart. */
-  isOrderly: boolean;
 }
 
 /** A session to attach to. */
@@ -47,7 +27,7 @@ export interface ConnectionUser {
   /** Sessions that it takes. */
   readonly sessions: number;
   /** The peer has opened: attach to this. */
-  connected(connection: RheaConnection): void;
+  connected(wire: Wire): void;
   /** There is no connection. What was attached to the last one is gone. */
   disconnected(state: State): void;
 }
@@ -56,9 +36,6 @@ export interface ConnectionUser {
 const STABLE_AFTER = 5000;
 /** Connections in a row that a peer must end over a further begin before all links share one session. */
 const MAX_BEGIN_LOSSES = 2;
-const MIN_MAX_FRAME_SIZE = 512;
-/** Bounds the wait for the peer's answer to our close. */
-const CLOSE_TIMEOUT = 2000;
 
 /**
  * The connection that all nodes of an endpoint share. It is wanted from the first link that opens it to the last that
@@ -74,7 +51,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
   #users = new Set<ConnectionUser>();
   /** Carries the links for which this one has no session left (RabbitMQ 4 has 64). The links do not know. */
   #overflow: Connection | undefined;
-  #rhea: RheaConnection | undefined;
+  #wire: Wire | undefined;
   /** What the peer has said of itself. */
   #opened: Opened | undefined;
   #isWanted = false;
@@ -121,19 +98,17 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
   }
 
   /** Begins a session for a link: one of its own (R9, R17), unless the peer has only one. Undefined: it has no more. */
-  beginSession(connection: RheaConnection): SessionLease | undefined {
+  beginSession(wire: Wire): SessionLease | undefined {
     const isShared = this.#hasOneSession;
     if (isShared && this.#shared) return { session: this.#shared, isShared };
-    // R23: rhea takes a channel beyond the peer's channel-max, which costs the connection.
-    if (channelsOf(connection) > (connection.channel_max ?? 0xffff)) return undefined;
+    const session = wire.session();
+    if (!session) return undefined;
     const begins = this.#begins;
     begins.sent++;
-    const session = ownSession(connection);
-    session.once('session_open', () => begins.answered++);
+    session.once('open', () => begins.answered++);
     if (isShared) {
       this.#shared = session;
-      session.setMaxListeners(0);
-      session.once('session_close', () => {
+      session.once('end', () => {
         if (this.#shared === session) this.#shared = undefined;
       });
     }
@@ -201,24 +176,46 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
     this.#change({ name: 'idle' });
   }
 
-  #change(state: State, connection?: RheaConnection): void {
+  async #attempt(): Promise<End> {
+    this.#begins = { sent: 0, answered: 0 };
+    this.#shared = undefined;
+    const attempt = new Attempt(this.options, {
+      opened: (wire) => {
+        this.#reclaim();
+        this.#change({ name: 'connected' }, wire);
+      },
+      fault: (error) => this.emit('fault', error),
+    });
+    let isClosing = false;
+    this.#interrupt = () => {
+      isClosing = true;
+      attempt.close();
+    };
+    const end = await attempt.ended;
+    // Ended by the peer, and soon after its open.
+    if (!isClosing && end.wasOpen && end.openFor < STABLE_AFTER) this.#countBeginLoss();
+    return end;
+  }
+
+  #change(state: State, wire?: Wire): void {
     // An outage is told once, however many attempts fail in the same way.
     if (isSame(state, this.state)) return;
     this.state = state;
-    this.#opened = connection && openedOf(connection);
-    this.#rhea = connection;
+    this.#opened = wire?.opened;
+    this.#wire = wire;
     // A copy: a link may add another one, or leave, when it is told.
     for (const user of Array.from(this.#users)) if (this.#users.has(user)) this.guarded(() => this.#tell(user))();
     this.guarded(() => this.emit('state', state))();
   }
 
   #tell(user: ConnectionUser): void {
-    if (!this.#rhea) return user.disconnected(this.state);
-    if (this.#hasOneSession) return user.connected(this.#rhea);
-    let sessions = (this.#rhea.channel_max ?? 0xffff) + 1;
+    const wire = this.#wire;
+    if (!wire) return user.disconnected(this.state);
+    if (this.#hasOneSession) return user.connected(wire);
+    let sessions = wire.maxSessions;
     for (const other of this.#users) {
       sessions -= other.sessions;
-      if (other === user && sessions >= 0) return user.connected(this.#rhea);
+      if (other === user && sessions >= 0) return user.connected(wire);
     }
     this.#users.delete(user);
     const { containerId } = this.options;
@@ -254,280 +251,9 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
       };
     });
   }
-
-  /** One connection from dialling to its end. Resolves with why it ended, however it did (R13, and the table of R18). */
-  #attempt(): Promise<End> {
-    return new Promise((resolve) => {
-      const { connectTimeout, containerId, hostname, host, port, idleTimeout, tls } = this.options;
-      let openedAt: number | undefined;
-      let connection: RheaConnection | undefined;
-      let timer: NodeJS.Timeout | undefined;
-      let isConnected = false;
-      this.#begins = { sent: 0, answered: 0 };
-      this.#shared = undefined;
-
-      // R13-R19: several events may tell of one end, so the first one counts.
-      let isOver = false;
-      const over = (error: AmqpError, isOrderly = false): void => {
-        if (isOver) return;
-        isOver = true;
-        // Ended by the peer, and soon after its open.
-        if (!isClosing && openedAt !== undefined && performance.now() - openedAt < STABLE_AFTER) this.#countBeginLoss();
-        try {
-          if (connection && openedAt !== undefined) flush(connection);
-        } catch {
-          // What can be told of outcomes has been: the connection is lost anyway.
-        }
-        clearTimeout(timer);
-        if (connection) discard(connection);
-        resolve({ error, openFor: openedAt === undefined ? 0 : performance.now() - openedAt, isOrderly });
-      };
-      const lost = (text: string, peer?: PeerError | null, cause?: unknown, diagnosis?: Diagnosis): void => {
-        if (isClosing) over(new AmqpError('AMQP_SHUTDOWN', 'closed by the endpoint'));
-        else if (openedAt !== undefined)
-          over(new AmqpError('AMQP_DISCONNECTED', `connection lost: ${text}`, peer, cause, { diagnosis }));
-        else over(new AmqpError('AMQP_CONNECT', `cannot connect: ${text}`, peer, cause, { diagnosis }));
-      };
-      /** The socket is gone: why, by its error (undefined: closed), what the peer has sent, and how far it came. */
-      const dropped = (error: unknown): void => {
-        const { first } = input;
-        const progress = { isSecure: tls !== undefined, isConnected, hasAnswered: first.length > 0 };
-        const diagnosis = openedAt === undefined ? (diagnoseBytes(first) ?? diagnose(error, progress)) : undefined;
-        const text = diagnosis ? TEXTS[diagnosis] : error ? textOf(error) : 'the peer is gone or silent';
-        lost(text, null, error, diagnosis);
-      };
-      const unspoken = (error: unknown): void => {
-        const diagnosis = openedAt === undefined ? (diagnoseBytes(input.first) ?? 'other-protocol') : undefined;
-        const text =
-          diagnosis && diagnosis !== 'other-protocol'
-            ? TEXTS[diagnosis]
-            : `the peer does not speak AMQP 1.0: ${textOf(error)}`;
-        lost(text, null, error, diagnosis);
-      };
-      const input = new Input(unspoken);
-
-      let isClosing = false;
-      this.#interrupt = () => {
-        if (isOver) return;
-        isClosing = true;
-        clearTimeout(timer);
-        if (openedAt === undefined || !connection) return lost('not open yet');
-        connection.close();
-        timer = setTimeout(
-          this.guarded(() => lost('no answer to our close')),
-          CLOSE_TIMEOUT,
-        );
-      };
-
-      const container = rhea.create_container();
-      container.on('connection_open', (context: EventContext) => {
-        clearTimeout(timer);
-        connection = context.connection;
-        const { max_frame_size: maxFrameSize } = connection;
-        const opened = (): void => {
-          if (isOver || isClosing) return;
-          // Below the least that is allowed (2.7.1) rhea cuts messages up for ever.
-          if ((maxFrameSize ?? MAX_FRAME_SIZE) < MIN_MAX_FRAME_SIZE)
-            return lost(`its max-frame-size is ${maxFrameSize}`);
-          openedAt = performance.now();
-          this.#reclaim();
-          this.#change({ name: 'connected' }, connection);
-        };
-        // A peer may open only to say in its close, right behind, that it refuses.
-        setImmediate(this.guarded(opened));
-      });
-      container.on('connection_error', ({ error }: EventContext) => {
-        const peer = peerErrorOf(error);
-        if (isOwnIdTaken(peer))
-          return lost(`another client uses the client ID ${containerId}`, peer, null, 'client-id');
-        if (openedAt === undefined && peer.condition === 'amqp:unauthorized-access')
-          return over(new AmqpError('AMQP_AUTH', 'the login was refused', peer));
-        if (openedAt === undefined || isClosing || peer.condition !== 'amqp:connection:forced')
-          return lost('closed by the peer', peer);
-        over(new AmqpError('AMQP_DISCONNECTED', 'connection lost: closed by the peer', peer), true);
-      });
-      container.on('connection_close', () => {
-        if (openedAt === undefined || isClosing) return lost('closed by the peer');
-        over(new AmqpError('AMQP_DISCONNECTED', 'connection lost: closed by the peer'), true);
-      });
-      container.on('disconnected', ({ error }: EventContext) => dropped(error));
-      // R10, R19: these two get the error itself. The socket may stay half open after them.
-      container.on('protocol_error', unspoken);
-      container.on('error', (error: unknown) => lost(textOf(error), null, error));
-      // R10: without a listener anywhere these would be thrown. Links and sessions have their own, this is the last resort.
-      for (const event of [
-        'session_error',
-        'session_close',
-        'sender_error',
-        'sender_close',
-        'receiver_error',
-        'receiver_close',
-      ]) {
-        container.on(event, () => {});
-      }
-
-      const late = (): void => lost(`no answer within ${connectTimeout / 1000} s`, null, null, 'silent');
-      timer = setTimeout(this.guarded(late), connectTimeout);
-      try {
-        const mechanisms = mechanismsOf(this.options);
-        connection = container.create_connection({
-          reconnect: false,
-          container_id: containerId,
-          hostname: hostname || host,
-          host,
-          port,
-          // R18: rhea gives up after twice the value.
-          ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
-          sasl_mechanisms: mechanisms,
-          tcp_no_delay: true,
-          max_frame_size: MAX_FRAME_SIZE,
-          connection_details: () => ({
-            host,
-            port,
-            connect: (_port: number, _host: string, _options: unknown, connected: () => void) =>
-              openSocket(this.options, () => {
-                isConnected = true;
-                connected();
-              }),
-          }),
-        } as unknown as Parameters<typeof container.create_connection>[0]);
-        connection.setMaxListeners(0);
-        guard(connection, input);
-        connection.connect();
-        preferOurs(connection, mechanisms);
-      } catch (error) {
-        // A port or TLS option that Node refuses is thrown by the dial itself.
-        lost(textOf(error), null, error);
-      }
-    });
-  }
-}
-
-/** The longest that a timer of Node runs. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
-
-interface Open {
-  performative: { idle_time_out?: number | null };
-}
-
-interface Begin {
-  performative: { remote_channel?: number | null };
-}
-
-/** What comes in on one connection, checked before rhea sees it. */
-class Input {
-  /** The first bytes, by which a peer that speaks something else is told. */
-  first: Buffer = Buffer.alloc(0);
-  readonly #frames = new Frames();
-  readonly #refused: (error: unknown) => void;
-  #isRefused = false;
-
-  /** `refused` is called at most once, with what is wrong. */
-  constructor(refused: (error: unknown) => void) {
-    this.#refused = refused;
-  }
-
-  /** The whole frames that there are now, for rhea. Throws at what cannot be. */
-  take(chunk: Buffer): Buffer | undefined {
-    if (this.#isRefused) return undefined;
-    if (this.first.length < HEADER_SIZE) this.#begin(chunk);
-    return this.#frames.take(chunk);
-  }
-
-  /** Takes nothing more. */
-  refuse(error: unknown): void {
-    if (this.#isRefused) return;
-    this.#isRefused = true;
-    this.#refused(error);
-  }
-
-  #begin(chunk: Buffer): void {
-    this.first = Buffer.concat([this.first, chunk.subarray(0, HEADER_SIZE - this.first.length)]);
-    const diagnosis = diagnoseBytes(this.first);
-    if (diagnosis) throw new Error(TEXTS[diagnosis]);
-  }
-}
-
-/** Keeps from rhea what would make it hang, grow without bound, or throw where nobody catches. */
-function guard(connection: RheaConnection, input: Input): void {
-  const internals = connection as unknown as {
-    input(chunk: Buffer): void;
-    on_open(frame: Open): void;
-    on_begin(frame: Begin): void;
-    _process(): void;
-  };
-  const rheaInput = internals.input.bind(connection);
-  internals.input = (chunk) => {
-    try {
-      const bytes = input.take(chunk);
-      if (bytes) rheaInput(bytes);
-    } catch (error) {
-      input.refuse(error);
-    }
-  };
-  const process = internals._process.bind(connection);
-  // R11: rhea runs it in a turn of its own, where nobody catches what outcomes and frames that cannot be written throw.
-  internals._process = () => {
-    try {
-      process();
-    } catch (error) {
-      input.refuse(error);
-    }
-  };
-  const onOpen = internals.on_open.bind(connection);
-  internals.on_open = (frame) => {
-    // rhea sends its empty frames in half the time, and Node makes 1 ms of what is beyond 2^31.
-    const { performative } = frame;
-    if ((performative.idle_time_out ?? 0) > MAX_TIMEOUT) performative.idle_time_out = MAX_TIMEOUT;
-    onOpen(frame);
-  };
-  const onBegin = internals.on_begin.bind(connection);
-  internals.on_begin = (frame) => {
-    // A client has no use for sessions of its peer, and rhea would keep any number.
-    if (typeof frame.performative.remote_channel !== 'number') throw new Error('the peer begins a session');
-    onBegin(frame);
-  };
-}
-
-/** Whether the peer refuses us because another connection has our container id. */
-function isOwnIdTaken({ condition, description, info }: PeerError): boolean {
-  if (condition !== 'amqp:invalid-field') return false;
-  const { 'invalid-field': field } = (info ?? {}) as Record<string, unknown>;
-  return field === 'container-id' || /already connected/i.test(description ?? '');
 }
 
 function nameOf(error: AmqpError): 'auth' | 'fault' | 'disconnected' {
   if (error.code === 'AMQP_CONFIG') return 'fault';
   return error.code === 'AMQP_AUTH' ? 'auth' : 'disconnected';
-}
-
-function textOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  // The error of a host with several addresses has a code only.
-  return error.message || ((error as { code?: string }).code ?? error.name);
-}
-
-/**
- * Writes what is queued, and tells of the outcomes that have arrived: rhea would do both only in its next turn, which
- * is too late for outcomes when the link goes, and mixes up different outcomes that are settled in one turn (R1).
- */
-export function flush(connection: RheaConnection): void {
-  (connection as unknown as { _process(): void })._process();
-}
-
-/** Lets go of a rhea connection at once, in whatever state: no timer, listener or socket of it stays (R15, R18, R19). */
-function discard(connection: RheaConnection): void {
-  const internals = connection as unknown as {
-    socket?: { on(event: string, listener: () => void): void };
-    socket_ready: boolean;
-    local: { open: { idle_time_out?: number } };
-    abort_socket(socket: unknown): void;
-  };
-  const { socket } = internals;
-  if (!socket) return;
-  internals.abort_socket(socket);
-  // What rhea still has to say goes nowhere, or it would start its idle timer again.
-  internals.socket_ready = false;
-  internals.local.open.idle_time_out = 0;
-  socket.on('error', () => {});
 }

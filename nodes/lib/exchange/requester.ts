@@ -256,8 +256,6 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   #reply(incoming: Incoming, delivery: DeliveryInfo): void {
     const request = this.#requestOf(incoming.fields);
     if (!request) return;
-    // The outcome has come with the reply, if not before, and is to be told first.
-    if (request.stage === 'sending') this.#replies.flush();
     this.#forget(request);
     // The address of the reply says nothing to a flow, and is not to be where it forwards the reply to.
     const { to: _to, ...fields } = incoming.fields;

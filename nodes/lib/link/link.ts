@@ -1,16 +1,10 @@
 import { EventEmitter } from 'node:events';
-import type {
-  Connection as RheaConnection,
-  EventContext,
-  Receiver as RheaReceiver,
-  Sender as RheaSender,
-  Session,
-} from 'rhea';
 import { pauseAfter } from '../connection/backoff';
-import { type Connection, type ConnectionUser, flush, type SessionLease } from '../connection/connection';
+import type { Connection, ConnectionUser, SessionLease } from '../connection/connection';
 import { AmqpError, type PeerError } from '../errors';
-import { peerErrorOf } from '../wire/remote';
-import { end, sizeOf } from '../wire/session';
+import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
+import type { Session } from '../wire/session';
+import type { Wire } from '../wire/wire';
 import { isSame, type State } from '../state';
 
 /** A link that was attached for so long works: the next loss starts with the shortest pause again. */
@@ -28,7 +22,7 @@ interface Attach extends SessionLease {
   /** Takes the listeners off, which a shared session would keep. */
   unlisten: (() => void)[];
   /** From its attach on, answered or not. */
-  link?: RheaSender | RheaReceiver;
+  end?: SendingEnd | ReceivingEnd;
 }
 
 /** The peer detaches a link that was idle for long (Azure: ten minutes). */
@@ -43,7 +37,7 @@ const LONGEST_TRUCE = 3_600_000;
  * more than one, with the same name. Detached or refused by the peer, it attaches again after a pause; the connection and
  * other links go on. Emits 'state' after each change.
  */
-export abstract class Link<R extends RheaSender | RheaReceiver>
+export abstract class Link<E extends SendingEnd | ReceivingEnd>
   extends EventEmitter<{ state: [State] }>
   implements ConnectionUser
 {
@@ -51,8 +45,8 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
   state: State = { name: 'detached' };
   readonly name: string;
   protected readonly connection: Connection;
-  /** The rhea link while it is attached. */
-  protected rhea: R | undefined;
+  /** Our end while it is attached. */
+  protected end: E | undefined;
   #current: Attach | undefined;
   #retry: NodeJS.Timeout | undefined;
   #failures = 0;
@@ -67,19 +61,19 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     this.name = name;
   }
 
-  /** Creates the rhea link on the session given, and listens to it by `listen`. */
-  protected abstract attach(session: Session): R;
+  /** Attaches on the session given. */
+  protected abstract attach(session: Session, wire: Wire): E;
   /** The address that the peer's attach names, of the end that is the peer's. */
-  protected abstract addressOf(link: R): string | undefined;
+  protected abstract addressOf(end: E): string | undefined;
   /** Whether there is no link without such an address, or null is an answer too. */
   protected abstract readonly needsAddress: 'always' | 'usually' | 'never';
   /** Called once attached, after the change of state. */
-  protected abstract attached(link: R): void;
-  /** Called when no longer attached, whatever the reason. Deliveries of the rhea link are in doubt from now on. */
-  protected abstract lost(error: AmqpError): void;
+  protected abstract attached(end: E): void;
+  /** Called when no longer attached, whatever the reason. Deliveries of this end are in doubt from now on. */
+  protected abstract lost(error: AmqpError, end: E): void;
 
   /** The state of the link while it is attached. */
-  protected attachedState(_link: R): State {
+  protected attachedState(_end: E): State {
     return { name: 'connected' };
   }
 
@@ -128,30 +122,28 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     const current = this.#current;
     this.#lose(reason);
     if (!current) return;
-    const { session, isShared, link, since } = current;
-    const role = link?.is_receiver() ? 'receiver' : 'sender';
+    const { session, isShared, end, since } = current;
     // On a session that goes on, the answer would come for a link that is not there any more.
-    if (link && isShared && since === Infinity) await this.#answered(link, `${role}_open`);
-    if (link && (isShared || since !== Infinity)) {
+    if (end && isShared && since === Infinity) await this.#answered(end, 'open');
+    if (end && (isShared || since !== Infinity)) {
       // R22: a detach that closes deletes a durable subscription.
-      if (deletes) link.close();
-      else link.detach();
+      end.detach(deletes);
       // Qpid Dispatch 1.19 falls over a detach and the end of the session that come in one go.
-      await this.#answered(link, `${role}_close`);
+      await this.#answered(end, 'close');
     }
     if (isShared) return;
     // Only that makes some peers give back what is unsettled (RabbitMQ 3).
-    end(session);
-    await this.#answered(session, 'session_close');
+    session.end();
+    await this.#answered(session, 'end');
   }
 
   /** For the connection. */
-  connected(connection: RheaConnection): void {
+  connected(wire: Wire): void {
     clearTimeout(this.#retry);
     this.#lose(new AmqpError('AMQP_DISCONNECTED', 'connection lost'));
     this.#failures = 0;
     this.#thefts = 0;
-    if (this.#isOpen) this.#attach(connection);
+    if (this.#isOpen) this.#attach(wire);
   }
 
   /** For the connection. */
@@ -167,11 +159,8 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     this.emit('state', state);
   }
 
-  /**
-   * Listens to a rhea emitter for as long as this attach lasts. What is thrown in there would end the connection or,
-   * from an outcome, the process (R11).
-   */
-  protected listen(emitter: EventEmitter, event: string, listener: (context: EventContext) => void): void {
+  /** Listens for as long as this attach lasts. */
+  #listen(emitter: EventEmitter, event: string, listener: (error: PeerError) => void): void {
     const guarded = this.#guarded(listener);
     emitter.on(event, guarded);
     this.#current?.unlisten.push(() => emitter.off(event, guarded));
@@ -184,6 +173,7 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     else setImmediate(guarded);
   }
 
+  /** What is thrown in there would end the connection or, from a timer, the process (R11). */
   #guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
     const attach = this.#current;
     return (...args) => {
@@ -196,11 +186,11 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     };
   }
 
-  #attach(connection: RheaConnection): void {
+  #attach(wire: Wire): void {
     // While it is refused, that is what users see until it is attached.
     if (this.state.name !== 'refused') this.change({ name: 'connecting' });
-    const refused = (text: string, peer?: PeerError): void => this.#refused(connection, text, peer);
-    const lease = this.connection.beginSession(connection);
+    const refused = (text: string, peer?: PeerError): void => this.#refused(wire, text, peer);
+    const lease = this.connection.beginSession(wire);
     if (!lease) return refused('the peer allows no more sessions');
 
     const { session } = lease;
@@ -209,45 +199,36 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     const current: Attach = { ...lease, timer, since: Infinity, unlisten: [] };
     this.#current = current;
     // R17: when the peer ends a session its links get no event.
-    this.listen(session, 'session_error', () => {});
-    this.listen(session, 'session_close', () => refused('the peer ended the session', peerErrorOf(session.error)));
+    this.#listen(session, 'end', (error) => refused('the peer ended the session', error));
 
-    let link: R;
+    let end: E;
     try {
-      link = this.attach(session);
-      const size = sizeOf((link as unknown as { local: { attach: object } }).local.attach);
-      const limit = connection.max_frame_size ?? Infinity;
-      if (size > limit) {
-        // It would cost the connection (2.3.2), over and over.
-        link.remove();
-        return refused(
-          `address, name and options of the link take ${size} bytes, the peer takes no more than ${limit}`,
-        );
-      }
-      current.link = link;
+      end = this.attach(session, wire);
     } catch (error) {
       return refused((error as Error).message);
     }
-    const role = link.is_receiver() ? 'receiver' : 'sender';
-    this.listen(link, `${role}_error`, () => {});
-    this.listen(link, `${role}_close`, () => {
-      // R22: by itself rhea answers with closed=true, which deletes a durable subscription. Later is a leak.
-      const { detach } = (link as unknown as { remote: { detach?: { closed?: boolean } } }).remote;
-      if (detach?.closed) link.close();
-      else link.detach();
-      refused('the peer detached the link', peerErrorOf(link.error));
-    });
+    const { attachSize: size } = end;
+    const { maxFrameSize: limit } = wire;
+    if (size > limit) {
+      // It would cost the connection (2.3.2), over and over.
+      end.remove();
+      return refused(`address, name and options of the link take ${size} bytes, the peer takes no more than ${limit}`);
+    }
+    current.end = end;
+    this.#listen(end, 'close', (error) => refused('the peer detached the link', error));
+    // The peer reads again.
+    current.unlisten.push(wire.onRead(this.#guarded(() => this.unblocked())));
     const attached = (): void => {
       clearTimeout(current.timer);
       current.since = performance.now();
-      this.rhea = link;
-      this.change(this.attachedState(link));
-      this.attached(link);
+      this.end = end;
+      this.change(this.attachedState(end));
+      this.attached(end);
     };
-    this.listen(link, `${role}_open`, () => {
+    this.#listen(end, 'open', () => {
       // R21: a refused attach is answered too, but with no address, and then detached.
       this.later(() => {
-        if (this.needsAddress === 'never' || this.addressOf(link)) return attached();
+        if (this.needsAddress === 'never' || this.addressOf(end)) return attached();
         if (this.needsAddress === 'always') return;
         clearTimeout(current.timer);
         current.timer = setTimeout(this.#guarded(attached), DETACH_GRACE);
@@ -255,26 +236,28 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     });
   }
 
-  #refused(connection: RheaConnection, text: string, peer?: PeerError): void {
-    flush(connection);
+  /** The peer reads again what it has let wait. */
+  protected unblocked(): void {}
+
+  #refused(wire: Wire, text: string, peer?: PeerError): void {
     const { backoff, loginBackoff, containerId } = this.connection.options;
     const isStolen = peer?.condition === STOLEN;
     const why = isStolen ? `another client uses the client ID ${containerId} and this link` : text;
-    const code = this.rhea ? 'AMQP_LINK_DETACHED' : 'AMQP_LINK_REFUSED';
+    const code = this.end ? 'AMQP_LINK_DETACHED' : 'AMQP_LINK_REFUSED';
     const error = new AmqpError(code, why, peer, null, isStolen ? { diagnosis: 'client-id' } : {});
-    const isOrderly = this.rhea !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
+    const isOrderly = this.end !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
     const current = this.#current;
     this.#lose(error);
-    if (current && !current.isShared) end(current.session);
+    if (current && !current.isShared) current.session.end();
     // Unless the peer has detached it, or ended the session, its name is still taken there.
-    else if (current?.session.is_remote_open()) current.link?.detach();
+    else if (current?.session.isRemoteOpen) current.end?.detach(false);
     this.#failures++;
     // Two clients are not to take it from each other for ever.
     const pause = isStolen
       ? pauseAfter(this.#thefts++, { initial: loginBackoff.initial, max: LONGEST_TRUCE })
       : pauseAfter(this.#failures - 1, backoff);
     this.#retry = setTimeout(
-      this.connection.guarded(() => this.#attach(connection)),
+      this.connection.guarded(() => this.#attach(wire)),
       pause,
     );
     if (!isOrderly || this.#failures > 1) return this.change({ name: 'refused', error });
@@ -285,14 +268,16 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
 
   #lose(error: AmqpError): void {
     if (!this.#current) return;
-    const { timer, since, unlisten } = this.#current;
+    const { timer, since, unlisten, end } = this.#current;
     this.#current = undefined;
     clearTimeout(timer);
     for (const off of unlisten) off();
-    if (!this.rhea) return;
-    this.rhea = undefined;
+    if (end) end.user = undefined;
+    const attached = this.end;
+    if (!attached) return;
+    this.end = undefined;
     if (performance.now() - since > STABLE_AFTER) this.#failures = 0;
-    this.lost(error);
+    this.lost(error, attached);
   }
 
   /** Resolves once the peer has answered, the connection is lost, or after some time. */

@@ -1,5 +1,5 @@
-import rhea from 'rhea';
 import type { SourceOption } from '../state';
+import { selectorFilter } from '../wire/filter';
 import type { Product, RemoteSource } from '../wire/remote';
 
 /** What kind of node an address is, for peers that have both (the capabilities `queue` and `topic`). */
@@ -48,7 +48,7 @@ export function sourceOf(options: SourceOptions): object {
   return {
     ...(durable !== undefined && { durable }),
     ...(expiry_policy !== undefined && { expiry_policy }),
-    ...(selector && { filter: rhea.filter.selector(selector) }),
+    ...(selector && { filter: selectorFilter(selector) }),
     ...(browse && { distribution_mode: 'copy' }),
     // As an array: a peer may not take a single symbol (R23).
     ...(capabilities.length > 0 && { capabilities }),

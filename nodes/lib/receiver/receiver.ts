@@ -1,16 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import type { Delivery, EventContext, Receiver as RheaReceiver, Session } from 'rhea';
 import { pauseAfter } from '../connection/backoff';
-import { type Connection, flush } from '../connection/connection';
+import type { Connection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
 import { AmqpError, flowError } from '../errors';
 import { Expiring } from '../expiring';
 import { Link } from '../link/link';
 import { type AmqpFields, decode, type Incoming, messagesIn } from '../message/message';
 import type { Style } from '../codec/notation';
+import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
 import { type Outcome, stateOf } from '../wire/outcome';
-import { sourceOf as remoteSourceOf } from '../wire/remote';
-import { forget } from '../wire/session';
+import type { Session } from '../wire/session';
 import { type Answer, answerTo, type SourceOptions, sourceOf } from '../link/source';
 import type { State } from '../state';
 
@@ -62,7 +61,7 @@ export interface ReceiverUser {
 
 /** A delivery that is to be settled. */
 interface Held {
-  delivery: Delivery;
+  delivery: IncomingDelivery;
   /** How many of its messages are not settled yet: more than one in a batch. */
   messages: number;
   outcome: Outcome;
@@ -84,7 +83,7 @@ const RELEASE_PAUSE = { initial: 200, max: 30_000 };
  * Takes messages from an address. Credit follows what is settled, not what has arrived (R5), so that a slow flow slows
  * the peer: unsettled messages never exceed the window.
  */
-export class Receiver extends Link<RheaReceiver> {
+export class Receiver extends Link<ReceivingEnd> {
   readonly #options: ReceiverOptions;
   readonly #user: ReceiverUser;
   /** What is to be settled, by the token of each message. */
@@ -92,7 +91,7 @@ export class Receiver extends Link<RheaReceiver> {
   /** Tokens are `<name>.<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
   readonly #object = randomBytes(6).toString('hex');
   /** What the flow was given in this turn, to be accepted in the next: deliveries, and tokens of messages. */
-  #given: (Delivery | string)[] = [];
+  #given: (IncomingDelivery | string)[] = [];
   #attaches = 0;
   #deliveries = 0;
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
@@ -115,7 +114,9 @@ export class Receiver extends Link<RheaReceiver> {
   #left: (() => void) | undefined;
   /** Counts calls of `subscribe` and `close`: the last one counts. */
   #turn = 0;
-  #lastState: unknown;
+  #draining: Promise<void> | undefined;
+  /** Ends it. */
+  #drained: (() => void) | undefined;
   #address: string | undefined;
 
   constructor(connection: Connection, options: ReceiverOptions, user: ReceiverUser) {
@@ -129,7 +130,7 @@ export class Receiver extends Link<RheaReceiver> {
 
   /** The address read from: what was asked for, or what the peer has made. */
   get address(): string | undefined {
-    return this.#options.dynamic ? this.rhea?.source?.address : this.#address;
+    return this.#options.dynamic ? this.end?.sourceAddress : this.#address;
   }
 
   /** Messages that are to be settled. */
@@ -179,7 +180,7 @@ export class Receiver extends Link<RheaReceiver> {
   }
 
   get #maxFrameSize(): number {
-    return this.rhea?.connection.max_frame_size ?? Infinity;
+    return this.end?.maxFrameSize ?? Infinity;
   }
 
   /** Accepts a message as one is that is accepted on arrival. Stays held when nothing more is taken by then. */
@@ -191,7 +192,7 @@ export class Receiver extends Link<RheaReceiver> {
    * Node-RED hands a msg to the next node in its next turn, and not at all when the flow is closed by then: so that is when
    * the flow has it (R3).
    */
-  #acceptLater(given: Delivery | string): void {
+  #acceptLater(given: IncomingDelivery | string): void {
     if (this.#given.push(given) === 1) this.later(() => this.#acceptGiven());
   }
 
@@ -202,11 +203,6 @@ export class Receiver extends Link<RheaReceiver> {
       if (typeof one !== 'string') this.#settle(one, { settle: this.#isStopped ? 'release' : 'accept' });
       else if (!this.#isStopped && this.holds(one)) this.settle(one, { settle: 'accept' });
     }
-  }
-
-  /** Has it told at once which outcomes have arrived on the connection. */
-  flush(): void {
-    if (this.rhea) flush(this.rhea.connection);
   }
 
   /** True while the message can be settled. */
@@ -223,7 +219,7 @@ export class Receiver extends Link<RheaReceiver> {
     if (!isOfNode || number === undefined || (isOfThis && !isGiven)) {
       return new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery.id is not of a message that this node has received');
     }
-    if (!isOfThis || Number(attach) < this.#attaches || !this.rhea) {
+    if (!isOfThis || Number(attach) < this.#attaches || !this.end) {
       return new AmqpError(
         'AMQP_DELIVERY_LOST',
         'the message was received before the link was lost, or the node redeployed: the peer delivers it again',
@@ -238,57 +234,61 @@ export class Receiver extends Link<RheaReceiver> {
   /** Grants credit beyond the window. */
   grant(credit: number): void {
     this.#granted = Math.min(MAX_CREDIT, this.#granted + credit);
-    if (this.rhea && this.#takes) this.rhea.add_credit(Math.min(credit, MAX_CREDIT - creditOf(this.rhea)));
+    if (this.end && this.#takes) this.end.addCredit(Math.min(credit, MAX_CREDIT - this.end.credit));
   }
 
   /** Takes no more messages until `resume`, but for those on their way. */
   pause(): void {
     this.#isPaused = true;
-    if (!this.rhea) return;
-    setCredit(this.rhea, 0);
+    if (!this.end) return;
+    this.end.setCredit(0);
     this.change({ name: 'paused' });
   }
 
   resume(): void {
     this.#isPaused = false;
-    if (!this.rhea) return;
-    this.change(this.attachedState(this.rhea));
-    this.attached(this.rhea);
+    if (!this.end) return;
+    this.change(this.attachedState(this.end));
+    this.attached(this.end);
   }
 
   /** Has the peer send at once what it has, up to the credit, and use up the rest of it. Resolves when that is done. */
   drain(): Promise<void> {
-    const { rhea: link } = this;
-    if (!link) return Promise.reject(new AmqpError('AMQP_DISCONNECTED', 'cannot drain: the link is not attached'));
+    this.#draining ??= this.#drain().finally(() => (this.#draining = undefined));
+    return this.#draining;
+  }
+
+  #drain(): Promise<void> {
+    const { end } = this;
+    if (!end) return Promise.reject(new AmqpError('AMQP_DISCONNECTED', 'cannot drain: the link is not attached'));
     return new Promise((resolve, reject) => {
       const done = (error?: AmqpError): void => {
         clearTimeout(timer);
         // R23: drain stays on for good otherwise.
-        link.drain = false;
+        end.drain = false;
         this.off('state', lost);
-        link.off('receiver_drained', drained);
+        this.#drained = undefined;
         if (error) reject(error);
         else resolve();
-        if (this.rhea !== link) return;
+        if (this.end !== end) return;
         this.#granted = 0;
         this.#replenish();
       };
-      const drained = (): void => done();
       const lost = (): void => {
-        if (this.rhea !== link) done(new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained'));
+        if (this.end !== end) done(new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained'));
       };
       const late = (): void => done(new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain'));
       const timer = setTimeout(this.connection.guarded(late), DRAIN_TIMEOUT);
       this.on('state', lost);
-      link.once('receiver_drained', drained);
-      link.drain_credit();
+      this.#drained = done;
+      end.startDrain();
     });
   }
 
   /** From now on nothing is taken: what still comes is released. For good. */
   stop(): void {
     this.#isStopped = true;
-    if (this.rhea) setCredit(this.rhea, 0);
+    this.end?.setCredit(0);
     this.#releaseFailed();
   }
 
@@ -323,7 +323,7 @@ export class Receiver extends Link<RheaReceiver> {
 
   /** As `close`; a durable subscription is deleted, which takes a link. */
   async unsubscribe(): Promise<void> {
-    if (this.isDurable && !this.rhea)
+    if (this.isDurable && !this.end)
       throw new AmqpError('AMQP_DISCONNECTED', 'cannot unsubscribe: the link is not attached');
     this.#turn++;
     await this.detach({ deletes: true });
@@ -336,23 +336,22 @@ export class Receiver extends Link<RheaReceiver> {
     await super.detach(options);
   }
 
-  protected override attach(session: Session): RheaReceiver {
+  protected override attach(session: Session): ReceivingEnd {
     const { dynamic, capabilities, source = {}, settle } = this.#options;
-    const link = session.attach_receiver({
-      name: this.name,
+    const end = session.attachReceiver(this.name, {
       source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
       snd_settle_mode: settle === 'pre-settled' ? 1 : 0,
       rcv_settle_mode: 0,
-      // R3, R5, R21: credit and settling are ours.
-      autoaccept: false,
-      credit_window: 0,
-    } as Parameters<Session['attach_receiver']>[0]);
-    this.listen(link, 'message', (context) => this.#message(context));
-    return link;
+    });
+    end.user = {
+      message: (delivery) => this.#message(delivery),
+      drained: () => this.#drained?.(),
+    };
+    return end;
   }
 
-  protected override addressOf(link: RheaReceiver): string | undefined {
-    return link.source?.address;
+  protected override addressOf(end: ReceivingEnd): string | undefined {
+    return end.sourceAddress;
   }
 
   protected override get isDurable(): boolean {
@@ -363,11 +362,11 @@ export class Receiver extends Link<RheaReceiver> {
     return this.#options.dynamic ? 'always' : 'usually';
   }
 
-  protected override attachedState(link: RheaReceiver): State {
+  protected override attachedState(end: ReceivingEnd): State {
     const { source = {}, dynamic } = this.#options;
-    this.#answer = answerTo(source, remoteSourceOf(link.source), this.connection.product);
+    this.#answer = answerTo(source, end.source, this.connection.product);
     if (this.#isPaused) return { name: 'paused' };
-    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: link.source.address }) };
+    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: end.sourceAddress }) };
   }
 
   /** The state when the peer does not do all that was asked, or may not. */
@@ -381,13 +380,13 @@ export class Receiver extends Link<RheaReceiver> {
     return !this.#isPaused && !this.#isStopped;
   }
 
-  protected override attached(link: RheaReceiver): void {
+  protected override attached(end: ReceivingEnd): void {
     const { ignored, unsure } = this.#answer;
     // A browser that the peer takes for a consumer would empty the queue; and attached without credit, it would keep its
     // share of a router's messages from others.
     if ([...ignored, ...unsure].includes('browse')) return this.giveUp(this.#answerState!);
     if (!this.#takes) return;
-    if (this.#granted > 0) link.add_credit(this.#granted - creditOf(link));
+    if (this.#granted > 0) end.addCredit(this.#granted - end.credit);
     this.#replenish();
   }
 
@@ -400,25 +399,22 @@ export class Receiver extends Link<RheaReceiver> {
     this.#failed = [];
     this.#bytes = 0;
     this.#left?.();
-    this.#lastState = undefined;
   }
 
-  #message({ message, delivery }: EventContext): void {
-    if (!delivery || !this.rhea) return;
+  #message(delivery: IncomingDelivery): void {
+    if (!this.end) return;
     // On its way when the credit was taken back.
     if (this.#isStopped) return this.#settle(delivery, { settle: 'release' });
     if (this.#granted > 0) this.#granted--;
-    const { format, tag } = delivery as unknown as { format: number | null; tag: Buffer };
-    const info = { tag: Buffer.from(tag).toString('hex'), address: this.address, redelivered: false };
+    const { format, tag, bytes } = delivery;
+    const info = { tag: tag.toString('hex'), address: this.address, redelivered: false };
     let messages: Incoming[];
-    // A transfer without payload leaves it undefined.
-    const bytes = (message as unknown as Buffer | undefined) ?? Buffer.alloc(0);
     this.#size = Math.max(bytes.length, 0.9 * (this.#size ?? 0));
     let fields: AmqpFields = {};
     try {
       const allowance = new Allowance();
       const { styles } = this.#options;
-      messages = messagesIn(bytes, format ?? 0, allowance).map((one) => decode(one, styles, allowance, (fields = {})));
+      messages = messagesIn(bytes, format, allowance).map((one) => decode(one, styles, allowance, (fields = {})));
     } catch (error) {
       const { message: description } = error as AmqpError;
       this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
@@ -476,30 +472,26 @@ export class Receiver extends Link<RheaReceiver> {
     for (const held of failed) this.#settleHeld(held);
   }
 
-  #settle(delivery: Delivery, outcome: Outcome): void {
-    const { rhea: link } = this;
-    if (!link) return;
-    const state = stateOf(outcome, this.#maxFrameSize);
-    // R1: rhea writes the first outcome for both of two deliveries that are settled in one turn.
-    if (state !== this.#lastState) flush(link.connection);
-    this.#lastState = state;
-    delivery.update(true, state);
-    forget(link, delivery);
+  #settle(delivery: IncomingDelivery, outcome: Outcome): void {
+    const { end } = this;
+    if (!end) return;
+    end.settle(delivery, stateOf(outcome, this.#maxFrameSize));
     this.#replenish();
   }
 
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */
   #replenish(): void {
     const { creditWindow: window } = this.#options;
-    if (!this.rhea || !this.#takes || this.rhea.drain || window === 0) return;
-    const credit = creditOf(this.rhea);
+    const { end } = this;
+    if (!end || !this.#takes || end.drain || window === 0) return;
+    const { credit } = end;
     const free = window - this.#held.size - this.#failed.length - this.#given.length;
     const room = Math.min(free, this.#room);
     const missing = room - credit;
-    if (missing > 0 && (credit === 0 || missing >= window / 4)) this.rhea.add_credit(missing);
+    if (missing > 0 && (credit === 0 || missing >= window / 4)) end.addCredit(missing);
     // They are larger than was expected. What a flow has asked for is its own matter.
     const most = Math.max(0, room, this.#granted);
-    if (this.#room < free && credit > most) setCredit(this.rhea, most);
+    if (this.#room < free && credit > most) end.setCredit(most);
   }
 
   /** Messages for which there is room in bytes: one at least when there is nothing else. */
@@ -515,15 +507,4 @@ function markersOf({ fields }: Incoming): { redelivered: boolean; to?: string } 
   const { delivery_count: count, first_acquirer: isFirst, to } = fields;
   const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
   return typeof to === 'string' ? { redelivered, to } : { redelivered };
-}
-
-function creditOf(link: RheaReceiver): number {
-  return (link as unknown as { credit: number }).credit;
-}
-
-function setCredit(link: RheaReceiver, credit: number): void {
-  const internals = link as unknown as { credit: number; issue_flow: boolean; connection: { _register(): void } };
-  internals.credit = credit;
-  internals.issue_flow = true;
-  internals.connection._register();
 }

@@ -70,7 +70,7 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
 
   /** Messages on their way. */
   get inFlight(): number {
-    return this.#links().reduce((sum, { inFlight }) => sum + inFlight.size, 0);
+    return this.#links().reduce((sum, { inFlight }) => sum + inFlight, 0);
   }
 
   /** The oldest message that waits. */
@@ -333,5 +333,5 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
 }
 
 function isIdle({ link, lane }: Route<Ordered>): boolean {
-  return lane.isEmpty && link?.inFlight.size === 0;
+  return lane.isEmpty && link?.inFlight === 0;
 }

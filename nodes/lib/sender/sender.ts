@@ -97,7 +97,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   /** Whether a message is held that is not on its way yet, or not any more. */
   isWaiting(entry: Entry): boolean {
     const pending = this.#held.get(entry);
-    return pending !== undefined && !pending.delivery;
+    return pending !== undefined && !pending.end;
   }
 
   /** Why a message is still held, as far as that is known. Undefined: nothing is wrong. */
@@ -176,7 +176,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     for (const pending of this.#held.clear()) {
       this.#links.delete(pending);
       if (pending.isOnDisk) continue;
-      const what = pending.delivery || pending.isInDoubt ? 'no outcome' : 'not sent';
+      const what = pending.end || pending.isInDoubt ? 'no outcome' : 'not sent';
       fail(pending.entry, new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`));
     }
     clearTimeout(this.#counting);
@@ -220,7 +220,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   #hold(entry: Entry): Pending {
     const { length: size } = entry.bytes;
     const state = { isOnDisk: false, taken: Date.now(), isInDoubt: false, returns: 0, losses: 0 };
-    const pending: Pending = { entry, sequence: ++this.#sequence, size, ...state };
+    const pending: Pending = { id: 0, end: undefined, entry, sequence: ++this.#sequence, size, ...state };
     this.#held.set(entry, pending);
     this.#bytes += size;
     return pending;
@@ -255,7 +255,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     const seconds = this.#options.timeout / 1000;
     const why = this.#whyHeld(pending);
     const [code, text] =
-      pending.delivery || pending.isInDoubt
+      pending.end || pending.isInDoubt
         ? (['AMQP_IN_DOUBT', `no outcome within ${seconds} s, the message may have been delivered`] as const)
         : (['AMQP_TIMEOUT', `not sent within ${seconds} s`] as const);
     this.#fail(pending, new AmqpError(code, text + because(why), why, why));
@@ -276,7 +276,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
         // The process before this one may have sent it.
         const state = { isOnDisk: true, isInDoubt: true, returns: 0, losses: 0 };
         const { length: size } = entry.bytes;
-        restored.push([entry, { entry, sequence, size, taken, ...state }, Math.max(0, now - taken)]);
+        restored.push([entry, { id: 0, entry, sequence, size, taken, ...state }, Math.max(0, now - taken)]);
       } catch (error) {
         left.push(error as AmqpError);
       }

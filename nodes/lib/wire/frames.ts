@@ -50,77 +50,322 @@ const NAMES: Record<string, number> = Object.assign(Object.create(null), {
 const HEADER = 0x414d5150;
 const HEADER_SIZE = 8;
 const MAX_DEPTH = 64;
+const NOTHING = Buffer.alloc(0);
+
+/** A frame of a message (2.7.5). */
+export interface Transfer {
+  handle: number;
+  deliveryId: number | undefined;
+  tag: Buffer | undefined;
+  format: number | undefined;
+  isSettled: boolean;
+  more: boolean;
+  isAborted: boolean;
+  payload: Buffer;
+}
+
+/** What became of deliveries (2.7.6). */
+export interface Disposition {
+  /** True: they were sent by us. */
+  role: boolean;
+  first: number;
+  last: number;
+  isSettled: boolean;
+  state: State | undefined;
+}
+
+/** The state of a delivery, encoded and checked. */
+export interface State {
+  /** Undefined for one that is not of messaging (3.4). */
+  descriptor: number | undefined;
+  bytes: Buffer;
+}
+
+/** The windows of the peer's session, and the state of one of its links (2.7.4). */
+export interface Flow {
+  nextIncomingId: number | undefined;
+  incomingWindow: number;
+  nextOutgoingId: number;
+  handle: number | undefined;
+  deliveryCount: number | undefined;
+  credit: number | undefined;
+  drain: boolean;
+  echo: boolean;
+}
+
+/** What takes the frames of messages on one session. */
+export interface MessageFrames {
+  onTransfer(transfer: Transfer): void;
+  onDisposition(disposition: Disposition): void;
+  onFlow(flow: Flow): void;
+}
+
+/** Where frames go, once they are whole and checked. */
+export interface FramesUser {
+  /** Who takes the frames of messages on the channel, which is the peer's. Undefined: as all others. */
+  sessionOf(channel: number): MessageFrames | undefined;
+  /** All other frames, one or several, in order with those of messages. */
+  others(bytes: Buffer): void;
+  /** Nothing more is taken. */
+  readonly isOver: boolean;
+}
 
 /**
- * Cuts what a peer sends into frames, and checks them: rhea believes sizes, counts and types, and keeps what it believes
- * (R19). Values have to be whole and no deeper than any use, and fields of the kind that they are specified as.
+ * Cuts what a peer sends into frames, and looks at each once: rhea believes sizes, counts and types, and keeps what it
+ * believes (R19), so values have to be whole and no deeper than any use, and fields of the kind that they are specified
+ * as. Frames of messages are read on the way, and do not come to rhea.
  */
 export class Frames {
+  readonly #user: FramesUser;
+  readonly #frame = new Frame();
   #chunks: Buffer[] = [];
   #length = 0;
   #needed = HEADER_SIZE;
 
-  /** The whole frames that there are now. Throws at one that cannot be. */
-  take(chunk: Buffer): Buffer | undefined {
+  constructor(user: FramesUser) {
+    this.#user = user;
+  }
+
+  /** Hands on the whole frames that there are now. Throws at one that cannot be. */
+  take(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#length += chunk.length;
-    if (this.#length < this.#needed) return undefined;
-    const bytes = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks);
+    if (this.#length < this.#needed) return;
+    const bytes = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks, this.#length);
     let at = 0;
+    /** Where those begin that are for others. */
+    let start = 0;
     this.#needed = HEADER_SIZE;
     while (bytes.length - at >= HEADER_SIZE) {
       const first = bytes.readUInt32BE(at);
       const size = first === HEADER ? HEADER_SIZE : first;
       if (size < HEADER_SIZE || size > MAX_FRAME_SIZE) throw new Error(`the peer sent a frame of ${size} bytes`);
       this.#needed = size;
-      if (bytes.length - at < size) break;
-      if (first !== HEADER) new Frame(bytes.subarray(at, at + size)).check();
-      at += size;
+      const next = at + size;
+      if (next > bytes.length) break;
+      if (first !== HEADER) {
+        const code = this.#frame.open(bytes, at, next);
+        if (code >= 0x13 && code <= 0x15) {
+          // What is before it comes first: its session may begin there.
+          if (start < at) this.#user.others(bytes.subarray(start, at));
+          if (this.#user.isOver) return;
+          start = at;
+          const session = this.#user.sessionOf(bytes.readUInt16BE(at + 6));
+          if (session) {
+            this.#hand(code, session);
+            if (this.#user.isOver) return;
+            start = next;
+          } else this.#frame.check(code);
+        } else this.#frame.check(code);
+      }
+      at = next;
       this.#needed = HEADER_SIZE;
     }
-    this.#chunks = [bytes.subarray(at)];
+    this.#chunks = at === bytes.length ? [] : [bytes.subarray(at)];
     this.#length = bytes.length - at;
-    return bytes.subarray(0, at);
+    // Without anything rhea would take the connection for idle.
+    if (at > 0) this.#user.others(start < at ? bytes.subarray(start, at) : NOTHING);
+  }
+
+  #hand(code: number, session: MessageFrames): void {
+    if (code === 0x14) session.onTransfer(this.#frame.transfer());
+    else if (code === 0x15) session.onDisposition(this.#frame.disposition());
+    else session.onFlow(this.#frame.flow());
   }
 }
 
+/** Reads one frame after the other. */
 class Frame {
-  readonly #bytes: Buffer;
-  #at: number;
+  #bytes: Buffer = NOTHING;
+  #at = 0;
+  #end = 0;
+  /** Of the list that was begun last. */
+  #listEnd = 0;
 
-  constructor(bytes: Buffer) {
+  /** Begins with the frame in these bytes. Returns the descriptor of its performative; 0 when it has none. */
+  open(bytes: Buffer, start: number, end: number): number {
     this.#bytes = bytes;
-    this.#at = 4 * bytes[4]!;
-  }
-
-  check(): void {
-    if (this.#at < HEADER_SIZE || this.#at > this.#bytes.length) throw wrong('data offset');
-    if (this.#at === this.#bytes.length) return;
-    const type = this.#bytes[5];
+    this.#end = end;
+    const offset = 4 * bytes[start + 4]!;
+    this.#at = start + offset;
+    if (offset < HEADER_SIZE || this.#at > end) throw wrong('data offset');
+    if (this.#at === end) return 0;
     const code = this.#descriptor(0);
+    const type = bytes[start + 5];
     const isKnown = type === 1 ? code >= 0x40 && code <= 0x44 : type === 0 && code >= 0x10 && code <= 0x18;
     if (!isKnown) throw wrong('performative');
-    this.#fields(code, 0);
+    return code;
   }
 
-  #read(width: 1 | 4): number {
+  /** Checks the rest of the frame. */
+  check(code: number): void {
+    if (code !== 0) this.#fields(code, 0);
+  }
+
+  transfer(): Transfer {
+    const count = this.#list(11);
+    const end = this.#listEnd;
+    const handle = this.#mandatory(this.#number(count > 0));
+    const deliveryId = this.#number(count > 1);
+    const tag = this.#binary(count > 2);
+    const format = this.#number(count > 3);
+    const isSettled = this.#boolean(count > 4) === true;
+    const more = this.#boolean(count > 5) === true;
+    this.#number(count > 6);
+    this.#state(count > 7);
+    this.#boolean(count > 8);
+    const isAborted = this.#boolean(count > 9) === true;
+    this.#boolean(count > 10);
+    this.#closeList(end);
+    const payload = this.#bytes.subarray(this.#at, this.#end);
+    return { handle, deliveryId, tag, format, isSettled, more, isAborted, payload };
+  }
+
+  disposition(): Disposition {
+    const count = this.#list(6);
+    const end = this.#listEnd;
+    const role = this.#mandatory(this.#boolean(count > 0));
+    const first = this.#mandatory(this.#number(count > 1));
+    const last = this.#number(count > 2) ?? first;
+    const isSettled = this.#boolean(count > 3) === true;
+    const state = this.#state(count > 4);
+    this.#boolean(count > 5);
+    this.#closeList(end);
+    return { role, first, last, isSettled, state };
+  }
+
+  flow(): Flow {
+    const count = this.#list(11);
+    const end = this.#listEnd;
+    const nextIncomingId = this.#number(count > 0);
+    const incomingWindow = this.#mandatory(this.#number(count > 1));
+    const nextOutgoingId = this.#mandatory(this.#number(count > 2));
+    this.#mandatory(this.#number(count > 3));
+    const handle = this.#number(count > 4);
+    const deliveryCount = this.#number(count > 5);
+    const credit = this.#number(count > 6);
+    this.#number(count > 7);
+    const drain = this.#boolean(count > 8) === true;
+    const echo = this.#boolean(count > 9) === true;
+    if (count > 10 && !this.#isNull()) this.#field('map', 1);
+    this.#closeList(end);
+    return { nextIncomingId, incomingWindow, nextOutgoingId, handle, deliveryCount, credit, drain, echo };
+  }
+
+  /** Begins with a list of at most so many fields. Returns how many there are. */
+  #list(most: number): number {
+    const type = this.#byte();
+    let count = 0;
+    if (type === 0x45) this.#listEnd = this.#at;
+    else if (type === 0xc0) {
+      this.#listEnd = this.#byte() + this.#at;
+      count = this.#byte();
+    } else if (type === 0xd0) {
+      this.#listEnd = this.#word() + this.#at;
+      count = this.#word();
+    } else throw wrong('list');
+    if (count > most) throw wrong('number of fields');
+    if (this.#listEnd > this.#end) throw wrong('length');
+    return count;
+  }
+
+  #closeList(end: number): void {
+    if (this.#at !== end) throw wrong('size of a list');
+  }
+
+  #mandatory<V>(value: V | undefined): V {
+    if (value === undefined) throw wrong('field that is missing');
+    return value;
+  }
+
+  #isNull(): boolean {
+    if (this.#bytes[this.#at] !== 0x40) return false;
+    this.#to(this.#at + 1);
+    return true;
+  }
+
+  #number(isThere: boolean): number | undefined {
+    if (!isThere) return undefined;
+    switch (this.#byte()) {
+      case 0x40:
+        return undefined;
+      case 0x43:
+        return 0;
+      case 0x50:
+      case 0x52:
+        return this.#byte();
+      case 0x60:
+        return this.#byte() * 256 + this.#byte();
+      case 0x70:
+        return this.#word();
+      default:
+        throw wrong('number');
+    }
+  }
+
+  #boolean(isThere: boolean): boolean | undefined {
+    if (!isThere) return undefined;
+    switch (this.#byte()) {
+      case 0x40:
+        return undefined;
+      case 0x41:
+        return true;
+      case 0x42:
+        return false;
+      case 0x56:
+        return this.#byte() !== 0;
+      default:
+        throw wrong('boolean');
+    }
+  }
+
+  #binary(isThere: boolean): Buffer | undefined {
+    if (!isThere || this.#isNull()) return undefined;
+    const code = this.#byte();
+    if (code !== 0xa0 && code !== 0xb0) throw wrong('binary');
+    const length = code === 0xa0 ? this.#byte() : this.#word();
+    const start = this.#at;
+    this.#to(start + length);
+    return this.#bytes.subarray(start, this.#at);
+  }
+
+  #state(isThere: boolean): State | undefined {
+    if (!isThere || this.#isNull()) return undefined;
+    const start = this.#at;
+    const descriptor = this.#field('state', 1);
+    return {
+      descriptor: descriptor !== undefined && descriptor >= 0x23 && descriptor <= 0x27 ? descriptor : undefined,
+      bytes: this.#bytes.subarray(start, this.#at),
+    };
+  }
+
+  #byte(): number {
     const at = this.#at;
-    this.#to(at + width);
-    return this.#bytes.readUIntBE(at, width);
+    this.#to(at + 1);
+    return this.#bytes[at]!;
+  }
+
+  #word(): number {
+    const at = this.#at;
+    this.#to(at + 4);
+    return this.#bytes.readUInt32BE(at);
   }
 
   #to(end: number): void {
-    if (end > this.#bytes.length) throw wrong('length');
+    if (end > this.#end) throw wrong('length');
     this.#at = end;
   }
 
   /** The descriptor's number; -1 when it has none of those above. */
   #descriptor(depth: number): number {
-    if (this.#read(1) !== 0) throw wrong('performative');
+    if (this.#byte() !== 0) throw wrong('performative');
     const start = this.#at;
+    if (this.#bytes[start] === 0x53) {
+      this.#to(start + 2);
+      return this.#bytes[start + 1]!;
+    }
     this.#value(depth);
     const bytes = this.#bytes.subarray(start, this.#at);
-    if (bytes[0] === 0x53) return bytes[1]!;
     if (bytes[0] === 0x80) return Number(bytes.readBigUInt64BE(1));
     const name = bytes[0] === 0xa3 ? bytes.toString('latin1', 2) : bytes[0] === 0xb3 ? bytes.toString('latin1', 5) : '';
     // rhea looks it up in a plain object.
@@ -130,34 +375,34 @@ class Frame {
 
   #fields(code: number, depth: number): void {
     const fields = FIELDS.get(code)!;
-    const type = this.#read(1);
-    if (![0x45, 0xc0, 0xd0].includes(type)) throw wrong('list');
-    const width = type === 0xd0 ? 4 : 1;
-    const end = type === 0x45 ? this.#at : this.#read(width) + this.#at;
-    const count = type === 0x45 ? 0 : this.#read(width);
-    if (count > fields.length) throw wrong('number of fields');
+    const count = this.#list(fields.length);
+    const end = this.#listEnd;
     fields.forEach((field, index) => {
       const isMissing = index >= count || this.#bytes[this.#at] === 0x40;
       if (isMissing && field.endsWith('!')) throw wrong('field that is missing');
       if (index < count && isMissing) this.#at++;
       if (!isMissing) this.#field(field.replace('!', '') as Kind, depth + 1);
     });
-    if (this.#at !== end) throw wrong('size of a list');
+    this.#closeList(end);
   }
 
-  #field(kind: Kind, depth: number): void {
-    const code = this.#bytes[this.#at] ?? -1;
-    if (kind === 'any') return this.#value(depth);
-    if (kind === 'error' || kind === 'state' || kind === 'terminus') {
+  /** Returns the descriptor of what is described. */
+  #field(kind: Kind, depth: number): number | undefined {
+    if (kind === 'any') this.#value(depth);
+    else if (kind === 'error' || kind === 'state' || kind === 'terminus') {
       const descriptor = this.#descriptor(depth);
       if (kind === 'error' && descriptor !== 0x1d) throw wrong('error');
       const isKnown =
         kind === 'terminus' ? [0x28, 0x29].includes(descriptor) : descriptor >= 0x1d && descriptor <= 0x27;
       // Others there are, as those of transactions.
-      return isKnown && FIELDS.has(descriptor) ? this.#fields(descriptor, depth) : this.#value(depth);
+      if (isKnown && FIELDS.has(descriptor)) this.#fields(descriptor, depth);
+      else this.#value(depth);
+      return descriptor;
+    } else {
+      if (!CODES[kind].includes(this.#bytes[this.#at] ?? -1)) throw wrong(kind);
+      this.#value(depth);
     }
-    if (!CODES[kind].includes(code)) throw wrong(kind);
-    this.#value(depth);
+    return undefined;
   }
 
   #value(depth: number): void {
@@ -166,7 +411,7 @@ class Frame {
       this.#descriptor(depth + 1);
       return this.#value(depth + 1);
     }
-    this.#content(this.#read(1), depth);
+    this.#content(this.#byte(), depth);
   }
 
   /**
@@ -182,18 +427,18 @@ class Frame {
   #content(code: number, depth: number): void {
     const width = [0, 1, 2, 4, 8, 16][(code >> 4) - 4];
     if (width !== undefined) return this.#to(this.#at + width);
-    const lengthWidth = (code & 0x10) === 0 ? 1 : 4;
-    const end = this.#read(lengthWidth) + this.#at;
-    if (code < 0xa0 || end > this.#bytes.length) throw wrong('value');
+    const isShort = (code & 0x10) === 0;
+    const end = (isShort ? this.#byte() : this.#word()) + this.#at;
+    if (code < 0xa0 || end > this.#end) throw wrong('value');
     if (code < 0xc0) return this.#to(end);
-    const count = this.#read(lengthWidth);
+    const count = isShort ? this.#byte() : this.#word();
     const isMap = code === 0xc1 || code === 0xd1;
     // Elements of no width would cost nothing to send.
     if (count > end - this.#at) throw wrong('count');
     if (code < 0xe0) for (let i = 0; i < count; i++) this.#entry(isMap && i % 2 === 0, depth + 1);
     else {
       while (this.#bytes[this.#at] === 0) this.#descriptor(++depth);
-      const element = this.#read(1);
+      const element = this.#byte();
       for (let i = 0; i < count; i++) this.#content(element, depth + 1);
     }
     if (this.#at !== end) throw wrong('size');

@@ -1,4 +1,4 @@
-import rhea from 'rhea';
+import { Decoder } from '../codec/decoder';
 import { Encoder } from '../codec/encoder';
 import { AmqpError, type PeerError } from '../errors';
 import { isPlainObject, type Notation } from '../codec/notation';
@@ -19,10 +19,10 @@ const ACCEPTED = stateFor(0x24, []);
 const RELEASED = stateFor(0x26, []);
 
 /**
- * The outcome as rhea writes it, in a frame of at most `limit` bytes. Throws AMQP_BAD_INPUT for what cannot be sent: rhea
- * would garble it, or throw once the message is out of reach (R24), and a larger frame would cost the connection (2.3.2).
+ * The outcome encoded, to fit a frame of at most `limit` bytes. Throws AMQP_BAD_INPUT for what cannot be sent: a larger
+ * frame would cost the connection (2.3.2).
  */
-export function stateOf(outcome: Outcome, limit: number): unknown {
+export function stateOf(outcome: Outcome, limit: number): Buffer {
   switch (outcome.settle) {
     case 'accept':
       return ACCEPTED;
@@ -81,10 +81,56 @@ function bytesOf(value: unknown): Buffer {
   return encoder.finish();
 }
 
-/** rhea reads what we have encoded, and writes it again as it is. */
-function stateFor(descriptor: number, fields: unknown[]): unknown {
-  const { Reader } = rhea.types as unknown as { Reader: new (bytes: Buffer) => { read(): unknown } };
-  return new Reader(bytesOf(described(descriptor, fields))).read();
+function stateFor(descriptor: number, fields: unknown[]): Buffer {
+  return bytesOf(described(descriptor, fields));
+}
+
+/** What a peer made of a message (3.4). */
+export interface RemoteOutcome {
+  state: 'accepted' | 'rejected' | 'released' | 'modified';
+  error?: PeerError;
+  /** Of `modified`: it is not to be sent there again. */
+  isUndeliverable?: boolean;
+}
+
+/** Reads an outcome, which was checked as a frame. Undefined: it is none that says something of a message. */
+export function readOutcome(descriptor: number | undefined, bytes: Buffer): RemoteOutcome | undefined {
+  switch (descriptor) {
+    case 0x24:
+      return { state: 'accepted' };
+    case 0x25:
+      return { state: 'rejected', error: readError(fieldsOf(bytes)[0]) };
+    case 0x26:
+      return { state: 'released' };
+    case 0x27:
+      return { state: 'modified', isUndeliverable: fieldsOf(bytes)[1] === true };
+    default:
+      return undefined;
+  }
+}
+
+function fieldsOf(bytes: Buffer): unknown[] {
+  try {
+    return listIn(new Decoder(bytes, 'plain').value());
+  } catch {
+    // The outcome counts, also when what it says beside cannot be read, as a map with equal keys.
+    return [];
+  }
+}
+
+function listIn(value: unknown): unknown[] {
+  const { value: fields } = (value ?? {}) as Partial<Notation>;
+  return Array.isArray(fields) ? fields : [];
+}
+
+function readError(value: unknown): PeerError | undefined {
+  if (!value) return undefined;
+  const [condition, description, info] = listIn(value);
+  return {
+    condition: typeof condition === 'string' ? condition : undefined,
+    description: typeof description === 'string' ? description : undefined,
+    info: info ?? undefined,
+  };
 }
 
 function badInput(text: string): AmqpError {

@@ -2,7 +2,7 @@
  * What a peer tells of itself. rhea unwraps a field of a performative each time that it is read, and gives whatever came:
  * so what is used is read here, once, and is what its type says.
  */
-import type { Connection as RheaConnection, Source } from 'rhea';
+import type { Source } from 'rhea';
 import { cleaned, type PeerError } from '../errors';
 
 /** What a peer says of itself in its open (2.7.1). */
@@ -16,7 +16,7 @@ export interface Product {
   version?: string;
 }
 
-export function openedOf(connection: RheaConnection): Opened {
+export function openedOf(connection: { properties?: unknown; offered_capabilities?: unknown }): Opened {
   const { product, version } = mapOf(connection.properties);
   return {
     product: { name: shown(product), version: shown(version) },

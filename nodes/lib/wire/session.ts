@@ -1,278 +1,324 @@
-import rhea, {
-  type Connection as RheaConnection,
-  type Delivery,
-  type Receiver as RheaReceiver,
-  type Sender as RheaSender,
-  type Session,
-} from 'rhea';
+import { EventEmitter } from 'node:events';
+import type { PeerError } from '../errors';
+import type { Disposition, Flow, MessageFrames, State, Transfer } from './frames';
+import {
+  type EndSession,
+  type LinkEnd,
+  type LinkEndOptions,
+  type OutgoingDelivery,
+  ReceivingEnd,
+  SendingEnd,
+} from './link-end';
+import type { Due, Output } from './output';
+import { writeDisposition, writeFlow } from './performatives';
+import { peerErrorOf } from './remote';
+import type { Attach, RheaSession } from './rhea';
+import { distance, serial } from './serial';
 
-/**
- * Ends a session, but not before the peer has answered its begin: rhea frees the channel, and the answer would cost the
- * connection.
- */
-export function end(session: Session): void {
-  const { state } = session as unknown as SessionInternals;
-  if (state.remote_open || !state.local_open) session.close();
-  else session.once('session_open', () => session.close());
-}
-
-/** Sessions on a connection that have not ended yet. */
-export function channelsOf(connection: RheaConnection): number {
-  return Object.keys((connection as unknown as { local_channel_map: object }).local_channel_map).length;
-}
-
-/** The largest message that is taken: rhea keeps its frames until the last has come. */
-const MAX_MESSAGE_SIZE = 64 * 2 ** 20;
-/** Deliveries beyond credit that are forgiven (R6). */
-const MAX_DELIVERIES = 5000;
-
-interface Described {
-  descriptor?: { value: unknown };
-}
-
-interface Frame {
-  payload?: Buffer;
-  performative: {
-    message_format?: number;
-    delivery_id?: number | null;
-    delivery_tag?: Buffer | null;
-    aborted?: boolean;
-    role: boolean;
-    first: number;
-    last?: number | null;
-    state?: Described | null;
-    handle?: number | null;
-    echo?: boolean;
-    drain?: boolean;
-    link_credit?: number | null;
-    delivery_count?: number | null;
-    next_incoming_id?: number | null;
-  };
-}
-
-interface AttachFrame {
-  performative: {
-    name: string;
-    source?: Described | null;
-    target?: Described | null;
-    initial_delivery_count?: number | null;
-  };
-}
-
-interface Deliveries {
-  available(): number;
-}
-
-/** What is used here of rhea's links beyond its typings. */
-type RheaLink = (RheaReceiver | RheaSender) & {
-  credit: number;
-  delivery_count: number;
-  issue_flow: boolean;
-  _incomplete?: Delivery;
-};
-
-/** What is used here of rhea's session beyond its typings. */
-export interface SessionInternals {
-  incoming: {
-    deliveries: Unsettled;
-    /** Undefined before the first. */
-    next_delivery_id?: number;
-    next_transfer_id: number;
-    max_transfer_id: number;
-  };
-  outgoing: { deliveries: Unsettled; next_delivery_id: number; next_transfer_id: number };
-  links: Record<string, RheaLink>;
-  on_attach(frame: AttachFrame): void;
-  on_transfer(frame: Frame): void;
-  on_disposition(frame: Frame): void;
-  on_flow(frame: Frame): void;
-  _write_flow(): void;
-  _get_link(frame: Frame): RheaLink;
-  output(frame: Record<string, unknown>, payload?: Buffer): void;
-  state: { local_open: boolean; remote_open: boolean };
-}
-
-/**
- * The deliveries of a session that are not settled yet, in place of rhea's ring buffer, which frees only its oldest
- * entry: there one delivery held back stalls the link after 2047 later ones (R9).
- */
-class Unsettled implements Deliveries {
-  #deliveries = new Map<number, Delivery>();
-
-  get size(): number {
-    return this.#deliveries.size;
-  }
-
-  /** The session's window in frames. What bounds the deliveries is credit. */
-  available(): number {
-    return 2048;
-  }
-
-  push(delivery: Delivery): void {
-    this.#deliveries.set(delivery.id, delivery);
-  }
-
-  by_id(id: number): Delivery | undefined {
-    return this.#deliveries.get(id);
-  }
-
-  delete(id: number): void {
-    this.#deliveries.delete(id);
-  }
-
-  get first(): number {
-    return this.#deliveries.keys().next().value ?? 0;
-  }
-
-  pop_if(isDone: (delivery: Delivery) => boolean): void {
-    for (const delivery of this.#deliveries.values()) {
-      if (!isDone(delivery)) return;
-      this.#deliveries.delete(delivery.id);
-    }
-  }
-}
-
-/**
- * Ids and counts are serial numbers of 32 bits, which go on at 0 (2.8.10, RFC 1982). rhea counts on beyond that: so what
- * comes is given to it as a number that goes on too, and what it writes is cut.
- */
-const SERIAL = 2 ** 32;
-const SERIAL_FIELDS = ['delivery_id', 'first', 'last', 'delivery_count'];
-
-/** The number that a serial number stands for: of those alike the one next to `near`. */
-function unwrapped(serial: number, near: number): number {
-  return near + ((serial - near) | 0);
-}
-
-const OUTCOMES = new Set<unknown>(
-  ['received', 'accepted', 'rejected', 'released', 'modified'].flatMap((name, index) => [
-    0x23 + index,
-    `amqp:${name}:list`,
-  ]),
-);
+/** Frames that the peer may send before it is told of more. What bounds deliveries is credit. */
+const INCOMING_WINDOW = 2048;
+/** Descriptors of what a source and a target can be (3.5). */
 const TERMINI = new Set<unknown>([0x28, 0x29, 'amqp:source:list', 'amqp:target:list']);
 
-/** A new session on which rhea leaves the message to us, and takes what it otherwise loses the connection over. */
-export function ownSession(connection: RheaConnection): Session {
-  const session = connection.create_session();
-  const internals = session as unknown as SessionInternals;
-  const { incoming, outgoing } = internals;
-  incoming.deliveries = new Unsettled();
-  outgoing.deliveries = new Unsettled();
+/** What a session needs of its connection. */
+export interface SessionUser {
+  readonly output: Output;
+  /** The most bytes of a frame that the peer takes. */
+  readonly maxFrameSize: number;
+  /** From now on the frames of messages on this channel of the peer are for the session; undefined: no more. */
+  route(channel: number, session: Session | undefined): void;
+  /** What was thrown by who uses a link: it does not harm the connection. */
+  fault(error: unknown): void;
+}
 
-  const output = internals.output.bind(session);
-  internals.output = (frame, payload) => {
-    for (const name of SERIAL_FIELDS) {
-      const value = frame[name];
-      if (typeof value === 'number' && value >= SERIAL) frame[name] = value % SERIAL;
-    }
-    output(frame, payload);
-  };
+/**
+ * A session of which rhea does begin, attach, detach and end, and this the messages: transfers, dispositions and flows
+ * (2.5.6). rhea's own are slow, mix up outcomes (R1), and stall (R9). Emits 'open' once the peer has begun, and 'end'
+ * once it has ended, whoever was first.
+ */
+export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implements MessageFrames, EndSession, Due {
+  /** Sent, and without an outcome that is final, by delivery id. */
+  readonly unsettled = new Map<number, OutgoingDelivery>();
+  readonly channel: number;
+  /** Deliveries that came, and that we have not settled. */
+  held = 0;
+  readonly #user: SessionUser;
+  readonly #rhea: RheaSession;
+  readonly #ends = new Map<string, LinkEnd>();
+  /** By the peer's handle. */
+  readonly #byHandle = new Map<number, LinkEnd>();
+  #firstOutgoingId = 0;
+  #nextOutgoingId = 0;
+  #nextDeliveryId = 0;
+  /** Frames that the peer takes now. */
+  #window = 0;
+  #nextIncomingId = 0;
+  /** The first transfer id beyond the window that the peer knows of. */
+  #incomingEnd = INCOMING_WINDOW;
+  /** Undefined before the first delivery. */
+  #nextIncomingDelivery: number | undefined;
+  /** Deliveries in a row that are to be settled with the same state. */
+  #run: { first: number; last: number; state: Buffer } | undefined;
+  /** Links of which the peer is to be told. */
+  readonly #flows = new Set<LinkEnd>();
+  #isFlowDue = false;
 
-  const onAttach = internals.on_attach.bind(session);
-  internals.on_attach = (frame) => {
-    const { performative } = frame;
+  constructor(user: SessionUser, rhea: RheaSession) {
+    super();
+    // Where the peer has only one session, each link listens.
+    this.setMaxListeners(0);
+    this.#user = user;
+    this.#rhea = rhea;
+    this.channel = rhea.local.channel;
+    rhea.local.begin.incoming_window = INCOMING_WINDOW;
+    this.#intercept(rhea);
+  }
+
+  get output(): Output {
+    return this.#user.output;
+  }
+
+  get maxFrameSize(): number {
+    return this.#user.maxFrameSize;
+  }
+
+  /** True from the peer's begin to its end. */
+  get isRemoteOpen(): boolean {
+    return this.#rhea.is_remote_open();
+  }
+
+  begin(): void {
+    this.#rhea.begin();
+    // Ids may begin anywhere (2.7.2).
+    this.#firstOutgoingId = this.#rhea.local.begin.next_outgoing_id;
+    this.#nextOutgoingId = this.#nextDeliveryId = this.#firstOutgoingId;
+  }
+
+  /** Ends the session once the peer has answered its begin: earlier, rhea frees the channel, and the answer closes the connection. */
+  end(): void {
+    const { state } = this.#rhea;
+    if (state.remote_open || !state.local_open) this.#rhea.close();
+    else this.once('open', () => this.#rhea.close());
+  }
+
+  /** Attaches a link of that name. Throws when the fields cannot be encoded. */
+  attachSender(name: string, options: LinkEndOptions): SendingEnd {
+    const link = this.#rhea.attach_sender({ name, ...options } as Parameters<RheaSession['attach_sender']>[0]);
+    return this.#add(name, new SendingEnd(this, link));
+  }
+
+  attachReceiver(name: string, options: LinkEndOptions): ReceivingEnd {
+    const link = this.#rhea.attach_receiver({
+      name,
+      ...options,
+      // R3, R5, R21: credit and settling are ours.
+      autoaccept: false,
+      credit_window: 0,
+    } as Parameters<RheaSession['attach_receiver']>[0]);
+    return this.#add(name, new ReceivingEnd(this, link));
+  }
+
+  #add<E extends LinkEnd>(name: string, end: E): E {
+    this.#ends.set(name, end);
+    return end;
+  }
+
+  /** For a link end: takes back an attach that was not written yet. */
+  remove(name: string): void {
+    this.#ends.delete(name);
+  }
+
+  /** Takes from rhea what it does wrong, and the messages. */
+  #intercept(rhea: RheaSession): void {
+    // rhea writes a flow of its own when it takes the window for used up.
+    rhea.incoming.max_transfer_id = Infinity;
+    rhea._write_flow = () => {};
+
+    const onBegin = rhea.on_begin.bind(rhea);
+    rhea.on_begin = (frame) => {
+      const { next_outgoing_id: next, incoming_window: window } = frame.performative;
+      this.#nextIncomingId = next;
+      this.#incomingEnd = serial(next, INCOMING_WINDOW);
+      this.#window = window;
+      this.#user.route(frame.channel, this);
+      onBegin(frame);
+      rhea.incoming.max_transfer_id = Infinity;
+      this.emit('open');
+    };
+    const onEnd = rhea.on_end.bind(rhea);
+    rhea.on_end = (frame) => {
+      this.#user.route(frame.channel, undefined);
+      onEnd(frame);
+      this.emit('end', peerErrorOf(rhea.error));
+    };
+    const onAttach = rhea.on_attach.bind(rhea);
+    rhea.on_attach = (frame) => {
+      this.#answered(frame.performative);
+      onAttach(frame);
+    };
+    const onDetach = rhea.on_detach.bind(rhea);
+    rhea.on_detach = (frame) => {
+      const { handle } = frame.performative;
+      const end = this.#byHandle.get(handle);
+      this.#byHandle.delete(handle);
+      if (end && this.#ends.get(end.name) === end) this.#ends.delete(end.name);
+      onDetach(frame);
+    };
+  }
+
+  /** Before an attach of the peer comes to rhea. */
+  #answered(attach: Attach): void {
+    const end = Object.hasOwn(this.#rhea.links, attach.name) ? this.#ends.get(attach.name) : undefined;
     // rhea would make a link of any that the peer attaches, in any number.
-    if (!Object.hasOwn(internals.links, performative.name)) throw new Error('the peer attaches a link of its own');
+    if (!end) throw new Error('the peer attaches a link of its own');
     // R20: rhea complains on the console of what it does not know.
     for (const terminus of ['source', 'target'] as const) {
-      if (!TERMINI.has(performative[terminus]?.descriptor?.value)) performative[terminus] = null;
+      if (!TERMINI.has(attach[terminus]?.descriptor?.value)) attach[terminus] = null;
     }
-    const link = internals.links[performative.name]!;
-    // R6: rhea begins at 0, and asks for more or less than it wants.
-    if (link.is_receiver()) link.delivery_count = performative.initial_delivery_count ?? 0;
-    onAttach(frame);
-  };
+    // R6: some begin to count elsewhere than at 0.
+    if (end instanceof ReceivingEnd) end.deliveryCount = attach.initial_delivery_count ?? 0;
+    this.#byHandle.set(attach.handle, end);
+  }
 
-  const sizes = new Map<RheaLink, number>();
-  /** rhea compares the two, of which it keeps one within 32 bits. */
-  const keepWindow = (): void => {
-    incoming.next_transfer_id %= SERIAL;
-    incoming.max_transfer_id = unwrapped(incoming.max_transfer_id, incoming.next_transfer_id);
-  };
-  const onTransfer = internals.on_transfer.bind(session);
-  internals.on_transfer = (frame) => {
-    const { performative } = frame;
-    const receiver = internals._get_link(frame);
-    // R12: one bad frame would end the connection, with all links on it.
-    if (performative.aborted) {
-      incoming.next_transfer_id++;
-      keepWindow();
-      if (receiver._incomplete) incoming.deliveries.delete(receiver._incomplete.id);
-      receiver._incomplete = undefined;
+  // What comes
+
+  onTransfer(transfer: Transfer): void {
+    this.#nextIncomingId = serial(this.#nextIncomingId);
+    if (distance(this.#nextIncomingId, this.#incomingEnd) < INCOMING_WINDOW / 2) this.#flowDue();
+    const end = this.#byHandle.get(transfer.handle);
+    if (!(end instanceof ReceivingEnd)) throw new Error('the peer sent a message on a wrong handle');
+    end.onTransfer(transfer);
+  }
+
+  /** For a link end: checks the id of a delivery that begins (2.7.5). */
+  expect(id: number): void {
+    const expected = this.#nextIncomingDelivery ?? id;
+    if (id !== expected) throw new Error(`the peer sent delivery ${id} where ${expected} is next`);
+    this.#nextIncomingDelivery = serial(id);
+  }
+
+  onFlow({ nextIncomingId, incomingWindow, nextOutgoingId, handle, echo, ...flow }: Flow): void {
+    // Unset before the peer has had our begin (2.7.4): then it counts from our first id.
+    const wasShut = this.#window <= 0;
+    this.#window = distance(this.#nextOutgoingId, nextIncomingId ?? this.#firstOutgoingId) + incomingWindow;
+    this.#nextIncomingId = nextOutgoingId;
+    if (wasShut && this.#window > 0) for (const end of this.#ends.values()) if (end instanceof SendingEnd) end.resume();
+    if (handle === undefined) {
+      if (echo) this.#flowDue();
       return;
     }
-    // R8, R12: only an undefined message-format keeps rhea from decoding the message.
-    if (performative.message_format === 0) performative.message_format = undefined;
-    const { delivery_id: id, delivery_tag: tag } = performative;
-    // rhea would throw at the disposition, where nobody catches it.
-    if (!receiver._incomplete && (typeof id !== 'number' || !tag)) throw new Error('a transfer without id or tag');
-    if (typeof id === 'number' && incoming.next_delivery_id !== undefined)
-      performative.delivery_id = unwrapped(id, incoming.next_delivery_id);
-    const size = (receiver._incomplete ? (sizes.get(receiver) ?? 0) : 0) + (frame.payload?.length ?? 0);
-    if (size > MAX_MESSAGE_SIZE) throw new Error(`the peer sent a message of more than ${MAX_MESSAGE_SIZE} bytes`);
-    sizes.set(receiver, size);
-    if (receiver.credit === 0 && incoming.deliveries.size > MAX_DELIVERIES)
-      throw new Error(`the peer sent more than ${MAX_DELIVERIES} messages without credit`);
-    // R6: some peers send more than their credit; rhea complains of that on the console.
-    if (receiver.credit === 0) receiver.credit = 1;
-    onTransfer(frame);
-    keepWindow();
-    // R9: rhea opens the session's window again only in its own turn, which a transfer alone does not bring about.
-    (connection as unknown as { _register(): void })._register();
-  };
+    const end = this.#byHandle.get(handle);
+    if (!end) throw new Error('the peer sent a flow on a wrong handle');
+    end.onFlow(flow);
+    if (echo) this.flowDue(end);
+  }
 
-  const onFlow = internals.on_flow.bind(session);
-  internals.on_flow = (frame) => {
-    const { performative } = frame;
-    const { echo, handle, delivery_count: count, next_incoming_id: next } = performative;
-    if (typeof next === 'number') performative.next_incoming_id = unwrapped(next, outgoing.next_transfer_id);
-    const link = typeof handle === 'number' ? internals._get_link(frame) : undefined;
-    if (link && typeof count === 'number') performative.delivery_count = unwrapped(count, link.delivery_count);
-    // R20, R23: some peers answer to drain with credit left; rhea complains on the console, and says nothing else.
-    if (link?.is_receiver() && performative.drain && performative.link_credit !== 0) {
-      link.credit = performative.link_credit ?? link.credit;
-      performative.drain = false;
+  onDisposition({ role, first, last: end, isSettled, state }: Disposition): void {
+    // What the peer has settled itself we need not settle, but may.
+    if (!role) return;
+    // The range may be all 2^32; of these only those count that were sent by now.
+    const newest = serial(this.#nextDeliveryId, -1);
+    const last = distance(newest, end) > 0 ? newest : end;
+    const { isFinal, descriptor } = meaningOf(state);
+    if (!isSettled && !isFinal) return;
+    const width = distance(first, last) + 1;
+    const outcome = { descriptor, bytes: state?.bytes };
+    if (width <= this.unsettled.size) {
+      for (let id = first, left = width; left > 0; left--, id = serial(id))
+        this.#settled(this.unsettled.get(id), outcome);
+    } else {
+      for (const delivery of this.unsettled.values()) {
+        const from = distance(first, delivery.id);
+        if (from >= 0 && from < width) this.#settled(delivery, outcome);
+      }
     }
-    onFlow(frame);
-    keepWindow();
-    // rhea leaves it to us to answer (2.7.4: "echo").
-    if (!echo) return;
-    if (link) link.issue_flow = true;
-    else if (internals.state.local_open) internals._write_flow();
-  };
+    // R7: a peer may give the outcome and leave the settling to us.
+    if (!isSettled && width > 0) writeDisposition(this.output, this.channel, false, first, last, state!.bytes);
+  }
 
-  const onDisposition = internals.on_disposition.bind(session);
-  internals.on_disposition = (frame) => {
-    const { performative } = frame;
-    const { deliveries, next_delivery_id: next } = performative.role ? outgoing : incoming;
-    if (next === undefined) return;
-    // R20: of an outcome that it does not know rhea complains on the console. What is settled has ended all the same.
-    if (performative.state && !OUTCOMES.has(performative.state.descriptor?.value))
-      Object.defineProperty(performative, 'state', { value: undefined });
-    const first = unwrapped(performative.first, next);
-    const last = first + (((performative.last ?? performative.first) - performative.first) >>> 0);
-    // rhea visits each id of the range, which may be all 2^32.
-    performative.first = Math.max(first, deliveries.first);
-    performative.last = Math.min(last, next - 1);
-    if (performative.first > performative.last) return;
-    onDisposition(frame);
-  };
-  return session;
+  #settled(delivery: OutgoingDelivery | undefined, outcome: { descriptor?: number; bytes?: Buffer }): void {
+    if (!delivery) return;
+    this.unsettled.delete(delivery.id);
+    delivery.end!.settled(delivery, outcome);
+  }
+
+  // What goes
+
+  /** For a link end: frames that may be sent now. */
+  get window(): number {
+    return this.#window;
+  }
+
+  /** For a link end: takes one frame of the window. */
+  takeWindow(): void {
+    this.#window--;
+    this.#nextOutgoingId = serial(this.#nextOutgoingId);
+  }
+
+  /** For a link end: the id of a delivery that begins. */
+  takeId(): number {
+    const id = this.#nextDeliveryId;
+    this.#nextDeliveryId = serial(id);
+    return id;
+  }
+
+  /** For a link end: settles a delivery that came, with the state, which is encoded. */
+  settle(id: number, state: Buffer): void {
+    const run = this.#run;
+    if (run && id === serial(run.last) && (state === run.state || state.equals(run.state))) {
+      run.last = id;
+      return;
+    }
+    this.#writeRun();
+    this.#run = { first: id, last: id, state };
+    this.output.put(this);
+  }
+
+  /** For a link end: the peer is to be told of its credit. */
+  flowDue(end: LinkEnd): void {
+    this.#flows.add(end);
+    this.output.put(this);
+  }
+
+  #flowDue(): void {
+    if (this.#isFlowDue) return;
+    this.#isFlowDue = true;
+    this.output.put(this);
+  }
+
+  /** For the output. */
+  writeDue(): void {
+    this.#writeRun();
+    if (!this.#isFlowDue && this.#flows.size === 0) return;
+    this.#incomingEnd = serial(this.#nextIncomingId, INCOMING_WINDOW);
+    const windows = {
+      nextIncomingId: this.#nextIncomingId,
+      incomingWindow: INCOMING_WINDOW,
+      nextOutgoingId: this.#nextOutgoingId,
+    };
+    if (this.#flows.size === 0) writeFlow(this.output, this.channel, windows);
+    for (const end of this.#flows) writeFlow(this.output, this.channel, windows, end);
+    this.#flows.clear();
+    this.#isFlowDue = false;
+  }
+
+  #writeRun(): void {
+    const run = this.#run;
+    if (!run) return;
+    this.#run = undefined;
+    writeDisposition(this.output, this.channel, true, run.first, run.last, run.state);
+  }
+
+  /** For a link end. */
+  fault(error: unknown): void {
+    this.#user.fault(error);
+  }
 }
 
-/** Bytes of a performative on the wire, with the head of its frame. */
-export function sizeOf(performative: object): number {
-  const { Writer } = rhea.types as unknown as {
-    Writer: new () => { write(value: object): void; toBuffer(): Buffer };
-  };
-  const writer = new Writer();
-  writer.write(performative);
-  return writer.toBuffer().length + 8;
-}
-
-/** Forgets a delivery that is settled, in whatever order they are settled (R9). */
-export function forget(link: RheaSender | RheaReceiver, delivery: Delivery): void {
-  const { incoming, outgoing } = link.session as unknown as SessionInternals;
-  (link.is_receiver() ? incoming : outgoing).deliveries.delete(delivery.id);
+/** Whether a state ends a delivery (3.4): `received` does not, and what is not of messaging says nothing to us. */
+function meaningOf(state: State | undefined): { isFinal: boolean; descriptor: number | undefined } {
+  const { descriptor } = state ?? {};
+  return descriptor === undefined || descriptor === 0x23
+    ? { isFinal: false, descriptor: undefined }
+    : { isFinal: true, descriptor };
 }

@@ -19,26 +19,5 @@ export function openSocket({ host, port, tls: secure }: TransportOptions, connec
     : net.connect({ host, port }, connected);
   // Each sender waits for it to be read.
   socket.setMaxListeners(0);
-  joinWrites(socket);
   return socket;
-}
-
-/**
- * Sends what is written within one turn of the event loop by one system call. rhea writes each frame on its own, and
- * with Nagle off, as it must be, each would be a packet.
- */
-function joinWrites(socket: net.Socket): void {
-  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
-  let isJoining = false;
-  socket.write = (...args: unknown[]): boolean => {
-    if (!isJoining) {
-      isJoining = true;
-      socket.cork();
-      setImmediate(() => {
-        isJoining = false;
-        socket.uncork();
-      });
-    }
-    return write(...args);
-  };
 }

@@ -3,12 +3,15 @@ import net from 'node:net';
 import rhea from 'rhea';
 import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
-import { type Login, mechanismsOf, preferOurs } from '../../../../nodes/lib/auth/sasl';
+import { type Login, mechanismsOf } from '../../../../nodes/lib/auth/sasl';
+import { type Mechanisms, Wire } from '../../../../nodes/lib/wire/wire';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
 
 type ServerMechanism = { outcome?: boolean; start(response: Buffer): unknown; step(response: Buffer): unknown };
 
 const names = (login: Login) => Object.keys(mechanismsOf(login));
+
+const ignore = (): void => {};
 
 describe('SASL', () => {
   const cleanups: (() => unknown)[] = [];
@@ -127,17 +130,26 @@ describe('SASL', () => {
     cleanups.push(() => new Promise((resolve) => server.close(resolve)));
     await once(server, 'listening');
     const { port } = server.address() as net.AddressInfo;
-    for (const ours of [{ EXTERNAL, ANONYMOUS }, { ANONYMOUS }]) {
-      const client = rhea.create_container().create_connection({
-        port,
-        host: '127.0.0.1',
-        reconnect: false,
-        sasl_mechanisms: ours,
-      } as unknown as rhea.ConnectionOptions);
-      client.connect();
-      preferOurs(client, ours);
-      await once(client, 'connection_open');
-      client.close();
+    for (const ours of [{ EXTERNAL, ANONYMOUS }, { ANONYMOUS }] as Mechanisms[]) {
+      await new Promise<void>((resolve) => {
+        const user = {
+          began: ignore,
+          closed: ignore,
+          dropped: ignore,
+          unspoken: ignore,
+          failed: ignore,
+          fault: ignore,
+        };
+        const options = { host: '127.0.0.1', port, containerId: 'client', idleTimeout: 0 };
+        const wire: Wire = new Wire(options, ours, {
+          ...user,
+          opened: () => {
+            wire.discard();
+            resolve();
+          },
+        });
+        wire.connect();
+      });
     }
     should(responses).eql(['EXTERNAL ', 'ANONYMOUS anonymous']);
   });

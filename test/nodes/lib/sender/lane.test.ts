@@ -8,7 +8,7 @@ interface Message extends Ordered {
 
 /** A message with this place in the order of all. */
 function message(sequence: number, address = 'q'): Message {
-  return { sequence, returns: 0, entry: { bytes: Buffer.alloc(0), address, done: () => {} } };
+  return { id: 0, sequence, returns: 0, entry: { bytes: Buffer.alloc(0), address, done: () => {} } };
 }
 
 describe('a lane', () => {

@@ -1,15 +1,8 @@
-import rhea from 'rhea';
 import should from 'should';
 import type { AmqpError } from '../../../../nodes/lib/errors';
 import { type Outcome, stateOf } from '../../../../nodes/lib/wire/outcome';
 
-/** What a peer reads of the outcome. */
-const written = (outcome: Outcome, limit = Infinity): Buffer => {
-  const { Writer } = rhea.types as unknown as { Writer: new () => { write(value: unknown): void; toBuffer(): Buffer } };
-  const writer = new Writer();
-  writer.write(stateOf(outcome, limit));
-  return writer.toBuffer();
-};
+const written = (outcome: Outcome, limit = Infinity): Buffer => stateOf(outcome, limit);
 const hex = (outcome: Outcome): string => written(outcome).toString('hex');
 
 function refusal(outcome: unknown, limit = Infinity): string {

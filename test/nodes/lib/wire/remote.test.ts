@@ -1,4 +1,4 @@
-import type { Connection, Source } from 'rhea';
+import type { Source } from 'rhea';
 import should from 'should';
 import { openedOf, peerErrorOf, sourceOf } from '../../../../nodes/lib/wire/remote';
 
@@ -6,7 +6,7 @@ import { openedOf, peerErrorOf, sourceOf } from '../../../../nodes/lib/wire/remo
 const ODD = [undefined, null, 5, 'text', Buffer.from('x'), [], [{}], { toString: null, valueOf: null }];
 
 const mapOf = (open: { properties?: unknown }) => open.properties as { product?: unknown } | undefined | null;
-const opened = (open: object) => openedOf(open as Connection);
+const opened = (open: object) => openedOf(open);
 
 describe('what a peer tells of itself', () => {
   it('in its open is read when it is what it should be', () => {

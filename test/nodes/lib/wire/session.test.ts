@@ -19,7 +19,7 @@ type PeerSession = Session & {
 };
 
 /** A session of either side, before it has begun. */
-type Opening = PeerSession & { outgoing: Fields; connection: { is_server: boolean } };
+type Opening = PeerSession & { connection: { is_server: boolean } };
 
 const LAST = 2 ** 32 - 1;
 /** Two before the end, from where serial numbers go on at 0 (RFC 1982). */
@@ -148,11 +148,7 @@ describe('a session', () => {
     const { begin } = prototype;
     // As after four billion messages.
     prototype.begin = function () {
-      if (!this.connection.is_server) {
-        for (const name of ['next_delivery_id', 'next_pending_delivery', 'next_transfer_id'])
-          this.outgoing[name] = NEAR_END;
-        this.local.begin['next_outgoing_id'] = NEAR_END;
-      }
+      if (!this.connection.is_server) this.local.begin['next_outgoing_id'] = NEAR_END;
       begin.call(this);
     };
     const ids: unknown[] = [];

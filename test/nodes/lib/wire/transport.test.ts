@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
 import tls from 'node:tls';
 import should from 'should';
 import { openSocket, type TransportOptions } from '../../../../nodes/lib/wire/transport';
@@ -41,46 +40,6 @@ describe('a socket', () => {
       socket.on('error', reject);
     });
   }
-
-  it('sends what is written in one turn together, in order', async () => {
-    const server = net.createServer();
-    const port = await listen(server);
-    const accepted = once(server, 'connection');
-    const socket = await open({ host: '127.0.0.1', port });
-    const [peer] = (await accepted) as [net.Socket];
-    let received = '';
-    peer.on('data', (data) => (received += data.toString()));
-
-    for (const turns of ['one ', 'two ']) {
-      for (const text of ['a', 'b', 'c']) socket.write(turns + text);
-      should(socket.writableLength).equal(15, 'nothing is sent before the turn ends');
-      await turn();
-      should(socket.writableCorked).equal(0);
-    }
-    socket.end();
-    await once(peer, 'end');
-    should(received).equal('one aone bone ctwo atwo btwo c');
-  });
-
-  it('keeps what is written before it is connected', async () => {
-    const server = net.createServer();
-    const port = await listen(server);
-    const accepted = once(server, 'connection');
-    const socket = openSocket({ host: '127.0.0.1', port }, () => {});
-    cleanups.push(() => socket.destroy());
-    socket.write('early');
-    const [peer] = (await accepted) as [net.Socket];
-    should(String((await once(peer, 'data'))[0])).equal('early');
-  });
-
-  it('can be destroyed with writes waiting', async () => {
-    const server = net.createServer();
-    const socket = await open({ host: '127.0.0.1', port: await listen(server) });
-    socket.write('never sent');
-    socket.destroy();
-    await once(socket, 'close');
-    await turn();
-  });
 
   it('with TLS is connected only once the peer is verified', async () => {
     const port = await listen(tls.createServer(SERVER));

@@ -1,0 +1,155 @@
+/**
+ * Writes the performatives that carry messages (2.7.4 to 2.7.6), and reads nothing. rhea writes all others.
+ */
+import type { Output } from './output';
+
+/** The most bytes of a transfer beside its payload. */
+export const TRANSFER_SIZE = 40;
+/** Payloads from this size on are not copied. */
+const LARGE = 2 ** 13;
+const MAX_UINT = 0xffffffff;
+const [NULL, TRUE, FALSE, ZERO, SMALL, UINT, BINARY] = [0x40, 0x41, 0x42, 0x43, 0x52, 0x70, 0xa0];
+
+/** A frame of a delivery: its tag is its id. */
+export function writeTransfer(
+  output: Output,
+  { channel, handle, id, isSettled, more }: Readonly<TransferHead>,
+  payload: Buffer,
+  from: number,
+  to: number,
+): void {
+  const uintSize = sizeOfUint(handle);
+  const headSize = 28 + uintSize;
+  const size = to - from;
+  const isCopied = size < LARGE;
+  let at = output.reserve(isCopied ? headSize + size : headSize);
+  const { slab } = output;
+  at = putHead(slab, at, headSize + size, channel, 0x14);
+  slab[at++] = 0xc0;
+  slab[at++] = 15 + uintSize;
+  slab[at++] = 6;
+  at = putUint(slab, at, handle);
+  at = putUint32(slab, at, id);
+  slab[at++] = BINARY;
+  slab[at++] = 4;
+  slab.writeUInt32BE(id, at);
+  at += 4;
+  // The message-format.
+  slab[at++] = ZERO;
+  slab[at++] = isSettled ? TRUE : FALSE;
+  slab[at++] = more ? TRUE : FALSE;
+  const bytes = from === 0 && to === payload.length ? payload : payload.subarray(from, to);
+  if (isCopied) slab.set(bytes, at);
+  else output.append(bytes);
+}
+
+export interface TransferHead {
+  channel: number;
+  handle: number;
+  id: number;
+  isSettled: boolean;
+  /** Further frames of the delivery follow. */
+  more: boolean;
+}
+
+/** Settles the deliveries from `first` to `last` with the state, which is encoded. `role`: whether they came to us. */
+export function writeDisposition(
+  output: Output,
+  channel: number,
+  role: boolean,
+  first: number,
+  last: number,
+  state: Buffer,
+): void {
+  const fields = 1 + 5 + (first === last ? 1 : 5) + 1 + state.length;
+  const isLarge = fields + 1 > 255;
+  const size = 11 + (isLarge ? 9 : 3) + fields;
+  let at = output.reserve(size);
+  const { slab } = output;
+  at = putHead(slab, at, size, channel, 0x15);
+  if (isLarge) {
+    slab[at++] = 0xd0;
+    slab.writeUInt32BE(fields + 4, at);
+    slab.writeUInt32BE(5, at + 4);
+    at += 8;
+  } else {
+    slab[at++] = 0xc0;
+    slab[at++] = fields + 1;
+    slab[at++] = 5;
+  }
+  slab[at++] = role ? TRUE : FALSE;
+  at = putUint32(slab, at, first);
+  if (first === last) slab[at++] = NULL;
+  else at = putUint32(slab, at, last);
+  slab[at++] = TRUE;
+  slab.set(state, at);
+}
+
+/** The windows of a session. */
+export interface SessionFlow {
+  nextIncomingId: number;
+  incomingWindow: number;
+  nextOutgoingId: number;
+}
+
+/** The state of one of its links. */
+export interface LinkFlow {
+  handle: number;
+  deliveryCount: number;
+  credit: number;
+  drain: boolean;
+}
+
+export function writeFlow(output: Output, channel: number, session: SessionFlow, link?: LinkFlow): void {
+  const fields = 20 + (link ? sizeOfUint(link.handle) + 12 : 0);
+  const size = 14 + fields;
+  let at = output.reserve(size);
+  const { slab } = output;
+  at = putHead(slab, at, size, channel, 0x13);
+  slab[at++] = 0xc0;
+  slab[at++] = fields + 1;
+  slab[at++] = link ? 9 : 4;
+  at = putUint32(slab, at, session.nextIncomingId);
+  at = putUint32(slab, at, session.incomingWindow);
+  at = putUint32(slab, at, session.nextOutgoingId);
+  at = putUint32(slab, at, MAX_UINT);
+  if (!link) return;
+  at = putUint(slab, at, link.handle);
+  at = putUint32(slab, at, link.deliveryCount);
+  at = putUint32(slab, at, link.credit);
+  // How many messages wait is not told.
+  slab[at++] = NULL;
+  slab[at] = link.drain ? TRUE : FALSE;
+}
+
+function putHead(bytes: Buffer, at: number, size: number, channel: number, descriptor: number): number {
+  bytes.writeUInt32BE(size, at);
+  bytes[at + 4] = 2;
+  bytes[at + 5] = 0;
+  bytes.writeUInt16BE(channel, at + 6);
+  bytes[at + 8] = 0x00;
+  bytes[at + 9] = 0x53;
+  bytes[at + 10] = descriptor;
+  return at + 11;
+}
+
+function sizeOfUint(value: number): number {
+  return value === 0 ? 1 : value < 256 ? 2 : 5;
+}
+
+function putUint(bytes: Buffer, at: number, value: number): number {
+  if (value >= 256) return putUint32(bytes, at, value);
+  if (value === 0) {
+    bytes[at] = ZERO;
+    return at + 1;
+  }
+  bytes[at] = SMALL;
+  bytes[at + 1] = value;
+  return at + 2;
+}
+
+function putUint32(bytes: Buffer, at: number, value: number): number {
+  bytes[at] = UINT;
+  bytes.writeUInt32BE(value, at + 1);
+  return at + 5;
+}

@@ -1,0 +1,61 @@
+/**
+ * What is used of rhea beyond its typings. A test asks the version that is installed for each of these by name.
+ */
+import type { Connection, Receiver, Sender, Session } from 'rhea';
+
+export interface Frame<P> {
+  channel: number;
+  performative: P;
+}
+
+export type RheaConnection = Omit<Connection, 'on_open' | 'on_begin' | 'input' | 'local' | '_process'> & {
+  local_channel_map: object;
+  offered_capabilities?: unknown;
+  /** rhea's own view of whether the socket can be written to. */
+  socket_ready: boolean;
+  local: { open: { idle_time_out?: number } };
+  input(chunk: Buffer): void;
+  on_open(frame: Frame<{ idle_time_out?: number | null }>): void;
+  on_begin(frame: Frame<{ remote_channel?: number | null }>): void;
+  abort_socket(socket: unknown): void;
+  sasl_transport: { on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void };
+  /** Writes what is to be written: by itself in its next turn. */
+  _process(): void;
+};
+
+export type RheaSession = Omit<Session, 'local' | 'incoming' | 'on_begin' | 'on_end' | 'on_attach' | 'on_detach'> & {
+  local: {
+    channel: number;
+    begin: { next_outgoing_id: number; incoming_window: number; outgoing_window: number };
+  };
+  state: { local_open: boolean; remote_open: boolean };
+  incoming: { max_transfer_id: number };
+  links: Record<string, RheaLink>;
+  on_begin(frame: Frame<{ next_outgoing_id: number; incoming_window: number }>): void;
+  on_end(frame: Frame<object>): void;
+  on_attach(frame: Frame<Attach>): void;
+  on_detach(frame: Frame<{ handle: number }>): void;
+  _write_flow(): void;
+};
+
+export type RheaLink = Omit<Receiver | Sender, 'local' | 'remote'> & {
+  local: { handle: number; attach: object };
+  remote: { detach?: { closed?: boolean } };
+};
+
+interface Described {
+  descriptor?: { value: unknown };
+}
+
+/** An attach of the peer. */
+export interface Attach {
+  name: string;
+  handle: number;
+  source?: Described | null;
+  target?: Described | null;
+  initial_delivery_count?: number | null;
+}
+
+export interface RheaTypes {
+  Writer: new () => { write(value: object): void; toBuffer(): Buffer };
+}

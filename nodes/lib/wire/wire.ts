@@ -1,0 +1,243 @@
+import type net from 'node:net';
+import rhea, { type ConnectionOptions, type EventContext } from 'rhea';
+import type { PeerError } from '../errors';
+import { Frames, type MessageFrames } from './frames';
+import { Output } from './output';
+import { type Opened, openedOf, peerErrorOf } from './remote';
+import type { RheaConnection, RheaSession } from './rhea';
+import { Session, type SessionUser } from './session';
+import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
+
+export interface WireOptions extends TransportOptions {
+  /** Sent in open.container-id. */
+  containerId: string;
+  /** Sent in open.hostname. Default: the host. */
+  hostname?: string;
+  /** Milliseconds without a frame from the peer after which the connection counts as lost. 0: never. */
+  idleTimeout: number;
+}
+
+/** What rhea calls to log in, by the name of the SASL mechanism: the best first. */
+export type Mechanisms = Record<string, object>;
+
+/** How a wire says what becomes of it. Those from `closed` to `failed` are ends: several may come. */
+export interface WireUser {
+  /** The first bytes have come. Throws when they are of another protocol. */
+  began(first: Buffer): void;
+  /** The peer has opened. */
+  opened(): void;
+  /** The peer has closed: with an error, or in good order. Before `opened` the login may have been refused. */
+  closed(error: PeerError | undefined): void;
+  /** The socket is gone. */
+  dropped(error: unknown): void;
+  /** What came is not AMQP 1.0. */
+  unspoken(error: unknown): void;
+  /** rhea cannot go on. */
+  failed(error: unknown): void;
+  /** What was thrown by who uses a link: the connection goes on. */
+  fault(error: unknown): void;
+}
+
+/** The longest that a timer of Node runs. */
+const MAX_TIMEOUT = 2 ** 31 - 1;
+/** The smallest max-frame-size that a peer may have (2.7.1). */
+export const MIN_MAX_FRAME_SIZE = 512;
+/** By these the protocol is told. */
+const FIRST_BYTES = 8;
+/** R10: without a listener anywhere these would be thrown. */
+const UNHEARD = ['session_error', 'session_close', 'sender_error', 'sender_close', 'receiver_error', 'receiver_close'];
+
+/**
+ * One connection to a peer, from dialling to its end: the place where all meet that go over it. rhea does the protocol
+ * header, SASL, open and close, begin and end, attach and detach, and the idle time-out. Each is a new rhea connection
+ * with rhea's own reconnecting switched off (R2, R13-R17).
+ */
+export class Wire implements SessionUser {
+  /** The first bytes of the peer. */
+  first: Buffer = Buffer.alloc(0);
+  /** The socket can be written to: with TLS, once the peer is verified. */
+  isConnected = false;
+  /** Nothing of the peer is taken any more. */
+  isOver = false;
+  output!: Output;
+  readonly #user: WireUser;
+  readonly #rhea: RheaConnection;
+  readonly #frames = new Frames(this);
+  /** By the peer's channel. */
+  readonly #sessions = new Map<number, MessageFrames>();
+  readonly #input: (bytes: Buffer) => void;
+  #socket: net.Socket | undefined;
+
+  constructor(options: WireOptions, mechanisms: Mechanisms, user: WireUser) {
+    this.#user = user;
+    this.#rhea = this.#connectionOf(options, mechanisms);
+    this.#input = this.#rhea.input.bind(this.#rhea);
+    this.#intercept(mechanisms);
+  }
+
+  /** Dials. Throws for a port or TLS option that Node refuses. */
+  connect(): void {
+    this.#rhea.connect();
+  }
+
+  #connectionOf(options: WireOptions, mechanisms: Mechanisms): RheaConnection {
+    const { containerId, hostname, host, port, idleTimeout } = options;
+    const user = this.#user;
+    const container = rhea.create_container();
+    container.on('connection_open', () => user.opened());
+    container.on('connection_error', ({ error }: EventContext) => user.closed(peerErrorOf(error)));
+    container.on('connection_close', () => user.closed(undefined));
+    container.on('disconnected', ({ error }: EventContext) => user.dropped(error));
+    // R10, R19: these two get the error itself. The socket may stay half open after them.
+    container.on('protocol_error', (error: unknown) => user.unspoken(error));
+    container.on('error', (error: unknown) => user.failed(error));
+    for (const event of UNHEARD) container.on(event, () => {});
+    const connection = container.create_connection({
+      reconnect: false,
+      container_id: containerId,
+      hostname: hostname || host,
+      host,
+      port,
+      // R18: rhea gives up after twice the value.
+      ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
+      sasl_mechanisms: mechanisms,
+      tcp_no_delay: true,
+      max_frame_size: MAX_FRAME_SIZE,
+      connection_details: () => ({
+        host,
+        port,
+        connect: (_port: number, _host: string, _options: unknown, connected: () => void) => {
+          const socket = openSocket(options, () => {
+            this.isConnected = true;
+            connected();
+          });
+          this.#socket = socket;
+          this.output = new Output(socket);
+          return socket;
+        },
+      }),
+    } as unknown as ConnectionOptions) as unknown as RheaConnection;
+    connection.setMaxListeners(0);
+    return connection;
+  }
+
+  /** Keeps from rhea what would make it hang, grow without bound, or throw where nobody catches; and the messages. */
+  #intercept(mechanisms: Mechanisms): void {
+    const connection = this.#rhea;
+    connection.input = (chunk) => this.#guarded(() => this.#take(chunk));
+    const process = connection._process.bind(connection);
+    // R11: rhea runs it in a turn of its own, where nobody catches what frames that cannot be written throw.
+    connection._process = () => this.#guarded(process);
+    const onOpen = connection.on_open.bind(connection);
+    connection.on_open = (frame) => {
+      // rhea sends its empty frames in half the time, and Node makes 1 ms of what is beyond 2^31.
+      const { performative } = frame;
+      if ((performative.idle_time_out ?? 0) > MAX_TIMEOUT) performative.idle_time_out = MAX_TIMEOUT;
+      onOpen(frame);
+    };
+    const onBegin = connection.on_begin.bind(connection);
+    connection.on_begin = (frame) => {
+      // A client has no use for sessions of its peer, and rhea would keep any number.
+      if (typeof frame.performative.remote_channel !== 'number') throw new Error('the peer begins a session');
+      onBegin(frame);
+    };
+    // R27: rhea takes the first of the peer's list that we have, not the first of ours.
+    const connect = connection.connect.bind(connection);
+    connection.connect = () => {
+      connect();
+      const { sasl_transport: client } = connection;
+      const onMechanisms = client.on_sasl_mechanisms.bind(client);
+      client.on_sasl_mechanisms = (frame) => {
+        const offered = [frame.performative.sasl_server_mechanisms].flat();
+        const best = Object.keys(mechanisms).find((name) => offered.includes(name));
+        // Without one that we have too, rhea tells what the peer has.
+        if (best) frame.performative.sasl_server_mechanisms = [best];
+        onMechanisms(frame);
+      };
+      return connection;
+    };
+  }
+
+  #guarded(callback: () => void): void {
+    if (this.isOver) return;
+    try {
+      callback();
+    } catch (error) {
+      this.isOver = true;
+      this.#user.unspoken(error);
+    }
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.first.length < FIRST_BYTES) {
+      this.first = Buffer.concat([this.first, chunk.subarray(0, FIRST_BYTES - this.first.length)]);
+      this.#user.began(this.first);
+    }
+    this.#frames.take(chunk);
+  }
+
+  /** For the frames. */
+  sessionOf(channel: number): MessageFrames | undefined {
+    return this.#sessions.get(channel);
+  }
+
+  /** For the frames. */
+  others(bytes: Buffer): void {
+    if (!this.isOver) this.#input(bytes);
+  }
+
+  /** For a session. */
+  route(channel: number, session: Session | undefined): void {
+    if (session) this.#sessions.set(channel, session);
+    else this.#sessions.delete(channel);
+  }
+
+  /** For a session. */
+  fault(error: unknown): void {
+    this.#user.fault(error);
+  }
+
+  /** What the peer has said of itself in its open. */
+  get opened(): Opened {
+    return openedOf(this.#rhea);
+  }
+
+  get maxFrameSize(): number {
+    return this.#rhea.max_frame_size ?? Infinity;
+  }
+
+  /** Sessions that the peer allows. */
+  get maxSessions(): number {
+    return (this.#rhea.channel_max ?? 0xffff) + 1;
+  }
+
+  /** Calls back when the peer reads again what it has let wait. Returns what ends that. */
+  onRead(callback: () => void): () => void {
+    const socket = this.#socket;
+    socket?.on('drain', callback);
+    return () => socket?.off('drain', callback);
+  }
+
+  /** A new session, which is still to be begun. Undefined: the peer has no more (R23: rhea would take one all the same). */
+  session(): Session | undefined {
+    if (Object.keys(this.#rhea.local_channel_map).length >= this.maxSessions) return undefined;
+    return new Session(this, this.#rhea.create_session() as RheaSession);
+  }
+
+  close(): void {
+    this.#rhea.close();
+  }
+
+  /** Lets go of it at once, in whatever state: no timer, listener or socket of it stays (R15, R18, R19). */
+  discard(): void {
+    this.isOver = true;
+    const connection = this.#rhea;
+    const socket = this.#socket;
+    if (!socket) return;
+    connection.abort_socket(socket);
+    // What rhea still has to say goes nowhere, or it would start its idle timer again.
+    connection.socket_ready = false;
+    connection.local.open.idle_time_out = 0;
+    socket.on('error', () => {});
+  }
+}
