@@ -124,7 +124,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
   beginSession(connection: RheaConnection): SessionLease | undefined {
     const isShared = this.#hasOneSession;
     if (isShared && this.#shared) return { session: this.#shared, isShared };
-    // R23: rhea takes a channel beyond the peer's channel-max, which costs the connection.
+    // R53: rhea takes a channel beyond the peer's channel-max, which costs the connection.
     if (channelsOf(connection) > (connection.channel_max ?? 0xffff)) return undefined;
     const begins = this.#begins;
     begins.sent++;
@@ -255,7 +255,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
     });
   }
 
-  /** One connection from dialling to its end. Resolves with why it ended, however it did (R13, and the table of R18). */
+  /** One connection from dialling to its end. Resolves with why it ended, however it did (R13, R18). */
   #attempt(): Promise<End> {
     return new Promise((resolve) => {
       const { connectTimeout, containerId, hostname, host, port, idleTimeout, tls } = this.options;
@@ -351,7 +351,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
         over(new AmqpError('AMQP_DISCONNECTED', 'connection lost: closed by the peer'), true);
       });
       container.on('disconnected', ({ error }: EventContext) => dropped(error));
-      // R10, R19: these two get the error itself. The socket may stay half open after them.
+      // R34, R43: these two get the error itself. The socket may stay half open after them.
       container.on('protocol_error', unspoken);
       container.on('error', (error: unknown) => lost(textOf(error), null, error));
       // R10: without a listener anywhere these would be thrown. Links and sessions have their own, this is the last resort.
@@ -376,7 +376,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
           hostname: hostname || host,
           host,
           port,
-          // R18: rhea gives up after twice the value.
+          // R42: rhea gives up after twice the value.
           ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
           sasl_mechanisms: mechanisms,
           tcp_no_delay: true,
@@ -515,7 +515,7 @@ export function flush(connection: RheaConnection): void {
   (connection as unknown as { _process(): void })._process();
 }
 
-/** Lets go of a rhea connection at once, in whatever state: no timer, listener or socket of it stays (R15, R18, R19). */
+/** Lets go of a rhea connection at once, in whatever state: no timer, listener or socket of it stays (R40, R43, R87). */
 function discard(connection: RheaConnection): void {
   const internals = connection as unknown as {
     socket?: { on(event: string, listener: () => void): void };

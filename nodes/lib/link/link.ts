@@ -169,7 +169,7 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
 
   /**
    * Listens to a rhea emitter for as long as this attach lasts. What is thrown in there would end the connection or,
-   * from an outcome, the process (R11).
+   * from an outcome, the process (R11, R36).
    */
   protected listen(emitter: EventEmitter, event: string, listener: (context: EventContext) => void): void {
     const guarded = this.#guarded(listener);
@@ -231,7 +231,7 @@ export abstract class Link<R extends RheaSender | RheaReceiver>
     const role = link.is_receiver() ? 'receiver' : 'sender';
     this.listen(link, `${role}_error`, () => {});
     this.listen(link, `${role}_close`, () => {
-      // R22: by itself rhea answers with closed=true, which deletes a durable subscription. Later is a leak.
+      // R22, R46: by itself rhea answers with closed=true, which deletes a durable subscription. Later is a leak.
       const { detach } = (link as unknown as { remote: { detach?: { closed?: boolean } } }).remote;
       if (detach?.closed) link.close();
       else link.detach();

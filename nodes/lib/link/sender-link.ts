@@ -100,7 +100,7 @@ export interface SenderLinkUser<H> {
 
 /** The link of a sender: hands messages over while it has credit, and tells how it went with each. */
 export class SenderLink<H extends Held> extends Link<RheaSender> {
-  /** Sent and not settled, by rhea's delivery: ids begin anew with each session (R2). */
+  /** Sent and not settled, by rhea's delivery: ids begin anew with each session (R28). */
   readonly inFlight = new Map<Delivery, H>();
   readonly #options: SenderLinkOptions;
   readonly #user: SenderLinkUser<H>;
@@ -118,7 +118,7 @@ export class SenderLink<H extends Held> extends Link<RheaSender> {
     this.#user = user;
   }
 
-  /** R2: `sendable()` is true on links that are gone, and does not count what waits for rhea's next turn. */
+  /** R29: `sendable()` is true on links that are gone, and does not count what waits for rhea's next turn. */
   get isReady(): boolean {
     const link = this.rhea as SenderInternals | undefined;
     if (!link || link.credit <= this.#count - link.delivery_count) return false;

@@ -72,7 +72,7 @@ interface Held {
   isFailed?: boolean;
 }
 
-/** Bounds the wait for the peer's answer to a drain, which some peers never give (R23). */
+/** Bounds the wait for the peer's answer to a drain, which some peers never give (R48). */
 const DRAIN_TIMEOUT = 5000;
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
@@ -263,7 +263,7 @@ export class Receiver extends Link<RheaReceiver> {
     return new Promise((resolve, reject) => {
       const done = (error?: AmqpError): void => {
         clearTimeout(timer);
-        // R23: drain stays on for good otherwise.
+        // R47: drain stays on for good otherwise.
         link.drain = false;
         this.off('state', lost);
         link.off('receiver_drained', drained);
@@ -343,7 +343,7 @@ export class Receiver extends Link<RheaReceiver> {
       source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
       snd_settle_mode: settle === 'pre-settled' ? 1 : 0,
       rcv_settle_mode: 0,
-      // R3, R5, R21: credit and settling are ours.
+      // R3, R5, R45: credit and settling are ours.
       autoaccept: false,
       credit_window: 0,
     } as Parameters<Session['attach_receiver']>[0]);

@@ -53,7 +53,7 @@ const MAX_DEPTH = 64;
 
 /**
  * Cuts what a peer sends into frames, and checks them: rhea believes sizes, counts and types, and keeps what it believes
- * (R19). Values have to be whole and no deeper than any use, and fields of the kind that they are specified as.
+ * (R19, R44). Values have to be whole and no deeper than any use, and fields of the kind that they are specified as.
  */
 export class Frames {
   #chunks: Buffer[] = [];

@@ -23,7 +23,7 @@ export function channelsOf(connection: RheaConnection): number {
 
 /** The largest message that is taken: rhea keeps its frames until the last has come. */
 const MAX_MESSAGE_SIZE = 64 * 2 ** 20;
-/** Deliveries beyond credit that are forgiven (R6). */
+/** Deliveries beyond credit that are forgiven (R30). */
 const MAX_DELIVERIES = 5000;
 
 interface Described {
@@ -94,7 +94,7 @@ export interface SessionInternals {
 
 /**
  * The deliveries of a session that are not settled yet, in place of rhea's ring buffer, which frees only its oldest
- * entry: there one delivery held back stalls the link after 2047 later ones (R9).
+ * entry: there one delivery held back stalls the link after 2047 later ones (R32).
  */
 class Unsettled implements Deliveries {
   #deliveries = new Map<number, Delivery>();
@@ -194,7 +194,7 @@ export function ownSession(connection: RheaConnection): Session {
   internals.on_transfer = (frame) => {
     const { performative } = frame;
     const receiver = internals._get_link(frame);
-    // R12: one bad frame would end the connection, with all links on it.
+    // R37: one bad frame would end the connection, with all links on it.
     if (performative.aborted) {
       incoming.next_transfer_id++;
       keepWindow();
@@ -214,11 +214,11 @@ export function ownSession(connection: RheaConnection): Session {
     sizes.set(receiver, size);
     if (receiver.credit === 0 && incoming.deliveries.size > MAX_DELIVERIES)
       throw new Error(`the peer sent more than ${MAX_DELIVERIES} messages without credit`);
-    // R6: some peers send more than their credit; rhea complains of that on the console.
+    // R30: some peers send more than their credit; rhea complains of that on the console.
     if (receiver.credit === 0) receiver.credit = 1;
     onTransfer(frame);
     keepWindow();
-    // R9: rhea opens the session's window again only in its own turn, which a transfer alone does not bring about.
+    // R33: rhea opens the session's window again only in its own turn, which a transfer alone does not bring about.
     (connection as unknown as { _register(): void })._register();
   };
 
@@ -229,7 +229,7 @@ export function ownSession(connection: RheaConnection): Session {
     if (typeof next === 'number') performative.next_incoming_id = unwrapped(next, outgoing.next_transfer_id);
     const link = typeof handle === 'number' ? internals._get_link(frame) : undefined;
     if (link && typeof count === 'number') performative.delivery_count = unwrapped(count, link.delivery_count);
-    // R20, R23: some peers answer to drain with credit left; rhea complains on the console, and says nothing else.
+    // R20, R48: some peers answer to drain with credit left; rhea complains on the console, and says nothing else.
     if (link?.is_receiver() && performative.drain && performative.link_credit !== 0) {
       link.credit = performative.link_credit ?? link.credit;
       performative.drain = false;
@@ -271,7 +271,7 @@ export function sizeOf(performative: object): number {
   return writer.toBuffer().length + 8;
 }
 
-/** Forgets a delivery that is settled, in whatever order they are settled (R9). */
+/** Forgets a delivery that is settled, in whatever order they are settled (R32). */
 export function forget(link: RheaSender | RheaReceiver, delivery: Delivery): void {
   const { incoming, outgoing } = link.session as unknown as SessionInternals;
   (link.is_receiver() ? incoming : outgoing).deliveries.delete(delivery.id);
