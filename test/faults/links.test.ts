@@ -150,7 +150,7 @@ describe('under faults of links', () => {
     await connected('sender');
   });
 
-  it('2,100 messages held by one receiver stop neither it nor another one (R9)', async () => {
+  it('2,100 messages held by one receiver stop neither it nor another one (R9, R32)', async () => {
     const holder = node('amqp-receiver', {
       id: 'holder',
       address: 'held',

@@ -20,10 +20,10 @@ export interface Mechanism {
  * one. There is always a SASL layer, since many brokers insist on it (R25).
  */
 export function mechanismsOf({ username, password, tls }: Login): Record<string, Mechanism> {
-  // R25: rhea would log in anonymously with an empty password. R26: it counts characters, not bytes.
+  // R57: rhea would log in anonymously with an empty password. R26: it counts characters, not bytes.
   if (username) return { PLAIN: mechanism(Buffer.from(`\0${username}\0${password ?? ''}`)) };
   return {
-    // R27: rhea's own is for a certificate in `cert` only.
+    // R58: rhea's own is for a certificate in `cert` only.
     ...(tls?.cert || tls?.pfx ? { EXTERNAL: mechanism(Buffer.alloc(0)) } : {}),
     ANONYMOUS: mechanism(Buffer.from('anonymous')),
   };

@@ -29,7 +29,7 @@ const CLOSE_TIMEOUT = 2000;
 
 /** One connection from dialling to its end, and in words that help why it ended. */
 export class Attempt implements WireUser {
-  /** Resolves when it is over, however it ended (R13, and the table of R18). Nothing of it is left then. */
+  /** Resolves when it is over, however it ended (R13, R18). Nothing of it is left then. */
   readonly ended: Promise<End>;
   readonly #options: AttemptOptions;
   readonly #user: AttemptUser;

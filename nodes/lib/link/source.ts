@@ -50,7 +50,7 @@ export function sourceOf(options: SourceOptions): object {
     ...(expiry_policy !== undefined && { expiry_policy }),
     ...(selector && { filter: selectorFilter(selector) }),
     ...(browse && { distribution_mode: 'copy' }),
-    // As an array: a peer may not take a single symbol (R23).
+    // As an array: a peer may not take a single symbol (R56).
     ...(capabilities.length > 0 && { capabilities }),
   };
 }

@@ -71,7 +71,7 @@ interface Held {
   isFailed?: boolean;
 }
 
-/** Bounds the wait for the peer's answer to a drain, which some peers never give (R23). */
+/** Bounds the wait for the peer's answer to a drain, which some peers never give (R48). */
 const DRAIN_TIMEOUT = 5000;
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
@@ -264,7 +264,7 @@ export class Receiver extends Link<ReceivingEnd> {
     return new Promise((resolve, reject) => {
       const done = (error?: AmqpError): void => {
         clearTimeout(timer);
-        // R23: drain stays on for good otherwise.
+        // R47: drain stays on for good otherwise.
         end.drain = false;
         this.off('state', lost);
         this.#drained = undefined;

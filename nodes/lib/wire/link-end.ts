@@ -74,7 +74,7 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
     link.on(`${role}_open`, () => this.emit('open'));
     link.on(`${role}_error`, () => {});
     link.on(`${role}_close`, () => {
-      // R22: by itself rhea answers with closed=true, which deletes a durable subscription. Later is a leak.
+      // R22, R46: by itself rhea answers with closed=true, which deletes a durable subscription. Later is a leak.
       this.detach(this.#rhea.remote.detach?.closed === true);
       this.emit('close', peerErrorOf(link.error));
     });

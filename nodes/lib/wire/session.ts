@@ -111,7 +111,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     const link = this.#rhea.attach_receiver({
       name,
       ...options,
-      // R3, R5, R21: credit and settling are ours.
+      // R3, R5, R45: credit and settling are ours.
       autoaccept: false,
       credit_window: 0,
     } as Parameters<RheaSession['attach_receiver']>[0]);

@@ -88,7 +88,7 @@ export class Wire implements SessionUser {
     container.on('connection_error', ({ error }: EventContext) => user.closed(peerErrorOf(error)));
     container.on('connection_close', () => user.closed(undefined));
     container.on('disconnected', ({ error }: EventContext) => user.dropped(error));
-    // R10, R19: these two get the error itself. The socket may stay half open after them.
+    // R34, R43: these two get the error itself. The socket may stay half open after them.
     container.on('protocol_error', (error: unknown) => user.unspoken(error));
     container.on('error', (error: unknown) => user.failed(error));
     for (const event of UNHEARD) container.on(event, () => {});
@@ -98,7 +98,7 @@ export class Wire implements SessionUser {
       hostname: hostname || host,
       host,
       port,
-      // R18: rhea gives up after twice the value.
+      // R42: rhea gives up after twice the value.
       ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
       sasl_mechanisms: mechanisms,
       tcp_no_delay: true,
@@ -228,7 +228,7 @@ export class Wire implements SessionUser {
     this.#rhea.close();
   }
 
-  /** Lets go of it at once, in whatever state: no timer, listener or socket of it stays (R15, R18, R19). */
+  /** Lets go of it at once, in whatever state: no timer, listener or socket of it stays (R40, R43, R87). */
   discard(): void {
     this.isOver = true;
     const connection = this.#rhea;

@@ -86,7 +86,7 @@ describe('SASL', () => {
     should(responses).deepEqual(['anonymous']);
   });
 
-  it('logs in with an empty password as that user, not anonymously (R25)', async () => {
+  it('logs in with an empty password as that user, not anonymously (R57)', async () => {
     const port = await broker({ users: { guest: '' }, anonymous: false });
     should(await logIn(port, { username: 'guest' })).match({ name: 'connected' });
     should(await logIn(port, { username: 'guest', password: '' })).match({ name: 'connected' });

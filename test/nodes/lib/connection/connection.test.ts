@@ -348,7 +348,7 @@ describe('a connection', () => {
       await next(connection, 'connected');
     });
 
-    it('gives up after the idle time-out, and connects again (R18)', async () => {
+    it('gives up after the idle time-out, and connects again (R42)', async () => {
       const proxy = await proxyOf(await startBroker());
       const connection = connectionTo(proxy, { idleTimeout: 100 });
       await opened(connection);
@@ -360,7 +360,7 @@ describe('a connection', () => {
       await next(connection, 'connected');
     });
 
-    it('announces half of its idle time-out, since rhea gives up after twice of it (R18)', async () => {
+    it('announces half of its idle time-out, since rhea gives up after twice of it (R42)', async () => {
       const container = rhea.create_container();
       for (const event of ['connection_close', 'disconnected']) container.on(event, () => {});
       const server = container.listen({ port: 0, host: '127.0.0.1' });
@@ -395,7 +395,7 @@ describe('a connection', () => {
       'a peer without SASL': 'AMQP\x00\x01\x00\x00',
       'a frame of SASL that cannot be': 'AMQP\x03\x01\x00\x00\x00\x00\x00\x02\x02\x01\x00\x00',
     })) {
-      it(`lets go of ${what}, and connects when a broker is there (R19)`, async () => {
+      it(`lets go of ${what}, and connects when a broker is there (R43)`, async () => {
         const proxy = await proxyOf(await startBroker());
         proxy.answer = answer;
         const connection = connectionTo(proxy);
@@ -413,7 +413,7 @@ describe('a connection', () => {
     }
 
     for (const [what, bytes] of Object.entries(HOSTILE)) {
-      it(`survives a frame ${what}, and connects again (R19)`, async () => {
+      it(`survives a frame ${what}, and connects again (R43, R44)`, async () => {
         const proxy = await proxyOf(await startBroker());
         const connection = connectionTo(proxy);
         await opened(connection);
@@ -509,7 +509,7 @@ describe('a connection', () => {
       await released(before);
     });
 
-    it('lets go of a peer that has not answered yet (R15)', async () => {
+    it('lets go of a peer that has not answered yet (R40)', async () => {
       const proxy = await proxyOf(await startBroker());
       proxy.isMute = true;
       const before = await resources();
@@ -694,7 +694,7 @@ describe('a connection', () => {
       await connection.close();
     });
 
-    it('opens a further one for those whose sessions the peer does not allow, and closes it with them (R23)', async () => {
+    it('opens a further one for those whose sessions the peer does not allow, and closes it with them (R53)', async () => {
       const broker = await startBroker({ channelMax: 1 });
       const peers: string[] = [];
       broker.on('connection', ({ containerId }) => peers.push(containerId));

@@ -460,7 +460,7 @@ describe('a requester', () => {
   });
 
   describe('after the connection was lost', () => {
-    it('sends requests that have no reply yet again, with its new address (R23)', async () => {
+    it('sends requests that have no reply yet again, with its new address (R52)', async () => {
       await start();
       const requester = open();
       const taken = requests(2);

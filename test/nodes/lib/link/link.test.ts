@@ -193,7 +193,7 @@ describe('a link', () => {
       'was on a session that was ended with an error': () =>
         broker.endSessions('q', { condition: 'amqp:internal-error' }),
     })) {
-      it(`attaches again when it ${what}, while the connection and its other links go on (R17)`, async () => {
+      it(`attaches again when it ${what}, while the connection and its other links go on (R17, R41)`, async () => {
         await start();
         let connections = 0;
         broker.on('connection', () => connections++);
@@ -540,7 +540,7 @@ describe('a link', () => {
       should(bodyOf(await received(reader))).equal('afterwards');
     });
 
-    it('drops a delivery that the peer aborts, and takes the next (R12)', async () => {
+    it('drops a delivery that the peer aborts, and takes the next (R37)', async () => {
       const reader = await scripted((session) => {
         session.output(transfer(0, { more: true }), encoded('never finished').subarray(0, 4));
         session.output(transfer(0, { aborted: true }));
@@ -551,7 +551,7 @@ describe('a link', () => {
       should(reader.told).deepEqual(['attached']);
     });
 
-    it('takes what comes without credit (R6)', async () => {
+    it('takes what comes without credit (R30)', async () => {
       const complaints: unknown[] = [];
       const { error } = console;
       cleanups.push(() => (console.error = error));
@@ -562,7 +562,7 @@ describe('a link', () => {
     });
   });
 
-  it('whose listener throws tells of it, and goes on (R11)', async () => {
+  it('whose listener throws tells of it, and goes on (R36)', async () => {
     await start();
     const [link] = await attached('q', 'other');
     const error = new Error('thrown by a listener');

@@ -16,7 +16,7 @@ describe('source', () => {
     should(sourceOf({ selector: "colour = 'red'" })).eql({ filter: rhea.filter.selector("colour = 'red'") });
   });
 
-  it('asks for capabilities as an array (R23)', () => {
+  it('asks for capabilities as an array (R56)', () => {
     should(sourceOf({ kind: 'topic' })).eql({ capabilities: ['topic'] });
     should(sourceOf({ kind: 'topic', shared: true })).eql({ capabilities: ['topic', 'shared', 'global'] });
   });

@@ -242,7 +242,7 @@ describe('receiver', () => {
         .should.eql([0, 0]);
     });
 
-    it('nothing when messages come pre-settled, and is not stalled by 3,000 of them (R23)', async () => {
+    it('nothing when messages come pre-settled, and is not stalled by 3,000 of them (R49)', async () => {
       await open({ settle: 'pre-settled' });
       broker.links()[0]!.sndSettleMode.should.equal(1);
       putAll('q', 3000);
@@ -411,7 +411,7 @@ describe('receiver', () => {
       await other.receiver.close();
     });
 
-    it('is not used up by one message that is held while 5,000 later ones are settled (R9)', async () => {
+    it('is not used up by one message that is held while 5,000 later ones are settled (R32)', async () => {
       await open({ settle: 'flow', creditWindow: 50 }, ({ id, incoming }) => {
         if (incoming.body!.content !== 0) inbox.receiver.settle(id, { settle: 'accept' });
       });
@@ -508,7 +508,7 @@ describe('receiver', () => {
       await inbox.count(3);
     });
 
-    it('is over once it is done: later credit stays (R23)', async () => {
+    it('is over once it is done: later credit stays (R47)', async () => {
       await open({ creditWindow: 10 });
       await Promise.all([inbox.receiver.drain(), inbox.receiver.drain()]);
       await roundTrip();
@@ -596,7 +596,7 @@ describe('receiver', () => {
       }
     });
 
-    it('from an address that the peer makes, another one after each reconnect (R23)', async () => {
+    it('from an address that the peer makes, another one after each reconnect (R52)', async () => {
       await open({ address: undefined, dynamic: true, capabilities: ['temporary-queue'] });
       should(broker.links()[0]).match({ source: { dynamic: true, capabilities: ['temporary-queue'] } });
       const { address } = inbox.receiver;
@@ -720,7 +720,7 @@ describe('receiver', () => {
       await inbox.count(1);
     });
 
-    it('gives up on a drain that the peer never answers (R23)', async () => {
+    it('gives up on a drain that the peer never answers (R48)', async () => {
       await openToPeer((link) => Object.assign(link, { _get_drain: () => false }));
       await inbox.receiver.drain().should.be.rejectedWith({ code: 'AMQP_TIMEOUT' });
     });

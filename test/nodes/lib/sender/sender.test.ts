@@ -188,7 +188,7 @@ describe('sender', () => {
       outcomes.should.eql(['accepted', 'rejected', 'released', 'modified', 'accepted']);
     });
 
-    it('missing for one message holds up none of 3,000 later ones (R9)', async () => {
+    it('missing for one message holds up none of 3,000 later ones (R32)', async () => {
       await open();
       broker.answer('q', 'none', 1);
       const first = failure(send('first'));
