@@ -1,0 +1,101 @@
+// What the repository's own pages, forms and workflows name exists. That their YAML parses is for `prettier --check` to say.
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import should from 'should';
+
+const root = join(__dirname, '..', '..');
+const { scripts, repository } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const home = repository.url.replace(/^git\+|\.git$/g, '');
+
+const pages = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'CHANGELOG.md',
+  ...filesIn('docs'),
+  ...filesIn('.github'),
+];
+
+describe('The repository', () => {
+  it('has the scripts that its pages, forms and workflows run', () => {
+    const names = matchesIn([...pages, '.ci/run'], /\bnpm run ([\w:-]+)/g);
+    names.length.should.be.above(10);
+    names.filter(({ match }) => !(match in scripts)).should.be.empty();
+  });
+
+  it('has the files that they run', () => {
+    const paths = matchesIn([...pages, '.ci/run'], /(?:\bbash|\bnode|npx mocha|--import tsx) ([\w./-]+\/[\w.-]+)/g);
+    paths.length.should.be.above(5);
+    paths.filter(({ match }) => !existsSync(join(root, match))).should.be.empty();
+  });
+
+  it('has the files and headings that they link to', () => {
+    const links = pages.flatMap(linksIn);
+    links.length.should.be.above(10);
+    links.filter((link) => !exists(link)).should.be.empty();
+  });
+
+  it('gives workflows no right but to read, and pins their actions by major version', () => {
+    for (const file of filesIn('.github/workflows')) {
+      should(textOf(file).match(/permissions:(\n +.*)+/g)).deepEqual(['permissions:\n  contents: read'], file);
+    }
+    const actions = matchesIn(filesIn('.github/workflows'), /\buses: (.*)/g);
+    actions.filter(({ match }) => !/^actions\/[\w-]+@v\d+$/.test(match)).should.be.empty();
+  });
+
+  it('knows the anchors of headings as GitHub makes them', () => {
+    const text = '# A `b.c`, (D) & e\n\n## From node-red-contrib-rhea\n\n```sh\n# no\n```\n\n## Same\n\n## Same\n';
+    anchorsOf(text).should.deepEqual(['a-bc-d--e', 'from-node-red-contrib-rhea', 'same', 'same-1']);
+  });
+});
+
+function textOf(file: string): string {
+  return readFileSync(join(root, file), 'utf8');
+}
+
+/** The files of a folder and those below it, if there is such a folder. */
+function filesIn(folder: string): string[] {
+  if (!existsSync(join(root, folder))) return [];
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .map((name) => join(folder, name))
+    .filter((path) => statSync(join(root, path)).isFile())
+    .toSorted();
+}
+
+function matchesIn(files: string[], pattern: RegExp): { file: string; match: string }[] {
+  return files.flatMap((file) => [...textOf(file).matchAll(pattern)].map(([, match]) => ({ file, match: match! })));
+}
+
+/** Links to files of the repository: relative ones, and those by way of GitHub, which issue forms need. */
+function linksIn(file: string): { file: string; path: string; anchor: string }[] {
+  const text = withoutFences(textOf(file)).replace(/`[^`\n]*`/g, '');
+  return [...text.matchAll(/\]\(([^)\s]+)\)|\burl: (\S+)/g)].flatMap(([, link, url]) => {
+    const target = (link ?? url!).replace(`${home}#`, '/README.md#').replace(`${home}/blob/main/`, '/');
+    const [path = '', anchor = ''] = target.split('#');
+    if (/^\w+:/.test(path)) return [];
+    const from = path.startsWith('/') ? '' : path ? dirname(file) : file;
+    return [{ file, path: join(from, path), anchor }];
+  });
+}
+
+function exists({ path, anchor }: { path: string; anchor: string }): boolean {
+  return existsSync(join(root, path)) && (!anchor || anchorsOf(textOf(path)).includes(anchor));
+}
+
+/** The anchors of a page's headings, as GitHub makes them. */
+function anchorsOf(markdown: string): string[] {
+  const found = new Map<string, number>();
+  return [...withoutFences(markdown).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => {
+    const slug = heading!
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}_ -]/gu, '')
+      .replaceAll(' ', '-');
+    const count = found.get(slug) ?? 0;
+    found.set(slug, count + 1);
+    return count ? `${slug}-${count}` : slug;
+  });
+}
+
+function withoutFences(markdown: string): string {
+  return markdown.replace(/^ *```.*?^ *```/gms, '');
+}
