@@ -7,7 +7,7 @@ import { received, withSent } from './flow/msg';
 import { durabilityOf, headerOf, isLegacy, mappingOf, outcomesOf, type SenderDef, senderOptions } from './flow/options';
 import { Settings } from './flow/settings';
 import { decode, encode, outgoing, stylesOf, withHeader, withMessageId } from './lib/message/message';
-import type { Entry } from './lib/link/sender-link';
+import { type Done, Entry } from './lib/link/entry';
 import { Sender } from './lib/sender/sender';
 import type { Stored } from './lib/sender/store';
 
@@ -54,22 +54,20 @@ export default function init(RED: NodeAPI): void {
 
     const entryOf = (bytes: Buffer, to: string | undefined, { msg, send, done }: Teller): Entry => {
       let tell = ending(this, done);
-      return {
-        bytes,
-        address: to,
-        stored: () => {
-          tell();
-          // Node-RED takes one end of a msg only; what fails later is an error of the node.
-          tell = ending(this, (error) => error && this.error(error, msg));
-        },
-        done: (error, sent) => {
-          const failure = give(() => {
-            withSent(msg, sent, format);
-            if (!error || outcomes === 'all') send(msg);
-          });
-          tell(error ?? failure);
-        },
+      const ended: Done = (error, sent) => {
+        const failure = give(() => {
+          withSent(msg, sent, format);
+          if (!error || outcomes === 'all') send(msg);
+        });
+        tell(error ?? failure);
       };
+      if (!options.store) return new Entry(bytes, ended, { address: to });
+      const stored = (): void => {
+        tell();
+        // Node-RED takes one end of a msg only; what fails later is an error of the node.
+        tell = ending(this, (error) => error && this.error(error, msg));
+      };
+      return new Entry(bytes, ended, { address: to, stored });
     };
 
     const restored = ({ bytes, address: to }: Stored): Entry => {

@@ -9,6 +9,7 @@ import should from 'should';
 import { Connection } from '../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../nodes/lib/errors';
 import { Sender } from '../../nodes/lib/sender/sender';
+import { Entry } from '../../nodes/lib/link/entry';
 import { statusOf } from '../../nodes/flow/status';
 import { type Durability, Store } from '../../nodes/lib/sender/store';
 import { Broker } from '../../broker/broker';
@@ -77,7 +78,7 @@ describe('A sender with messages on a disk', function () {
       store: {
         directory,
         durability,
-        restored: ({ bytes }) => ({ bytes, done: () => {} }),
+        restored: ({ bytes }) => new Entry(bytes, () => {}),
         damaged: ({ message }) => void damaged.push(message),
       },
     });
@@ -89,7 +90,7 @@ describe('A sender with messages on a disk', function () {
   const keep = (body: number): Promise<void> =>
     new Promise((stored, reject) => {
       const bytes = rhea.message.encode({ body, subject: 'x'.repeat(1000) });
-      sender.send({ bytes, stored, done: (error) => error && reject(error) });
+      sender.send(new Entry(bytes, (error) => error && reject(error), { stored }));
     });
   async function keepAll(first: number, count: number): Promise<void> {
     await Promise.all(Array.from({ length: count }, (_, index) => keep(first + index)));

@@ -7,6 +7,7 @@ import { Connection } from '../../nodes/lib/connection/connection';
 import { encode, outgoing, stylesOf } from '../../nodes/lib/message/message';
 import { Requester } from '../../nodes/lib/exchange/requester';
 import { Responder } from '../../nodes/lib/exchange/responder';
+import { Entry } from '../../nodes/lib/link/entry';
 import { Sender } from '../../nodes/lib/sender/sender';
 import { Broker } from '../../broker/broker';
 import { collect, endpointNode, flow, helper, inject, load, message, node, status } from '../flow';
@@ -226,7 +227,7 @@ describe('a message that the peer falls over', () => {
       (payload) =>
         new Promise<string>((resolve) => {
           const bytes = encode(outgoing({ payload }, { format: 'body', body: 'auto' }));
-          sender.send({ bytes, done: (error, sent) => resolve(error?.code ?? sent.state) });
+          sender.send(new Entry(bytes, (error, sent) => resolve(error?.code ?? sent.state)));
         }),
     );
     should(await Promise.all(outcomes)).eql(['accepted', 'AMQP_IN_DOUBT', 'accepted', 'accepted']);

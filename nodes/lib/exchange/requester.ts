@@ -14,7 +14,8 @@ import {
 } from '../message/message';
 import type { Style } from '../codec/notation';
 import { type DeliveryInfo, Receiver } from '../receiver/receiver';
-import { because, type Entry, Sender, type Sent } from '../sender/sender';
+import { Entry, type Sent } from '../link/entry';
+import { because, Sender } from '../sender/sender';
 import type { AddressKind } from '../link/source';
 import { type State, worstOf } from '../state';
 
@@ -168,13 +169,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
         `${message.fieldsPath}.correlation_id or message_id is that of a request in flight`,
       );
     }
-    const request: Request = {
-      ...user,
-      keys,
-      size: bytes.length,
-      stage: 'sending',
-      entry: { bytes, address, done: (error, sent) => this.#sent(request, error, sent) },
-    };
+    const entry = new Entry(bytes, (error, sent) => this.#sent(request, error, sent), { address });
+    const request: Request = { ...user, keys, size: bytes.length, stage: 'sending', entry };
     this.#requests.set(request, request);
     this.#bytes += request.size;
     for (const key of keys) this.#byKey.set(key, request);
@@ -233,7 +229,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     request.stage = 'sending';
     request.isStale = false;
     const { bytes, address } = request.entry;
-    request.entry = { bytes, address, done: (error, sent) => this.#sent(request, error, sent) };
+    request.entry = new Entry(bytes, (error, sent) => this.#sent(request, error, sent), { address });
     this.#sender.send(request.entry);
   }
 

@@ -6,7 +6,8 @@ import { AmqpError } from '../errors';
 import { Expiring } from '../expiring';
 import { type AmqpFields, encode, type Incoming, type Outgoing } from '../message/message';
 import { type DeliveryInfo, type Outcome, Receiver, type ReceiverUser } from '../receiver/receiver';
-import { type Entry, Sender, type Sent } from '../sender/sender';
+import { type Done, Entry, type Sent } from '../link/entry';
+import { Sender } from '../sender/sender';
 import type { AddressKind } from '../link/source';
 import { type State, worstOf } from '../state';
 
@@ -128,7 +129,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
    * Sends the reply to the request with the token `id`; `done` is called once, with the outcome. Throws when there is
    * no such request any more, it wants no reply, or the reply cannot be encoded.
    */
-  respond(id: string, message: Outgoing, done: Entry['done']): void {
+  respond(id: string, message: Outgoing, done: Done): void {
     if (id.endsWith(NO_REPLY_TO)) {
       throw new AmqpError('AMQP_NO_REPLY_TO', 'the request has no reply_to, so its sender waits for no reply');
     }
@@ -143,11 +144,8 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     for (const name of OF_THE_REQUEST) if (isEcho(name)) delete fields[name];
     const { message_annotations: annotations } = fields;
     if (annotations instanceof Map) for (const key of JMS_ADDRESSES) annotations.delete(key);
-    const entry: Entry = {
-      bytes: encode({ ...message, fields }),
-      address: replyTo,
-      done: (error, sent) => this.#sent(id, request, error, sent, done),
-    };
+    const bytes = encode({ ...message, fields });
+    const entry = new Entry(bytes, (error, sent) => this.#sent(id, request, error, sent, done), { address: replyTo });
     request.entry = entry;
     this.#replies.send(entry);
   }
@@ -205,7 +203,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     if (!isHeld) this.#receiver.acceptOnArrival(id);
   }
 
-  #sent(id: string, request: Request, error: AmqpError | undefined, sent: Sent, done: Entry['done']): void {
+  #sent(id: string, request: Request, error: AmqpError | undefined, sent: Sent, done: Done): void {
     request.entry = undefined;
     // Nobody waits for the reply any more. A request that is kept, or released, would come again and again, and with as
     // many as the window holds no other would ever be answered.

@@ -1,10 +1,11 @@
 import type { Connection } from '../connection/connection';
 import { AmqpError, type PeerError } from '../errors';
 import type { State } from '../state';
-import type { OutgoingDelivery, SendingEnd } from '../wire/link-end';
+import type { SendingEnd } from '../wire/link-end';
 import { readOutcome } from '../wire/outcome';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
+import type { Entry, Sent } from './entry';
 import { Link } from './link';
 
 /**
@@ -23,32 +24,6 @@ export interface SenderLinkOptions {
   guarantee: Guarantee;
 }
 
-/** What became of a message: `msg.sent`. */
-export type Sent = {
-  address?: string;
-  /** Delivery tag in hexadecimal. */
-  tag?: string;
-  state: 'accepted' | 'rejected' | 'released' | 'modified' | 'settled' | 'failed';
-  error?: { code: string; condition?: string; description?: string };
-};
-
-/** A message to send. `done` is called once, with an error unless it was accepted (or, pre-settled, written). */
-export interface Entry {
-  bytes: Buffer;
-  /** For senders without an address of their own. */
-  address?: string;
-  /** It goes by a link to that address, whatever the sender's own is. */
-  isDirect?: boolean;
-  done: (error: AmqpError | undefined, sent: Sent) => void;
-  /** With a store: called once it is on disk, before `done`. What fails before that has only `done`. */
-  stored?: () => void;
-}
-
-/** A message that a sender holds; with an `end` while it is on its way. */
-export interface Held extends OutgoingDelivery {
-  readonly entry: Entry;
-}
-
 const OUTCOMES = ['accepted', 'rejected', 'released', 'modified'].map((name) => `amqp:${name}:list`);
 
 /** Bytes that the socket keeps while the peer does not read: the rest waits in the buffer, which is bounded. */
@@ -63,39 +38,30 @@ export interface Outcome {
   mayRetry?: boolean;
 }
 
-/** Ends a message with an error. */
-export function fail(entry: Entry, error: AmqpError, sent: Sent = { address: entry.address, state: 'failed' }): void {
-  const { code, condition, description } = error;
-  entry.done(error, {
-    ...sent,
-    error: { code, ...(condition && { condition }), ...(description && { description }) },
-  });
-}
-
 /** What the link tells its sender. */
-export interface SenderLinkUser<H> {
+export interface SenderLinkUser {
   /** It may be able to send again. `isNew`: the peer wants messages again after a time in which it wanted none. */
   ready(isNew?: boolean): void;
-  settled(message: H, outcome: Outcome): void;
+  settled(entry: Entry, outcome: Outcome): void;
   /** It cannot be sent by this link. */
-  failed(message: H, error: AmqpError): void;
+  failed(entry: Entry, error: AmqpError): void;
   /** The link is gone, and with it the outcomes of these, in the order in which they were sent. */
-  lost(inDoubt: H[], error: AmqpError): void;
+  lost(inDoubt: Entry[], error: AmqpError): void;
 }
 
 /** The link of a sender: hands messages over while it has credit, and tells how it went with each. */
-export class SenderLink<H extends Held> extends Link<SendingEnd> {
+export class SenderLink extends Link<SendingEnd> {
   /** Messages that were sent and are not settled. */
   inFlight = 0;
   readonly #options: SenderLinkOptions;
-  readonly #user: SenderLinkUser<H>;
+  readonly #user: SenderLinkUser;
   #wire: Wire | undefined;
   /** Pre-settled and written, to be told of in the next turn. */
-  #written: H[] = [];
+  #written: Entry[] = [];
   /** The peer has taken its credit back. */
   #isDrained = false;
 
-  constructor(connection: Connection, name: string, options: SenderLinkOptions, user: SenderLinkUser<H>) {
+  constructor(connection: Connection, name: string, options: SenderLinkOptions, user: SenderLinkUser) {
     super(connection, name);
     this.#options = options;
     this.#user = user;
@@ -106,24 +72,24 @@ export class SenderLink<H extends Held> extends Link<SendingEnd> {
   }
 
   /** To be called while the link is ready. */
-  send(message: H): void {
+  send(entry: Entry): void {
     const { end } = this;
     if (!end) throw new AmqpError('AMQP_DISCONNECTED', 'not attached');
-    const { bytes } = message.entry;
+    const { bytes } = entry;
     const { maxMessageSize } = end;
     if (bytes.length > maxMessageSize) {
       const text = `the message has ${bytes.length} bytes, the peer takes no more than ${maxMessageSize}`;
-      return this.#user.failed(message, new AmqpError('AMQP_TOO_LARGE', text));
+      return this.#user.failed(entry, new AmqpError('AMQP_TOO_LARGE', text));
     }
     this.inFlight++;
-    end.send(message, bytes, this.#options.guarantee === 'pre-settled');
+    end.send(entry, bytes, this.#options.guarantee === 'pre-settled');
   }
 
   /** Lets go of a message that is on its way: its outcome will tell nobody. */
-  forget(message: H): void {
-    if (!message.end) return;
-    message.end.forget(message);
-    message.end = undefined;
+  forget(entry: Entry): void {
+    if (!entry.end) return;
+    entry.end.forget(entry);
+    entry.end = undefined;
     this.inFlight--;
   }
 
@@ -147,11 +113,11 @@ export class SenderLink<H extends Held> extends Link<SendingEnd> {
       // What it has released, in the frames behind this one, is to wait, with all behind it, before anything else is sent.
       draining: () => this.later(() => this.#drain(end)),
       written: (delivery) => {
-        if (this.#written.push(delivery as H) === 1) this.later(() => this.#settleWritten());
+        if (this.#written.push(delivery as Entry) === 1) this.later(() => this.#settleWritten());
       },
       settled: (delivery, { descriptor, bytes }) => {
         const outcome = bytes && readOutcome(descriptor, bytes);
-        this.#settle(delivery as H, outcome?.state ?? 'failed', {
+        this.#settle(delivery as Entry, outcome?.state ?? 'failed', {
           peer: outcome?.error,
           mayRetry: outcome?.state === 'released' || (outcome?.state === 'modified' && !outcome.isUndeliverable),
         });
@@ -182,10 +148,10 @@ export class SenderLink<H extends Held> extends Link<SendingEnd> {
   }
 
   protected override lost(error: AmqpError, end: SendingEnd): void {
-    const inDoubt = end.forgetAll() as H[];
+    const inDoubt = end.forgetAll() as Entry[];
     // A pre-settled message that was written is told of no more, and one that was not may have been, in part.
     inDoubt.push(...this.#written);
-    for (const message of inDoubt) message.end = undefined;
+    for (const entry of inDoubt) entry.end = undefined;
     this.inFlight = 0;
     this.#written = [];
     this.#user.lost(inDoubt, error);
@@ -208,15 +174,15 @@ export class SenderLink<H extends Held> extends Link<SendingEnd> {
   #settleWritten(): void {
     const written = this.#written;
     this.#written = [];
-    for (const message of written) if (message.end) this.#settle(message, 'settled', {});
+    for (const entry of written) if (entry.end) this.#settle(entry, 'settled', {});
   }
 
-  #settle(message: H, state: Sent['state'], outcome: Omit<Outcome, 'sent'>): void {
-    if (!message.end) return;
-    message.end = undefined;
+  #settle(entry: Entry, state: Sent['state'], outcome: Omit<Outcome, 'sent'>): void {
+    if (!entry.end) return;
+    entry.end = undefined;
     this.inFlight--;
-    const address = this.#options.address ?? message.entry.address ?? this.end?.targetAddress;
-    this.#user.settled(message, { ...outcome, sent: { address, tag: tagOf(message.id), state } });
+    const address = this.#options.address ?? entry.address ?? this.end?.targetAddress;
+    this.#user.settled(entry, { ...outcome, sent: { address, tag: tagOf(entry.id), state } });
   }
 }
 

@@ -1,23 +1,12 @@
 import { type Backoff, pauseAfter } from '../connection/backoff';
 import { Queue } from './queue';
-import type { Held } from '../link/sender-link';
-
-/** A message with its place in the order of all. */
-export interface Ordered extends Held {
-  readonly sequence: number;
-  /** How often the peer has released or modified it. */
-  returns: number;
-  /** Since when the peer does not take it, or what is before it. */
-  refusedAt?: number;
-  /** The peer takes others for the same address. */
-  isRefusedAlone?: boolean;
-}
+import type { Entry } from '../link/entry';
 
 /** An address that releases messages: they wait, and so does what is for the same address behind them. */
-interface Refusal<H extends Ordered> {
-  readonly waiting: Queue<H>;
+interface Refusal {
+  readonly waiting: Queue<Entry>;
   /** Sent alone, to find out whether the address takes messages again. */
-  probe?: H;
+  probe?: Entry;
   probes: number;
   /** Runs until the next probe. */
   timer?: NodeJS.Timeout;
@@ -32,11 +21,11 @@ const SECOND = 4;
  * What waits for one link. Each address keeps its order, also when the peer releases messages: these are sent again
  * after growing pauses, one at first, and the rest once that was taken.
  */
-export class Lane<H extends Ordered> {
-  readonly #waiting = new Queue<H>();
-  readonly #refusals = new Map<string | undefined, Refusal<H>>();
+export class Lane {
+  readonly #waiting = new Queue<Entry>();
+  readonly #refusals = new Map<string | undefined, Refusal>();
   /** Those that pause without holding up others. */
-  readonly #pausing = new Map<H, NodeJS.Timeout>();
+  readonly #pausing = new Map<Entry, NodeJS.Timeout>();
   readonly #ready: () => void;
   readonly #backoff: Backoff;
 
@@ -59,7 +48,7 @@ export class Lane<H extends Ordered> {
   }
 
   /** The oldest message. */
-  get first(): H | undefined {
+  get first(): Entry | undefined {
     const firsts = [this.#waiting.first, ...this.#pausing.keys()];
     for (const { waiting } of this.#refusals.values()) firsts.push(waiting.first);
     return firsts.reduce(
@@ -69,48 +58,48 @@ export class Lane<H extends Ordered> {
   }
 
   /** Adds a message that is later than all others. */
-  push(message: H): void {
-    this.#waiting.push(message);
+  push(entry: Entry): void {
+    this.#waiting.push(entry);
   }
 
   /** Takes back a message that was taken before, to its place. */
-  putBack(message: H): void {
-    this.#waiting.putBack(message);
+  putBack(entry: Entry): void {
+    this.#waiting.putBack(entry);
   }
 
   /** Takes the next message that may be sent now. */
-  shift(): H | undefined {
+  shift(): Entry | undefined {
     for (;;) {
-      const message = this.#waiting.shift();
-      const refusal = message && this.#refusals.get(message.entry.address);
-      if (!refusal || refusal.probe === message) return message;
-      message.refusedAt ??= performance.now();
-      refusal.waiting.putBack(message);
+      const entry = this.#waiting.shift();
+      const refusal = entry && this.#refusals.get(entry.address);
+      if (!refusal || refusal.probe === entry) return entry;
+      entry.refusedAt ??= performance.now();
+      refusal.waiting.putBack(entry);
     }
   }
 
   /** Takes back a message that the peer has released or modified, to be sent again after a pause. */
-  retry(message: H, isReleased: boolean): void {
-    message.refusedAt ??= performance.now();
-    message.returns++;
-    const { address } = message.entry;
+  retry(entry: Entry, isReleased: boolean): void {
+    entry.refusedAt ??= performance.now();
+    entry.returns++;
+    const { address } = entry;
     let refusal = this.#refusals.get(address);
     // That one message was modified says nothing of the next.
-    if (!refusal && (!isReleased || message.isRefusedAlone)) return this.#pause(message);
-    if (!refusal) this.#refusals.set(address, (refusal = { waiting: new Queue(), probes: 0 }));
-    refusal.waiting.putBack(message);
-    if (refusal.probe === message) refusal.probe = undefined;
+    if (!refusal && (!isReleased || entry.isRefusedAlone)) return this.#pause(entry);
+    if (!refusal) this.#refusals.set(address, (refusal = { waiting: new Queue<Entry>(), probes: 0 }));
+    refusal.waiting.putBack(entry);
+    if (refusal.probe === entry) refusal.probe = undefined;
     this.#probeLater(refusal);
   }
 
   /** Notes that the peer has taken a message: what waits for the same address can be sent. */
-  taken(message: H): void {
-    const { address } = message.entry;
+  taken(entry: Entry): void {
+    const { address } = entry;
     const refusal = this.#refusals.get(address);
     if (!refusal) return;
     this.#end(address, refusal);
     for (const other of refusal.waiting) {
-      if (other.returns === 0 || other.sequence > message.sequence) this.#free(other);
+      if (other.returns === 0 || other.sequence > entry.sequence) this.#free(other);
       else {
         other.isRefusedAlone = true;
         this.#pause(other);
@@ -123,25 +112,25 @@ export class Lane<H extends Ordered> {
   lift(): void {
     for (const [address, refusal] of this.#refusals) {
       this.#end(address, refusal);
-      for (const message of refusal.waiting) this.#free(message);
+      for (const entry of refusal.waiting) this.#free(entry);
     }
   }
 
   /** Puts back what is refused no longer: should it be again, its time begins anew. */
-  #free(message: H): void {
-    message.refusedAt = undefined;
-    this.#waiting.putBack(message);
+  #free(entry: Entry): void {
+    entry.refusedAt = undefined;
+    this.#waiting.putBack(entry);
   }
 
-  /** Forgets a message. False when it does not wait here: it may be on its way. */
-  delete(message: H): boolean {
-    const timer = this.#pausing.get(message);
+  /** Forgets a entry. False when it does not wait here: it may be on its way. */
+  delete(entry: Entry): boolean {
+    const timer = this.#pausing.get(entry);
     clearTimeout(timer);
-    const { address } = message.entry;
+    const { address } = entry;
     const refusal = this.#refusals.get(address);
     const isDeleted =
-      this.#pausing.delete(message) || this.#waiting.delete(message) || refusal?.waiting.delete(message) === true;
-    if (refusal?.probe === message) {
+      this.#pausing.delete(entry) || this.#waiting.delete(entry) || refusal?.waiting.delete(entry) === true;
+    if (refusal?.probe === entry) {
       refusal.probe = undefined;
       this.#probeLater(refusal);
     }
@@ -150,39 +139,39 @@ export class Lane<H extends Ordered> {
   }
 
   /** Those behind a refusal that have waited there for so many milliseconds. */
-  overdue(address: string | undefined, time: number): H[] {
+  overdue(address: string | undefined, time: number): Entry[] {
     const { waiting = [] } = this.#refusals.get(address) ?? {};
-    return Array.from(waiting).filter((message) => isOverdue(message, time));
+    return Array.from(waiting).filter((entry) => isOverdue(entry, time));
   }
 
   /** Takes all messages, in order. */
-  clear(): H[] {
+  clear(): Entry[] {
     this.lift();
-    for (const [message, timer] of this.#pausing) {
+    for (const [entry, timer] of this.#pausing) {
       clearTimeout(timer);
-      this.#waiting.putBack(message);
+      this.#waiting.putBack(entry);
     }
     this.#pausing.clear();
     const messages = [...this.#waiting];
-    for (const message of messages) this.#waiting.delete(message);
+    for (const entry of messages) this.#waiting.delete(entry);
     return messages;
   }
 
-  #end(address: string | undefined, refusal: Refusal<H>): void {
+  #end(address: string | undefined, refusal: Refusal): void {
     clearTimeout(refusal.timer);
     this.#refusals.delete(address);
   }
 
-  #pause(message: H): void {
+  #pause(entry: Entry): void {
     const resume = (): void => {
-      this.#pausing.delete(message);
-      this.#waiting.putBack(message);
+      this.#pausing.delete(entry);
+      this.#waiting.putBack(entry);
       this.#ready();
     };
-    this.#pausing.set(message, setTimeout(resume, pauseAfter(message.returns - 1, this.#backoff)));
+    this.#pausing.set(entry, setTimeout(resume, pauseAfter(entry.returns - 1, this.#backoff)));
   }
 
-  #probeLater(refusal: Refusal<H>): void {
+  #probeLater(refusal: Refusal): void {
     if (refusal.probe || refusal.timer) return;
     const probe = (): void => {
       refusal.timer = undefined;
@@ -198,6 +187,6 @@ export class Lane<H extends Ordered> {
   }
 }
 
-export function isOverdue({ refusedAt }: Ordered, time: number): boolean {
+export function isOverdue({ refusedAt }: Entry, time: number): boolean {
   return refusedAt !== undefined && performance.now() - refusedAt >= time;
 }

@@ -2,15 +2,13 @@ import { EventEmitter } from 'node:events';
 import type { Connection } from '../connection/connection';
 import { AmqpError } from '../errors';
 import { Expiring } from '../expiring';
-import type { Ordered } from './lane';
-import { type Entry, fail, type Outcome, type Sent } from '../link/sender-link';
-import { SenderLinks, type SenderLinksOptions } from './sender-links';
+import type { Entry, Sent } from '../link/entry';
+import type { Outcome } from '../link/sender-link';
+import { Routes, type RoutesOptions } from './routes';
 import { isSame, type State } from '../state';
 import { type Durability, Store, type Stored } from './store';
 
-export type { Entry, Guarantee, Sent } from '../link/sender-link';
-
-export interface SenderOptions extends SenderLinksOptions {
+export interface SenderOptions extends RoutesOptions {
   /** Most messages held: waiting, on their way, and to be tried again. */
   buffer: number;
   /** Most bytes of them; a single message may have more. */
@@ -30,18 +28,6 @@ export interface SenderOptions extends SenderLinksOptions {
   };
 }
 
-interface Pending extends Ordered {
-  sequence: number;
-  size: number;
-  isOnDisk: boolean;
-  /** When it was taken: milliseconds since 1970. */
-  taken: number;
-  /** It was sent, and its outcome never came. */
-  isInDoubt: boolean;
-  /** Connections that were lost with this as the oldest message in doubt. */
-  losses: number;
-}
-
 /** A message is given up when so many connections in a row were lost over it: some brokers fall over a message. */
 const MAX_LOSSES = 10;
 /** How often the number of waiting messages is told, in milliseconds. */
@@ -51,9 +37,9 @@ const COUNT_INTERVAL = 1000;
 export class Sender extends EventEmitter<{ state: [State] }> {
   readonly #connection: Connection;
   readonly #options: SenderOptions;
-  readonly #links: SenderLinks<Pending>;
+  readonly #routes: Routes;
   /** All messages that have not ended. */
-  readonly #held: Expiring<Entry, Pending>;
+  readonly #held: Expiring<Entry, Entry>;
   #bytes = 0;
   #sequence = 0;
   /** On their way to the disk. */
@@ -70,11 +56,11 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     this.#options = options;
     this.#held = new Expiring(
       options.timeout,
-      connection.guarded((_entry: Entry, pending: Pending) => this.#expired(pending)),
+      connection.guarded((entry: Entry) => this.#expired(entry)),
     );
-    this.#links = new SenderLinks(connection, options, {
-      settled: (pending, outcome) => this.#settled(pending, outcome),
-      failed: (pending, error) => this.#fail(pending, error),
+    this.#routes = new Routes(connection, options, {
+      settled: (entry, outcome) => this.#settled(entry, outcome),
+      failed: (entry, error) => this.#fail(entry, error),
       lost: (inDoubt, error) => this.#lost(inDoubt, error),
       changed: () => this.#tell(),
     });
@@ -96,26 +82,28 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   /** Whether a message is held that is not on its way yet, or not any more. */
   isWaiting(entry: Entry): boolean {
-    const pending = this.#held.get(entry);
-    return pending !== undefined && !pending.end;
+    return this.#holds(entry) && !entry.end;
   }
 
   /** Why a message is still held, as far as that is known. Undefined: nothing is wrong. */
   whyHeld(entry: Entry): AmqpError | undefined {
-    const pending = this.#held.get(entry);
-    return pending && this.#whyHeld(pending);
+    return this.#holds(entry) ? this.#whyHeld(entry) : undefined;
   }
 
-  #whyHeld(pending: Pending): AmqpError | undefined {
-    const state = this.#links.stateFor(pending);
+  #whyHeld(entry: Entry): AmqpError | undefined {
+    const state = this.#routes.stateFor(entry);
     if ('error' in state) return state.error;
-    return pending.refusedAt === undefined ? undefined : new AmqpError(...FAILURE.released);
+    return entry.refusedAt === undefined ? undefined : new AmqpError(...FAILURE.released);
+  }
+
+  #holds(entry: Entry): boolean {
+    return this.#held.get(entry) !== undefined;
   }
 
   get state(): State {
     const { fault } = this.#store ?? {};
     if (fault) return { name: 'fault', error: fault };
-    const { state, waiting: count, isRefused } = this.#links;
+    const { state, waiting: count, isRefused } = this.#routes;
     if (count === 0 && !isRefused) return state;
     if ('error' in state) return { ...state, count, percent: this.#percent };
     if (state.name !== 'connected') return state;
@@ -124,38 +112,40 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   open(): void {
-    this.#links.open();
+    this.#routes.open();
     // The state tells of a failure.
     this.#store?.open().catch(() => {});
   }
 
   /**
-   * Takes a message; an entry is for one. Whatever happens to it is told by its `done`, and by `stored` once it is on
+   * Takes a message. Whatever happens to it is told by its `done`, and by `stored` once it is on
    * disk. This never throws.
    */
   send(entry: Entry): void {
     const objection = this.#objectionTo(entry);
-    if (objection) return fail(entry, objection);
-    const pending = this.#hold(entry);
+    if (objection) return entry.fail(objection);
+    entry.sequence = ++this.#sequence;
+    entry.taken = Date.now();
+    this.#held.set(entry, entry);
+    this.#bytes += entry.bytes.length;
     // Needed when the endpoint does not connect by itself.
     this.#connection.open();
-    if (this.#store) void this.#keep(pending, this.#store);
-    else this.#enqueue(pending);
+    if (this.#store) void this.#keep(entry, this.#store);
+    else this.#enqueue(entry);
   }
 
   /** Forgets a message that is not wanted any more: its `done` is not called. */
   cancel(entry: Entry): void {
-    const pending = this.#held.get(entry);
-    if (pending) this.#end(pending);
+    if (this.#holds(entry)) this.#end(entry);
   }
 
   /** Sends nothing until `resume`. */
   hold(): void {
-    this.#links.hold();
+    this.#routes.hold();
   }
 
   resume(): void {
-    this.#links.resume();
+    this.#routes.resume();
   }
 
   /**
@@ -173,19 +163,19 @@ export class Sender extends EventEmitter<{ state: [State] }> {
         };
       });
     }
-    for (const pending of this.#held.clear()) {
-      this.#links.delete(pending);
-      if (pending.isOnDisk) continue;
-      const what = pending.end || pending.isInDoubt ? 'no outcome' : 'not sent';
-      fail(pending.entry, new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`));
+    for (const entry of this.#held.clear()) {
+      this.#routes.delete(entry);
+      if (entry.isOnDisk) continue;
+      const what = entry.end || entry.isInDoubt ? 'no outcome' : 'not sent';
+      entry.fail(new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`));
     }
     clearTimeout(this.#counting);
-    await this.#links.close();
+    await this.#routes.close();
     await this.#store?.close();
   }
 
   get #isDrained(): boolean {
-    return this.#options.store ? this.#storing + this.#links.inFlight === 0 : this.#held.size === 0;
+    return this.#options.store ? this.#storing + this.#routes.inFlight === 0 : this.#held.size === 0;
   }
 
   get #percent(): number {
@@ -197,7 +187,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   #objectionTo(entry: Entry): AmqpError | undefined {
     if (this.#isClosing) return new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
-    if (!this.#links.hasAddress && !entry.address) {
+    if (!this.#routes.hasAddress && !entry.address) {
       return new AmqpError(
         'AMQP_NO_ADDRESS',
         'the message has no address: set it in the node, msg.amqp.to or msg.topic',
@@ -205,7 +195,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     }
     while (this.#isFullFor(entry)) {
       const error = new AmqpError('AMQP_BUFFER_FULL', `the buffer is full: ${this.size} messages wait to be sent`);
-      const oldest = this.#options.full === 'drop' ? this.#links.first : undefined;
+      const oldest = this.#options.full === 'drop' ? this.#routes.first : undefined;
       if (!oldest) return error;
       this.#fail(oldest, error);
     }
@@ -217,32 +207,23 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     return this.size >= buffer || (this.size > 0 && this.#bytes + bytes.length > bufferBytes);
   }
 
-  #hold(entry: Entry): Pending {
-    const { length: size } = entry.bytes;
-    const state = { isOnDisk: false, taken: Date.now(), isInDoubt: false, returns: 0, losses: 0 };
-    const pending: Pending = { id: 0, end: undefined, entry, sequence: ++this.#sequence, size, ...state };
-    this.#held.set(entry, pending);
-    this.#bytes += size;
-    return pending;
-  }
-
-  #enqueue(pending: Pending): void {
-    this.#links.push(pending);
+  #enqueue(entry: Entry): void {
+    this.#routes.push(entry);
     this.#tell();
   }
 
   /** Lets go of a message; who waits for it is told by the caller. */
-  #end(pending: Pending): void {
-    this.#held.take(pending.entry);
-    this.#bytes -= pending.size;
-    this.#links.delete(pending);
+  #end(entry: Entry): void {
+    this.#held.take(entry);
+    this.#bytes -= entry.bytes.length;
+    this.#routes.delete(entry);
     // One that stays there is sent again by the next start, as after a crash.
-    if (pending.isOnDisk) this.#store?.delete(pending.sequence);
+    if (entry.isOnDisk) this.#store?.delete(entry.sequence);
   }
 
-  #fail(pending: Pending, error: AmqpError, sent?: Sent): void {
-    this.#end(pending);
-    fail(pending.entry, doubted(pending, error), sent);
+  #fail(entry: Entry, error: AmqpError, sent?: Sent): void {
+    this.#end(entry);
+    entry.fail(doubted(entry, error), sent);
     this.#ended();
   }
 
@@ -251,40 +232,39 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     this.#tell();
   }
 
-  #expired(pending: Pending): void {
+  #expired(entry: Entry): void {
     const seconds = this.#options.timeout / 1000;
-    const why = this.#whyHeld(pending);
+    const why = this.#whyHeld(entry);
     const [code, text] =
-      pending.end || pending.isInDoubt
+      entry.end || entry.isInDoubt
         ? (['AMQP_IN_DOUBT', `no outcome within ${seconds} s, the message may have been delivered`] as const)
         : (['AMQP_TIMEOUT', `not sent within ${seconds} s`] as const);
-    this.#fail(pending, new AmqpError(code, text + because(why), why, why));
+    this.#fail(entry, new AmqpError(code, text + because(why), why, why));
   }
 
   // The store
 
   /** Takes up what an earlier process has left. It is older than all that has come since. */
   #restore(messages: Stored[], last: number, store: NonNullable<SenderOptions['store']>): void {
-    const restored: [Entry, Pending, number][] = [];
+    const restored: [Entry, Entry, number][] = [];
     const left: AmqpError[] = [];
     this.#sequence = Math.max(this.#sequence, last);
     const now = Date.now();
     for (const { sequence, taken, ...stored } of messages) {
       try {
-        const destination = this.#destinationOf(stored);
-        const entry = { ...store.restored({ sequence, taken, ...stored }), ...destination };
+        const { address, isDirect = false } = this.#destinationOf(stored);
+        const entry = store.restored({ sequence, taken, ...stored });
         // The process before this one may have sent it.
-        const state = { isOnDisk: true, isInDoubt: true, returns: 0, losses: 0 };
-        const { length: size } = entry.bytes;
-        restored.push([entry, { id: 0, entry, sequence, size, taken, ...state }, Math.max(0, now - taken)]);
+        Object.assign(entry, { address, isDirect, sequence, taken, isOnDisk: true, isInDoubt: true });
+        restored.push([entry, entry, Math.max(0, now - taken)]);
       } catch (error) {
         left.push(error as AmqpError);
       }
     }
     this.#held.prepend(restored);
-    for (const [, pending] of restored) {
-      this.#bytes += pending.size;
-      this.#links.push(pending);
+    for (const [, entry] of restored) {
+      this.#bytes += entry.bytes.length;
+      this.#routes.push(entry);
     }
     if (!left[0]) return;
     const text = `${left.length} messages stay in ${store.directory}: ${left[0].message}`;
@@ -292,8 +272,11 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   /** Where a message goes that was taken when the sender may have been set to something else. */
-  #destinationOf({ address, isOfSender }: Pick<Stored, 'address' | 'isOfSender'>): Pick<Entry, 'address' | 'isDirect'> {
-    const { hasAddress } = this.#links;
+  #destinationOf({ address, isOfSender }: Pick<Stored, 'address' | 'isOfSender'>): {
+    address?: string;
+    isDirect?: boolean;
+  } {
+    const { hasAddress } = this.#routes;
     if (!address && !hasAddress)
       throw new AmqpError('AMQP_NO_ADDRESS', 'they have no address, and neither has the node');
     if (!address || (isOfSender && address === this.#options.address)) return { address: undefined };
@@ -301,60 +284,59 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   /** Sends a message once it is on disk. */
-  async #keep(pending: Pending, store: Store): Promise<void> {
-    const { entry } = pending;
+  async #keep(entry: Entry, store: Store): Promise<void> {
     this.#storing++;
     try {
       await store.open();
       // Behind those that were on disk already.
-      pending.sequence = ++this.#sequence;
-      await store.put(this.#storedOf(pending));
+      entry.sequence = ++this.#sequence;
+      await store.put(this.#storedOf(entry));
       // It may have failed meanwhile.
-      if (!this.#held.get(entry)) return store.delete(pending.sequence);
-      pending.isOnDisk = true;
+      if (!this.#holds(entry)) return store.delete(entry.sequence);
+      entry.isOnDisk = true;
       entry.stored?.();
-      this.#enqueue(pending);
+      this.#enqueue(entry);
     } catch (error) {
-      if (this.#held.get(entry)) this.#fail(pending, error as AmqpError);
+      if (this.#holds(entry)) this.#fail(entry, error as AmqpError);
     } finally {
       this.#storing--;
       this.#ended();
     }
   }
 
-  #storedOf({ entry: { bytes, address }, sequence, taken }: Pending): Stored {
+  #storedOf({ bytes, address, sequence, taken }: Entry): Stored {
     return { sequence, bytes, address: address ?? this.#options.address, isOfSender: address === undefined, taken };
   }
 
   /** Puts messages that the disk has lost. */
   #putAgain(sequences: Set<number>, store: Store): void {
-    for (const pending of this.#held.values()) {
+    for (const entry of this.#held.values()) {
       // Its failure is told by the state.
-      if (pending.isOnDisk && sequences.has(pending.sequence)) store.put(this.#storedOf(pending)).catch(() => {});
+      if (entry.isOnDisk && sequences.has(entry.sequence)) store.put(this.#storedOf(entry)).catch(() => {});
     }
   }
 
   // Outcomes
 
-  #settled(pending: Pending, { sent, peer, mayRetry }: Outcome): void {
+  #settled(entry: Entry, { sent, peer, mayRetry }: Outcome): void {
     if (sent.state === 'accepted' || sent.state === 'settled') {
-      this.#end(pending);
-      pending.entry.done(undefined, sent);
+      this.#end(entry);
+      entry.done(undefined, sent);
       this.#ended();
-    } else if (mayRetry && this.#links.retry(pending, sent.state === 'released')) this.#tell();
-    else this.#fail(pending, new AmqpError(...FAILURE[sent.state], peer), sent);
+    } else if (mayRetry && this.#routes.retry(entry, sent.state === 'released')) this.#tell();
+    else this.#fail(entry, new AmqpError(...FAILURE[sent.state], peer), sent);
   }
 
-  #lost(inDoubt: Pending[], error: AmqpError): void {
+  #lost(inDoubt: Entry[], error: AmqpError): void {
     const isResent = this.#options.guarantee === 'at-least-once';
     const [oldest] = inDoubt;
     if (oldest) oldest.losses++;
-    for (const pending of inDoubt) pending.isInDoubt = true;
-    const isGivenUp = ({ losses }: Pending): boolean => !isResent || losses >= MAX_LOSSES;
-    this.#links.putBack(...inDoubt.filter((pending) => !isGivenUp(pending)));
-    for (const pending of inDoubt.filter(isGivenUp)) {
+    for (const entry of inDoubt) entry.isInDoubt = true;
+    const isGivenUp = ({ losses }: Entry): boolean => !isResent || losses >= MAX_LOSSES;
+    this.#routes.putBack(...inDoubt.filter((entry) => !isGivenUp(entry)));
+    for (const entry of inDoubt.filter(isGivenUp)) {
       const text = `it is not known whether the message was delivered: ${error.message}`;
-      this.#fail(pending, new AmqpError('AMQP_IN_DOUBT', text, null, error));
+      this.#fail(entry, new AmqpError('AMQP_IN_DOUBT', text, null, error));
     }
   }
 
@@ -388,7 +370,7 @@ export function because(why: AmqpError | undefined): string {
 }
 
 /** A message whose outcome was lost once may have been delivered then, whatever ends it now. */
-function doubted({ isInDoubt }: Pending, error: AmqpError): AmqpError {
+function doubted({ isInDoubt }: Entry, error: AmqpError): AmqpError {
   if (!isInDoubt || error.code === 'AMQP_IN_DOUBT') return error;
   const text = `it may have been delivered before its outcome was lost: ${error.message}`;
   return new AmqpError('AMQP_IN_DOUBT', text, null, error);

@@ -102,7 +102,7 @@ export interface MessageFrames {
 
 /** Where frames go, once they are whole and checked. */
 export interface FramesUser {
-  /** Who takes the frames of messages on the channel, which is the peer's. Undefined: as all others. */
+  /** Who takes the frames of messages on the channel, which is the peer's. */
   sessionOf(channel: number): MessageFrames | undefined;
   /** All other frames, one or several, in order with those of messages. */
   others(bytes: Buffer): void;
@@ -149,13 +149,11 @@ export class Frames {
           // What is before it comes first: its session may begin there.
           if (start < at) this.#user.others(bytes.subarray(start, at));
           if (this.#user.isOver) return;
-          start = at;
           const session = this.#user.sessionOf(bytes.readUInt16BE(at + 6));
-          if (session) {
-            this.#hand(code, session);
-            if (this.#user.isOver) return;
-            start = next;
-          } else this.#frame.check(code);
+          if (!session) throw new Error('the peer sent a message on a channel without session');
+          this.#hand(code, session);
+          if (this.#user.isOver) return;
+          start = next;
         } else this.#frame.check(code);
       }
       at = next;

@@ -223,23 +223,26 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     if (!isSettled && !isFinal) return;
     const width = distance(first, last) + 1;
     const outcome = { descriptor, bytes: state?.bytes };
+    let isAny = false;
     if (width <= this.unsettled.size) {
       for (let id = first, left = width; left > 0; left--, id = serial(id))
-        this.#settled(this.unsettled.get(id), outcome);
+        isAny = this.#settled(this.unsettled.get(id), outcome) || isAny;
     } else {
       for (const delivery of this.unsettled.values()) {
         const from = distance(first, delivery.id);
-        if (from >= 0 && from < width) this.#settled(delivery, outcome);
+        if (from >= 0 && from < width) isAny = this.#settled(delivery, outcome) || isAny;
       }
     }
     // R7: a peer may give the outcome and leave the settling to us.
-    if (!isSettled && width > 0) writeDisposition(this.output, this.channel, false, first, last, state!.bytes);
+    if (!isSettled && isAny) writeDisposition(this.output, this.channel, false, first, last, state!.bytes);
   }
 
-  #settled(delivery: OutgoingDelivery | undefined, outcome: { descriptor?: number; bytes?: Buffer }): void {
-    if (!delivery) return;
+  /** False for one that is settled already. */
+  #settled(delivery: OutgoingDelivery | undefined, outcome: { descriptor?: number; bytes?: Buffer }): boolean {
+    if (!delivery) return false;
     this.unsettled.delete(delivery.id);
     delivery.end!.settled(delivery, outcome);
+    return true;
   }
 
   // What goes

@@ -6,7 +6,7 @@ import { Connection } from '../../../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../../../nodes/lib/errors';
 import { type Outgoing, outgoing, stylesOf } from '../../../../nodes/lib/message/message';
 import { Requester, type RequesterOptions } from '../../../../nodes/lib/exchange/requester';
-import type { Sent } from '../../../../nodes/lib/sender/sender';
+import type { Sent } from '../../../../nodes/lib/link/entry';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../../../broker/broker';
 
 /** Long enough never to end in a test. */

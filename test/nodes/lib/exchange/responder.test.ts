@@ -7,7 +7,7 @@ import { type Incoming, outgoing, stylesOf } from '../../../../nodes/lib/message
 import type { DeliveryInfo } from '../../../../nodes/lib/receiver/receiver';
 import { Requester } from '../../../../nodes/lib/exchange/requester';
 import { Responder, type ResponderOptions } from '../../../../nodes/lib/exchange/responder';
-import type { Sent } from '../../../../nodes/lib/sender/sender';
+import type { Sent } from '../../../../nodes/lib/link/entry';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
 
 /** Long enough never to end in a test. */

@@ -1,19 +1,18 @@
 import { EventEmitter, once } from 'node:events';
 import should from 'should';
-import { isOverdue, Lane, type Ordered } from '../../../../nodes/lib/sender/lane';
-
-interface Message extends Ordered {
-  sequence: number;
-}
+import { Entry } from '../../../../nodes/lib/link/entry';
+import { isOverdue, Lane } from '../../../../nodes/lib/sender/lane';
 
 /** A message with this place in the order of all. */
-function message(sequence: number, address = 'q'): Message {
-  return { id: 0, sequence, returns: 0, entry: { bytes: Buffer.alloc(0), address, done: () => {} } };
+function message(sequence: number, address = 'q'): Entry {
+  return Object.assign(new Entry(Buffer.alloc(0), () => {}, { address }), { sequence });
 }
+
+const sequences = (messages: (Entry | undefined)[]) => messages.map((one) => one?.sequence);
 
 describe('a lane', () => {
   let told: EventEmitter;
-  let lane: Lane<Message>;
+  let lane: Lane;
   beforeEach(() => {
     told = new EventEmitter();
     lane = new Lane(() => told.emit('ready'));
@@ -21,8 +20,7 @@ describe('a lane', () => {
   afterEach(() => lane.clear());
 
   const ready = () => once(told, 'ready');
-  const push = (...messages: Message[]) => messages.forEach((one) => lane.push(one));
-  const sequences = (messages: (Message | undefined)[]) => messages.map((one) => one?.sequence);
+  const push = (...messages: Entry[]) => messages.forEach((one) => lane.push(one));
   /** All that may be sent now. */
   function taken(): number[] {
     const all = [];

@@ -8,7 +8,8 @@ import rhea, { type Delivery, type EventContext, type Receiver } from 'rhea';
 import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../../../nodes/lib/errors';
-import { Sender, type SenderOptions, type Sent } from '../../../../nodes/lib/sender/sender';
+import { Sender, type SenderOptions } from '../../../../nodes/lib/sender/sender';
+import { type Done, Entry, type Sent } from '../../../../nodes/lib/link/entry';
 import type { State } from '../../../../nodes/lib/state';
 import { Store, type Stored } from '../../../../nodes/lib/sender/store';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
@@ -66,15 +67,12 @@ const encoded = (body: unknown, to?: string) => rhea.message.encode({ to, body }
 function send(body: unknown, { to, by = sender }: { to?: string; by?: Sender } = {}): Promise<Sent> {
   let ends = 0;
   return new Promise((resolve, reject) => {
-    by.send({
-      bytes: encoded(body, to),
-      address: to,
-      done: (error, sent) => {
-        should(++ends).equal(1);
-        if (error) reject(Object.assign(error, { sent }));
-        else resolve(sent);
-      },
-    });
+    const done: Done = (error, sent) => {
+      should(++ends).equal(1);
+      if (error) reject(Object.assign(error, { sent }));
+      else resolve(sent);
+    };
+    by.send(new Entry(encoded(body, to), done, { address: to }));
   });
 }
 
@@ -203,12 +201,11 @@ describe('sender', () => {
     it('told by a callback that throws costs neither the process nor the link (R11)', async () => {
       await open();
       const fault = once(connection, 'fault');
-      sender.send({
-        bytes: encoded(1),
-        done: () => {
+      sender.send(
+        new Entry(encoded(1), () => {
           throw new Error('of the flow');
-        },
-      });
+        }),
+      );
       should((await fault)[0]).have.property('message', 'of the flow');
       (await send(2)).state.should.equal('accepted');
       broker.connections().should.equal(1);
@@ -434,7 +431,7 @@ describe('sender', () => {
     it('forgets a message that is cancelled', async () => {
       await open();
       sender.hold();
-      const entry = { bytes: encoded(1), done: () => should.fail('told', 'forgotten') };
+      const entry = new Entry(encoded(1), () => should.fail('told', 'forgotten'));
       sender.send(entry);
       const second = send(2);
       sender.cancel(entry);
@@ -446,7 +443,7 @@ describe('sender', () => {
     it('forgets also a message on its way: it is not sent again (R2)', async () => {
       await open();
       broker.answer('q', 'none', 1);
-      const entry = { bytes: encoded('cancelled'), done: () => should.fail('told', 'forgotten') };
+      const entry = new Entry(encoded('cancelled'), () => should.fail('told', 'forgotten'));
       sender.send(entry);
       await send(1);
       sender.cancel(entry);
@@ -857,7 +854,7 @@ describe('sender', () => {
       restored: ({ bytes }) => {
         const { body } = rhea.message.decode(bytes) as unknown as { body: string };
         if (body === 'bad') throw new Error('it is bad');
-        return { bytes, done: (error) => void ended.emit('ended', body, error) };
+        return new Entry(bytes, (error) => void ended.emit('ended', body, error));
       },
       damaged: ({ message }) => void damaged.push(message),
     });

@@ -1,5 +1,5 @@
 import should from 'should';
-import { Frames } from '../../../../nodes/lib/wire/frames';
+import { Frames, type Transfer } from '../../../../nodes/lib/wire/frames';
 import { MAX_FRAME_SIZE } from '../../../../nodes/lib/wire/transport';
 
 const header = (protocol: number) => Buffer.from([...Buffer.from('AMQP'), protocol, 1, 0, 0]);
@@ -50,7 +50,15 @@ describe('frames', () => {
     const transfer = Buffer.alloc(MAX_FRAME_SIZE);
     // The performative of a transfer with a handle, and then all payload.
     Buffer.from([0, 1, 0, 0, 2, 0, 0, 0, 0x00, 0x53, 0x14, 0xc0, 2, 1, 0x43]).copy(transfer);
-    should(taken(Buffer.concat([header(0), transfer]))).have.length(MAX_FRAME_SIZE + 8);
+    const sizes: number[] = [];
+    const session = {
+      onTransfer: ({ payload }: Transfer) => sizes.push(payload.length),
+      onDisposition: () => {},
+      onFlow: () => {},
+    };
+    const frames = new Frames({ sessionOf: () => session, others: () => {}, isOver: false });
+    frames.take(Buffer.concat([header(0), transfer]));
+    should(sizes).deepEqual([MAX_FRAME_SIZE - 15]);
   });
 
   for (const size of [0, 7, MAX_FRAME_SIZE + 1, 0x80000000]) {
@@ -59,6 +67,12 @@ describe('frames', () => {
       should(() => taken(bytes)).throw(new RegExp(`${size} bytes`));
     });
   }
+
+  it('of a message never come to rhea, whose session may be gone', () => {
+    const disposition = Buffer.from([0, 0, 0, 19, 2, 0, 0, 0, 0x00, 0x53, 0x15, 0xc0, 6, 3, 0x41, 0x43, 0x52, 9, 0x41]);
+    disposition.writeUInt32BE(disposition.length);
+    should(() => taken(Buffer.concat([header(0), disposition]))).throw(/channel without session/);
+  });
 
   describe('with a map', () => {
     it('come when its keys are simple values, whatever is in it', () => {

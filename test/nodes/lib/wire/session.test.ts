@@ -4,7 +4,8 @@ import rhea, { type Container, type EventContext, type Session } from 'rhea';
 import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import { Receiver } from '../../../../nodes/lib/receiver/receiver';
-import { Sender, type Sent } from '../../../../nodes/lib/sender/sender';
+import { Entry, type Sent } from '../../../../nodes/lib/link/entry';
+import { Sender } from '../../../../nodes/lib/sender/sender';
 
 type Fields = Record<string, unknown>;
 /** What a scripted peer writes: rhea's frames, as its sessions take them. */
@@ -171,7 +172,7 @@ describe('a session', () => {
       connection.open();
       const bytes = rhea.message.encode({ body: 'x' });
       const all = serials.map(
-        () => new Promise<Sent>((resolve) => sender.send({ bytes, done: (_error, sent) => resolve(sent) })),
+        () => new Promise<Sent>((resolve) => sender.send(new Entry(bytes, (_error, sent) => resolve(sent)))),
       );
       should((await Promise.all(all)).map(({ state }) => state)).eql(serials.map(() => 'accepted'));
       should(ids).eql(serials);
@@ -194,7 +195,7 @@ describe('a session', () => {
     sender.open();
     connection.open();
     const bytes = rhea.message.encode({ body: 'x' });
-    const sent = await new Promise<Sent>((resolve) => sender.send({ bytes, done: (_error, one) => resolve(one) }));
+    const sent = await new Promise<Sent>((resolve) => sender.send(new Entry(bytes, (_error, one) => resolve(one))));
     should(sent).match({ state: 'failed', error: { code: 'AMQP_IN_DOUBT' } });
     await sender.close(1000);
     should(connections).equal(1);

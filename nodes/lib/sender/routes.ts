@@ -1,27 +1,28 @@
 import type { Connection, ConnectionUser } from '../connection/connection';
 import { AmqpError } from '../errors';
-import { isOverdue, Lane, type Ordered } from './lane';
+import { isOverdue, Lane } from './lane';
+import type { Entry } from '../link/entry';
 import { SenderLink, type SenderLinkOptions, type SenderLinkUser } from '../link/sender-link';
 import { type State, worstOf } from '../state';
 
 /** Without an address, and not dynamic: each message has its own. */
-export interface SenderLinksOptions extends SenderLinkOptions {
+export interface RoutesOptions extends SenderLinkOptions {
   /** Link name; the same after each restart. */
   name: string;
   /** Milliseconds for which a message is sent again that the peer has released or modified. */
   retryTime: number;
 }
 
-export interface SenderLinksUser<H> extends Omit<SenderLinkUser<H>, 'ready'> {
+export interface RoutesUser extends Omit<SenderLinkUser, 'ready'> {
   /** The state, or the number of those that wait, may be another one. */
   changed(): void;
 }
 
 /** A link, and what waits for it. */
-interface Route<H extends Ordered> {
+interface Route {
   readonly address: string;
-  readonly lane: Lane<H>;
-  link?: SenderLink<H>;
+  readonly lane: Lane;
+  link?: SenderLink;
   isPumping: boolean;
   /** Counts uses of all routes. */
   lastUsed: number;
@@ -34,17 +35,17 @@ const MAX_LINKS = 64;
  * The links of a sender, and what waits for each, in order: one link for all messages where the sender has an address
  * or the peer relays, else one for each address, attached as messages need it.
  */
-export class SenderLinks<H extends Ordered> implements ConnectionUser {
+export class Routes implements ConnectionUser {
   readonly sessions = 0;
   readonly #connection: Connection;
-  readonly #options: SenderLinksOptions;
-  readonly #user: SenderLinksUser<H>;
+  readonly #options: RoutesOptions;
+  readonly #user: RoutesUser;
   /** Messages that wait for credit or a link. */
   waiting = 0;
   /** By address; the one route for all is under the empty string. */
-  #routes = new Map<string, Route<H>>();
+  #routes = new Map<string, Route>();
   /** Those on which messages are to be sent again that the peer did not take. */
-  #refused = new Set<Route<H>>();
+  #refused = new Set<Route>();
   #uses = 0;
   #connectionState: State = { name: 'idle' };
   /** Of connection and links together; undefined after a change of one of them. */
@@ -53,7 +54,7 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   #isRelayed = true;
   #isHeld = false;
 
-  constructor(connection: Connection, options: SenderLinksOptions, user: SenderLinksUser<H>) {
+  constructor(connection: Connection, options: RoutesOptions, user: RoutesUser) {
     this.#connection = connection;
     this.#options = options;
     this.#user = user;
@@ -74,8 +75,8 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   }
 
   /** The oldest message that waits. */
-  get first(): H | undefined {
-    let oldest: H | undefined;
+  get first(): Entry | undefined {
+    let oldest: Entry | undefined;
     for (const { lane } of this.#routes.values()) {
       const { first } = lane;
       if (first && !(oldest && oldest.sequence < first.sequence)) oldest = first;
@@ -98,16 +99,20 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     await this.#connection.remove(this);
   }
 
-  push(message: H): void {
-    const route = this.#routeFor(message);
-    route.lane.push(message);
+  push(entry: Entry): void {
+    const route = this.#routeFor(entry);
+    const { link, lane } = route;
+    const isPaused = route.isPumping || this.#isHeld || this.#connectionState.name !== 'connected';
+    // Most messages wait for nothing.
+    if (!isPaused && lane.isEmpty && link?.isReady) return link.send(entry);
+    lane.push(entry);
     this.waiting++;
     this.#pump(route);
   }
 
   /** Puts messages that were taken before where they were; sent they are with the next `pump`. */
-  putBack(...messages: H[]): void {
-    for (const message of messages) this.#routeFor(message).lane.putBack(message);
+  putBack(...messages: Entry[]): void {
+    for (const entry of messages) this.#routeFor(entry).lane.putBack(entry);
     this.waiting += messages.length;
   }
 
@@ -115,38 +120,38 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
    * Sends a message again that the peer has released or modified, after a pause; its address keeps its order. False when
    * that has been going on for too long.
    */
-  retry(message: H, isReleased: boolean): boolean {
-    const route = this.#routeFor(message);
+  retry(entry: Entry, isReleased: boolean): boolean {
+    const route = this.#routeFor(entry);
     const { retryTime } = this.#options;
-    if (retryTime === 0 || isOverdue(message, retryTime)) {
+    if (retryTime === 0 || isOverdue(entry, retryTime)) {
       // What waits behind it has waited as long.
       const error = new AmqpError(
         'AMQP_RELEASED',
         'the peer has released what was before the message: nobody takes it',
       );
-      for (const other of route.lane.overdue(message.entry.address, retryTime)) this.#user.failed(other, error);
+      for (const other of route.lane.overdue(entry.address, retryTime)) this.#user.failed(other, error);
       return false;
     }
-    route.lane.retry(message, isReleased);
+    route.lane.retry(entry, isReleased);
     this.waiting++;
     this.#count(route);
     return true;
   }
 
   /** Forgets a message that waits or is on its way. */
-  delete(message: H): void {
-    const route = this.#routes.get(this.#routeName(message));
+  delete(entry: Entry): void {
+    const route = this.#routes.get(this.#routeName(entry));
     if (!route) return;
     const { lane, link } = route;
-    if (lane.delete(message)) this.waiting--;
-    else link?.forget(message);
+    if (lane.delete(entry)) this.waiting--;
+    else link?.forget(entry);
     this.#count(route);
     if (!link && lane.isEmpty) this.#routes.delete(route.address);
   }
 
   /** The state of the link that the message waits for. */
-  stateFor(message: H): State {
-    return this.#routes.get(this.#routeName(message))?.link?.state ?? this.#connectionState;
+  stateFor(entry: Entry): State {
+    return this.#routes.get(this.#routeName(entry))?.link?.state ?? this.#connectionState;
   }
 
   /** Sends nothing until `resume`. */
@@ -187,30 +192,30 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     if (isRelayed !== this.#isRelayed) {
       const messages = Array.from(this.#routes.values()).flatMap((route) => this.#drop(route));
       this.#isRelayed = isRelayed;
-      for (const message of messages.toSorted((a, b) => a.sequence - b.sequence)) {
-        this.#routeFor(message).lane.push(message);
+      for (const entry of messages.toSorted((a, b) => a.sequence - b.sequence)) {
+        this.#routeFor(entry).lane.push(entry);
       }
     }
     if (isRelayed) this.#attach(this.#routeOf(''));
   }
 
-  #routeName({ entry }: H): string {
+  #routeName(entry: Entry): string {
     return !entry.isDirect && (this.hasAddress || this.#isRelayed) ? '' : entry.address!;
   }
 
-  #routeFor(message: H): Route<H> {
-    return this.#routeOf(this.#routeName(message));
+  #routeFor(entry: Entry): Route {
+    return this.#routeOf(this.#routeName(entry));
   }
 
-  #routeOf(address: string): Route<H> {
+  #routeOf(address: string): Route {
     let route = this.#routes.get(address);
     if (!route) {
       const ready = (): void => {
         this.#count(made);
         this.#pump(made);
       };
-      const lane = new Lane<H>(this.#connection.guarded(ready), this.#options.retryTime);
-      const made: Route<H> = { address, lane, isPumping: false, lastUsed: 0 };
+      const lane = new Lane(this.#connection.guarded(ready), this.#options.retryTime);
+      const made: Route = { address, lane, isPumping: false, lastUsed: 0 };
       route = made;
       this.#routes.set(address, route);
     }
@@ -218,20 +223,20 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     return route;
   }
 
-  #count(route: Route<H>): void {
+  #count(route: Route): void {
     if (route.lane.isRefused) this.#refused.add(route);
     else this.#refused.delete(route);
   }
 
-  #links(): SenderLink<H>[] {
+  #links(): SenderLink[] {
     return Array.from(this.#routes.values()).flatMap(({ link }) => link ?? []);
   }
 
-  #attach(route: Route<H>): SenderLink<H> {
+  #attach(route: Route): SenderLink {
     if (route.link) return route.link;
     const { address, lane } = route;
     const { name } = this.#options;
-    const link = new SenderLink<H>(
+    const link = new SenderLink(
       this.#connection,
       address ? `${name}:${address}` : name,
       { ...this.#options, address: address || this.#options.address, dynamic: !address && this.#options.dynamic },
@@ -240,12 +245,12 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
           if (isNew) this.#lift(route);
           this.#pump(route);
         },
-        settled: (message, outcome) => {
-          if (!outcome.mayRetry) lane.taken(message);
-          this.#user.settled(message, outcome);
+        settled: (entry, outcome) => {
+          if (!outcome.mayRetry) lane.taken(entry);
+          this.#user.settled(entry, outcome);
           this.#idle(route);
         },
-        failed: (message, error) => this.#user.failed(message, error),
+        failed: (entry, error) => this.#user.failed(entry, error),
         lost: (messages, error) => {
           this.#lift(route);
           this.#user.lost(messages, error);
@@ -265,13 +270,13 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     return link;
   }
 
-  #lift(route: Route<H>): void {
+  #lift(route: Route): void {
     route.lane.lift();
     this.#count(route);
   }
 
   /** Gives up a link. Returns what waits for it. */
-  #drop(route: Route<H>): H[] {
+  #drop(route: Route): Entry[] {
     this.#routes.delete(route.address);
     this.#state = undefined;
     const messages = route.lane.clear();
@@ -281,15 +286,15 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     return messages;
   }
 
-  #refuse(route: Route<H>, error: AmqpError): void {
+  #refuse(route: Route, error: AmqpError): void {
     const messages = this.#drop(route);
     this.waiting -= messages.length;
-    for (const message of messages) this.#user.failed(message, error);
+    for (const entry of messages) this.#user.failed(entry, error);
     this.#serveNext();
   }
 
   /** A link that is not in use makes room for one to another address; it is not needed beside the sender's own. */
-  #idle(route: Route<H>): void {
+  #idle(route: Route): void {
     if (!route.address || !isIdle(route)) return;
     if (this.hasAddress) this.#drop(route);
     this.#serveNext();
@@ -311,7 +316,7 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   }
 
   /** Hands over what can be sent, in order. */
-  #pump(route: Route<H>): void {
+  #pump(route: Route): void {
     // What is told from in here may send again.
     if (route.isPumping || this.#isHeld || this.#connectionState.name !== 'connected') return;
     const { lane } = route;
@@ -320,10 +325,10 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
     route.isPumping = true;
     try {
       while (link.isReady) {
-        const message = lane.shift();
-        if (!message) break;
+        const entry = lane.shift();
+        if (!entry) break;
         this.waiting--;
-        link.send(message);
+        link.send(entry);
       }
     } finally {
       route.isPumping = false;
@@ -332,6 +337,6 @@ export class SenderLinks<H extends Ordered> implements ConnectionUser {
   }
 }
 
-function isIdle({ link, lane }: Route<Ordered>): boolean {
+function isIdle({ link, lane }: Route): boolean {
   return lane.isEmpty && link?.inFlight === 0;
 }
