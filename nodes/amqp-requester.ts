@@ -8,6 +8,15 @@ import { Settings } from './flow/settings';
 import { Requester } from './lib/exchange/requester';
 import { outgoing, withHeader } from './lib/message/message';
 
+/** The output that says what became of the request. */
+const OUTCOME = 0;
+
+/** Whether what leaves by an output goes anywhere: a copy for nobody costs as much. */
+function isWired(node: Node, output: number): boolean {
+  const { wires } = node as unknown as { wires?: string[][] };
+  return (wires?.[output]?.length ?? 0) > 0;
+}
+
 export default function init(RED: NodeAPI): void {
   function RequesterNode(this: Node, config: AddressDef): void {
     RED.nodes.createNode(this, config);
@@ -36,6 +45,7 @@ export default function init(RED: NodeAPI): void {
           requester.request(message, to, {
             sent: (sent) => {
               isTold = true;
+              if (!isWired(this, OUTCOME)) return;
               const failure = give(() =>
                 send([withSent(request ?? RED.util.cloneMessage(msg), sent, mapping.format), null]),
               );
@@ -43,7 +53,7 @@ export default function init(RED: NodeAPI): void {
             },
             reply: (incoming, delivery) => {
               const failure = give(() => {
-                if (!isTold) request = RED.util.cloneMessage(msg);
+                if (!isTold && isWired(this, OUTCOME)) request = RED.util.cloneMessage(msg);
                 const { msg: reply, error } = received(incoming, delivery, mapping);
                 // What the request came with stays, above all the token by which its own receiver settles it.
                 const { topic: _topic, delivery: own, ...rest } = reply;

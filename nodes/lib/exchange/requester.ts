@@ -157,7 +157,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const { size } = this.#requests;
     if (size >= buffer || (size > 0 && this.#bytes + bytes.length > bufferBytes))
       throw new AmqpError('AMQP_BUFFER_FULL', `${size} requests are in flight already`);
-    const keys = [...new Set([keyOf(fields.message_id), keyOf(fields.correlation_id)])];
+    const keys = keysOf(fields);
     if (keys.some((key) => this.#byKey.has(key))) {
       // A message delivered again, whose first request is still in flight, is a request of its own.
       if (message.isReceived) {
@@ -289,9 +289,20 @@ function replyAddressLost(): AmqpError {
   return new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came');
 }
 
-/** Two ids are the same only when value and type are, however they are written: so by their encoding. */
+function keysOf({ message_id: messageId, correlation_id: correlationId }: AmqpFields): string[] {
+  const key = keyOf(messageId);
+  const other = correlationId === messageId ? key : keyOf(correlationId);
+  return key === other ? [key] : [key, other];
+}
+
+/** Two ids are the same only when value and type are, however they are written. */
 function keyOf(id: unknown): string {
+  // Most are text, which needs no encoding to be compared.
+  if (typeof id === 'string') return `text ${id}`;
   const encoder = new Encoder('the id');
   encoder.id(id);
-  return encoder.finish().toString('latin1');
+  const bytes = encoder.finish();
+  if (bytes[0] === 0xa1) return `text ${bytes.toString('utf8', 2)}`;
+  if (bytes[0] === 0xb1) return `text ${bytes.toString('utf8', 5)}`;
+  return bytes.toString('latin1');
 }
