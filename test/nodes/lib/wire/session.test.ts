@@ -5,11 +5,12 @@ import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import { Receiver } from '../../../../nodes/lib/receiver/receiver';
 import { Entry, type Sent } from '../../../../nodes/lib/link/entry';
+import type { Guarantee } from '../../../../nodes/lib/link/sender-link';
 import { Sender } from '../../../../nodes/lib/sender/sender';
 
 type Fields = Record<string, unknown>;
 /** What a scripted peer writes: rhea's frames, as its sessions take them. */
-const frames: Record<'disposition' | 'transfer', (fields: Fields) => unknown> = require('rhea/lib/frames.js');
+const frames: Record<'disposition' | 'transfer' | 'flow', (fields: Fields) => unknown> = require('rhea/lib/frames.js');
 type Frame = { performative: Fields };
 type PeerSession = Session & {
   local: { begin: Fields };
@@ -198,6 +199,162 @@ describe('a session', () => {
     const sent = await new Promise<Sent>((resolve) => sender.send(new Entry(bytes, (_error, one) => resolve(one))));
     should(sent).match({ state: 'failed', error: { code: 'AMQP_IN_DOUBT' } });
     await sender.close(1000);
+    should(connections).equal(1);
+  });
+
+  /** The peer takes frames of 512 bytes. */
+  function smallFrames(): void {
+    container.on('connection_open', (context: EventContext) => {
+      (context.connection as unknown as { local: { open: Fields } }).local.open['max_frame_size'] = 512;
+    });
+  }
+
+  /** A sender with these options, and what becomes of `bodies` that it sends. */
+  function sending(
+    bodies: unknown[],
+    guarantee: Guarantee = 'at-least-once',
+  ): { sender: Sender; ends: Promise<Sent>[] } {
+    const options = { buffer: 100, bufferBytes: 1e6, full: 'refuse', retryTime: 0, timeout: 0 } as const;
+    const sender = new Sender(connection, { name: 's', address: 'q', guarantee, ...options });
+    sender.open();
+    connection.open();
+    const ends = bodies.map((body) => {
+      const bytes = rhea.message.encode({ body });
+      return new Promise<Sent>((resolve) => sender.send(new Entry(bytes, (_error, sent) => resolve(sent))));
+    });
+    return { sender, ends };
+  }
+
+  it('sends no frame beyond the window of the peer, and goes on where it was (2.5.6)', async () => {
+    const got: number[] = [];
+    let peer: PeerSession;
+    let window = 2;
+    /** Opens the window by two frames once it is used up. */
+    const open = (): void => {
+      const windows = { next_incoming_id: got.length, incoming_window: 2, next_outgoing_id: 0, outgoing_window: 100 };
+      peer.output(frames.flow({ ...windows, handle: 0, delivery_count: 0, link_credit: 10 }));
+      window = got.length + 2;
+    };
+    container.on('session_open', ({ session }: EventContext) => {
+      peer = session as PeerSession;
+      peer.local.begin['incoming_window'] = 2;
+      peer.on_transfer = ({ performative: { delivery_id: id, more }, payload }: Frame & { payload?: Buffer }) => {
+        should(got.push(payload!.length)).be.belowOrEqual(window);
+        if (!more)
+          peer.output(frames.disposition({ role: true, first: id, settled: true, state: outcome('accepted') }));
+        if (got.length === window) setImmediate(open);
+      };
+    });
+    smallFrames();
+    container.on('receiver_open', () => setImmediate(open));
+    const { sender, ends } = sending(['x'.repeat(3000), 'y', 'z'.repeat(1500)]);
+    should((await Promise.all(ends)).map(({ state }) => state)).eql(['accepted', 'accepted', 'accepted']);
+    should(got.length).be.greaterThan(10);
+    await sender.close(1000);
+    should(connections).equal(1);
+  });
+
+  it('tells of what is pre-settled once all of it is written', async () => {
+    const got: boolean[] = [];
+    let opened: () => void;
+    const opening = new Promise<void>((resolve) => (opened = resolve));
+    let peer: PeerSession;
+    smallFrames();
+    container.on('session_open', ({ session }: EventContext) => {
+      peer = session as PeerSession;
+      peer.local.begin['incoming_window'] = 1;
+      peer.on_transfer = ({ performative: { more } }) => {
+        if (got.push(more === true) === 1) setImmediate(opened);
+      };
+    });
+    container.on('receiver_open', () => {
+      const windows = { next_incoming_id: 0, incoming_window: 1, next_outgoing_id: 0, outgoing_window: 100 };
+      setImmediate(() => peer.output(frames.flow({ ...windows, handle: 0, delivery_count: 0, link_credit: 10 })));
+    });
+    const { sender, ends } = sending(['x'.repeat(800)], 'pre-settled');
+    let isTold = false;
+    void ends[0]!.then(() => (isTold = true));
+    await opening;
+    should(isTold).be.false();
+    peer!.output(frames.flow({ next_incoming_id: 1, incoming_window: 100, next_outgoing_id: 0, outgoing_window: 100 }));
+    should(await ends[0]).match({ state: 'settled' });
+    await sender.close(1000);
+    should(got).eql([true, false]);
+  });
+
+  it('settles what the peer gives an outcome and leaves unsettled, with that outcome (R7)', async () => {
+    const answers: Fields[] = [];
+    container.on('receiver_open', ({ receiver: link }: EventContext) => {
+      const peer = link!.session as PeerSession;
+      let last: unknown;
+      peer.on_transfer = ({ performative: { delivery_id: id } }) => {
+        last = id;
+        if (id !== 2) return;
+        const received = rhea.types.wrap_described([rhea.types.wrap_uint(0), rhea.types.wrap_ulong(0)], 0x23);
+        peer.output(frames.disposition({ role: true, first: 0, last, settled: false, state: received }));
+        peer.output(frames.disposition({ role: true, first: 0, last, settled: false, state: outcome('accepted') }));
+      };
+      peer.on_disposition = ({ performative }) => answers.push(performative);
+    });
+    const { sender, ends } = sending([1, 2, 3]);
+    should((await Promise.all(ends)).map(({ state }) => state)).eql(['accepted', 'accepted', 'accepted']);
+    await sender.close(1000);
+    should(answers).have.length(1);
+    should(answers[0]).match({ role: false, first: 0, last: 2, settled: true });
+    should((answers[0]!['state'] as { descriptor: { value: unknown } }).descriptor.value).equal(0x24);
+  });
+
+  it('writes outcomes as ranges of what is alike, each with its own (R1)', async () => {
+    const seen: unknown[] = [];
+    let settled: () => void;
+    const all = new Promise<void>((resolve) => (settled = resolve));
+    container.on('session_open', ({ session }: EventContext) => {
+      (session as PeerSession).on_disposition = ({ performative: { first, last, state } }) => {
+        seen.push([first, last ?? first, (state as { descriptor: { value: unknown } }).descriptor.value]);
+        if (seen.length === 4) settled();
+      };
+    });
+    container.once('sendable', ({ sender }: EventContext) => {
+      for (let body = 0; body < 8; body++) sender!.send({ body });
+    });
+    const { link, got } = await receiver(8);
+    for (const [index, [, token]] of got.entries())
+      link.settle(token, { settle: index === 3 ? 'reject' : index < 6 ? 'accept' : 'release' });
+    await all;
+    should(seen).eql([
+      [0, 2, 0x24],
+      [3, 3, 0x25],
+      [4, 5, 0x24],
+      [6, 7, 0x26],
+    ]);
+    await link.close();
+  });
+
+  it('takes an aborted delivery as one that has used credit', async () => {
+    let counted: () => void;
+    const allCounted = new Promise<void>((resolve) => (counted = resolve));
+    container.on('session_open', ({ session }: EventContext) => {
+      const peer = session as PeerSession;
+      const onFlow = peer.on_flow.bind(peer);
+      peer.on_flow = (frame) => {
+        if (frame.performative['delivery_count'] === 3) counted();
+        onFlow(frame);
+      };
+    });
+    container.once('sendable', ({ sender }: EventContext) => {
+      const peer = sender!.session as PeerSession;
+      const bytes = rhea.message.encode({ body: 'whole' });
+      const fields = { handle: 0, message_format: 0 };
+      peer.output(frames.transfer({ ...fields, delivery_id: 0, delivery_tag: Buffer.of(0), more: true }), bytes);
+      peer.output(frames.transfer({ handle: 0, aborted: true }));
+      peer.output(frames.transfer({ ...fields, delivery_id: 1, delivery_tag: Buffer.of(1), aborted: true }));
+      peer.output(frames.transfer({ ...fields, delivery_id: 2, delivery_tag: Buffer.of(2) }), bytes);
+    });
+    const { link, got } = await receiver(1);
+    should(got.map(([body]) => body)).eql(['whole']);
+    link.settle(got[0]![1], { settle: 'accept' });
+    await allCounted;
+    await link.close();
     should(connections).equal(1);
   });
 });
