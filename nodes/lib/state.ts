@@ -51,7 +51,7 @@ export function worstOf(...states: State[]): State {
   return states.reduce((worst, state) => (rank(state) <= rank(worst) ? state : worst));
 }
 
-/** True when there is nothing new to say, but for numbers of messages that wait while something is wrong. */
+/** Whether two states look the same to a person; counts of failing states are ignored. */
 export function isSame(state: State, other: State): boolean {
   if (state === other) return true;
   if (state.name !== other.name) return false;

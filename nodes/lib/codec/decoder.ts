@@ -143,7 +143,7 @@ export class Decoder {
     return value;
   }
 
-  /** Names a type, whose own type matters to those who know it, in either style. */
+  /** Descriptors are read in exact style: their own type matters. */
   #descriptor(): unknown {
     const { style } = this;
     this.style = 'exact';

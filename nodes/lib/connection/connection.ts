@@ -224,7 +224,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
     this.#overflow.open();
   }
 
-  /** Takes back what went to a further connection: this peer may have more sessions than the last one. */
+  /** Moves links back from the overflow connection: the peer may now allow more sessions. */
   #reclaim(): void {
     const overflow = this.#overflow;
     if (!overflow) return;

@@ -54,7 +54,7 @@ interface Request extends RequestUser {
   size: number;
   /** Where it is: with the sender, or delivered and waiting for its reply. */
   stage: 'sending' | 'delivered';
-  /** It was on its way, with the reply address before, when that changed. */
+  /** Sent with the former reply address, and unsettled when that changed. */
   isStale?: boolean;
 }
 

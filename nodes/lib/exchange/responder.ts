@@ -139,7 +139,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const correlationId = given.correlation_id ?? given.message_id;
     const fields: AmqpFields = { ...message.fields, to: replyTo, correlation_id: correlationId };
     const isEcho = (name: string): boolean => isSame(message.fields[name], given[name]);
-    // Beside the ids of the request the body_type is the request's too; in a msg.amqp of the flow's own it is asked for.
+    // If msg.amqp is still the request's, its body_type is a leftover; in a msg.amqp made by the flow it is a choice.
     if (isEcho('message_id') && isEcho('body_type')) delete fields.body_type;
     for (const name of OF_THE_REQUEST) if (isEcho(name)) delete fields[name];
     const { message_annotations: annotations } = fields;

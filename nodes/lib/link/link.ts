@@ -9,7 +9,7 @@ import { isSame, type State } from '../state';
 
 /** A link that was attached for so long works: the next loss starts with the shortest pause again. */
 const STABLE_AFTER = 5000;
-/** An attach answered without an address counts when no detach has followed it by then: some peers never name one. */
+/** An attach reply without address counts as attached if no detach follows in this time: some peers never name one. */
 const DETACH_GRACE = 500;
 /** Bounds the wait for the peer's answer to a detach. */
 const CLOSE_TIMEOUT = 2000;
@@ -65,7 +65,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   protected abstract attach(session: Session, wire: Wire): E;
   /** The address that the peer's attach names, of the end that is the peer's. */
   protected abstract addressOf(end: E): string | undefined;
-  /** Whether there is no link without such an address, or null is an answer too. */
+  /** Whether the attach reply must name the address: always, usually (null may be a refusal), never. */
   protected abstract readonly needsAddress: 'always' | 'usually' | 'never';
   /** Called once attached, after the change of state. */
   protected abstract attached(end: E): void;
@@ -77,7 +77,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     return { name: 'connected' };
   }
 
-  /** Whether the peer is to keep the end that is its own while the link is detached. */
+  /** Whether the peer's terminus is durable, so that closing only detaches. */
   protected get isDurable(): boolean {
     return false;
   }

@@ -138,7 +138,7 @@ export class Receiver extends Link<ReceivingEnd> {
     return this.#held.size;
   }
 
-  /** Attaches, to another address when one is given. False when another `subscribe`, or a `close`, has come in between. */
+  /** Attaches, to `address` if given. False if a later `subscribe` or `close` overtook it. */
   async subscribe(address?: string): Promise<boolean> {
     const turn = ++this.#turn;
     if (address !== undefined && address !== this.#address) {

@@ -5,7 +5,7 @@ import type { Entry } from '../link/entry';
 import { SenderLink, type SenderLinkOptions, type SenderLinkUser } from '../link/sender-link';
 import { type State, worstOf } from '../state';
 
-/** Without an address, and not dynamic: each message has its own. */
+/** Options of a sender's links. With neither `address` nor `dynamic`, each message names its address. */
 export interface RoutesOptions extends SenderLinkOptions {
   /** Link name; the same after each restart. */
   name: string;
@@ -50,7 +50,7 @@ export class Routes implements ConnectionUser {
   #connectionState: State = { name: 'idle' };
   /** Of connection and links together; undefined after a change of one of them. */
   #state: State | undefined;
-  /** Whether the peer relays what comes by an anonymous link; of a new connection that is not known yet. */
+  /** Whether the peer offers an anonymous relay: assumed until its open. */
   #isRelayed = true;
   #isHeld = false;
 
@@ -110,7 +110,7 @@ export class Routes implements ConnectionUser {
     this.#pump(route);
   }
 
-  /** Puts messages that were taken before where they were; sent they are with the next `pump`. */
+  /** Returns messages to their places; `pump` sends them. */
   putBack(...messages: Entry[]): void {
     for (const entry of messages) this.#routeFor(entry).lane.putBack(entry);
     this.waiting += messages.length;
@@ -187,7 +187,7 @@ export class Routes implements ConnectionUser {
 
   /** An anonymous link where the peer relays, else links as messages need them. */
   #chooseRoutes(): void {
-    // Only a link can say of what kind its address is: what comes by the relay to a new one, Artemis makes a topic of, and loses.
+    // Queue or topic can only be asked for on a link; through the relay Artemis makes a topic and drops the message.
     const isRelayed = this.#connection.offers('ANONYMOUS-RELAY') && !this.#options.target?.capabilities;
     if (isRelayed !== this.#isRelayed) {
       const messages = Array.from(this.#routes.values()).flatMap((route) => this.#drop(route));

@@ -212,7 +212,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     this.#tell();
   }
 
-  /** Lets go of a message; who waits for it is told by the caller. */
+  /** Releases all that is held for a message; the caller calls `done`. */
   #end(entry: Entry): void {
     this.#held.take(entry);
     this.#bytes -= entry.bytes.length;
@@ -342,7 +342,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   // The state
 
-  /** Emits the state when it is another one. That messages wait is told only when it lasts, and their number now and then. */
+  /** Emits changes at once; the number waiting at most once a second. */
   #tell(): void {
     const { state } = this;
     const isWaiting = ['waiting', 'buffering', 'retrying'].includes(state.name);
@@ -369,7 +369,7 @@ export function because(why: AmqpError | undefined): string {
   return why && !why.condition ? `: ${why.message}` : '';
 }
 
-/** A message whose outcome was lost once may have been delivered then, whatever ends it now. */
+/** A failure after a lost outcome is in doubt: the first attempt may have arrived. */
 function doubted({ isInDoubt }: Entry, error: AmqpError): AmqpError {
   if (!isInDoubt || error.code === 'AMQP_IN_DOUBT') return error;
   const text = `it may have been delivered before its outcome was lost: ${error.message}`;
