@@ -32,7 +32,8 @@ export class Expiring<K, V> {
   }
 
   set(key: K, value: V): void {
-    this.#entries.set(key, { value, deadline: performance.now() + this.#timeout });
+    const deadline = this.#timeout > 0 ? performance.now() + this.#timeout : Infinity;
+    this.#entries.set(key, { value, deadline });
     if (this.#timeout > 0) this.#timer ??= this.#wait(this.#timeout);
   }
 

@@ -52,6 +52,9 @@ const WRITERS: Record<TypeName, (e: Encoder, v: unknown) => void> = {
   described: (e) => e.fail('needs "of" with a descriptor for described elements'),
 };
 
+/** A field of a composite type. */
+export type Field = readonly [name: string, type: TypeName | 'id'];
+
 /** Which keys a map may have: any value, only strings, or only symbols (annotations). */
 type Keys = 'any' | 'string' | 'symbol';
 
@@ -67,6 +70,8 @@ export class Encoder {
   #empty = 0;
   #keyBytes = 0;
   #root: string;
+  /** Of a composite, while it is encoded. */
+  #field: string | undefined;
 
   /** `path` names the value to be encoded in errors. */
   constructor(path = 'value') {
@@ -91,7 +96,8 @@ export class Encoder {
   fail(text: string, cause?: unknown): never {
     const steps = this.#path.map((step) => `[${JSON.stringify(step)}]`);
     const path = steps.length > 12 ? `${steps.slice(0, 6).join('')}…${steps.slice(-3).join('')}` : steps.join('');
-    throw new AmqpError('AMQP_BAD_MESSAGE', `${this.#root}${path} ${text}`, null, cause);
+    const root = this.#field === undefined ? this.#root : `${this.#root}.${this.#field}`;
+    throw new AmqpError('AMQP_BAD_MESSAGE', `${root}${path} ${text}`, null, cause);
   }
 
   /** A value whose type follows from JavaScript, or from the notation. */
@@ -170,19 +176,23 @@ export class Encoder {
     this.#close(start, this.mapContent(pairs, keys, false, simple));
   }
 
-  /** A described list of fields (a section, or a composite type), without the absent ones at its end. */
-  composite(descriptor: number, fields: [name: string, type: TypeName | 'id', value: unknown][]): void {
+  /** A described list of fields (a section), without the absent ones at its end; nothing when all are absent. */
+  composite(descriptor: number, definition: readonly Field[], values: Readonly<Record<string, unknown>>): void {
+    let count = definition.length;
+    while (count > 0 && !isPresent(values[definition[count - 1]![0]])) count--;
+    if (count === 0) return;
     this.describe(descriptor);
     const start = this.#open(0xc0);
-    const root = this.#root;
-    for (const [name, type, value] of fields) {
-      this.#root = `${root}.${name}`;
-      if (value === undefined || value === null) this.uint8(0x40);
+    for (let index = 0; index < count; index++) {
+      const [name, type] = definition[index]!;
+      const value = values[name];
+      this.#field = name;
+      if (!isPresent(value)) this.uint8(0x40);
       else if (type === 'id') this.id(value);
       else this.typed(type, isNotation(value) && value.$amqp === type ? value.value : value);
     }
-    this.#root = root;
-    this.#close(start, fields.length);
+    this.#field = undefined;
+    this.#close(start, count);
   }
 
   /** The constructor of a value described by a number below 256. */
@@ -576,4 +586,8 @@ function mayRepeat(pairs: Iterable<[unknown, unknown]>): boolean {
   if (!types.isMap(pairs)) return true;
   for (const key of pairs.keys()) if (typeof key !== 'string') return true;
   return false;
+}
+
+function isPresent(value: unknown): boolean {
+  return value !== undefined && value !== null;
 }

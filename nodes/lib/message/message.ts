@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
 import { type Allowance, Decoder } from '../codec/decoder';
-import { Encoder } from '../codec/encoder';
+import { Encoder, type Field } from '../codec/encoder';
 import { bytesOf, isNotation, isPlainObject, objectOf, type Style, type TypeName } from '../codec/notation';
 import { toCloudEvent } from './cloudevents';
 import { AmqpError } from '../errors';
@@ -19,8 +19,6 @@ export type BodyOption = (typeof BODIES)[number];
 /** How a body becomes a payload: the default first. */
 export const OUTPUTS = ['auto', 'buffer', 'string', 'json', 'typed', 'cloudevent'] as const;
 export type OutputOption = (typeof OUTPUTS)[number];
-
-type Field = readonly [name: string, type: TypeName | 'id'];
 
 const HEADER: readonly Field[] = [
   ['durable', 'boolean'],
@@ -117,9 +115,7 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
       throw badMessage('msg.amqp must be an object');
     fields = { ...(msg.amqp as AmqpFields) };
   }
-  const unknown = Object.keys(fields).filter((name) => !KNOWN.has(name));
-  if (unknown.length)
-    throw badMessage(`${fieldsPath} has unknown field${unknown.length > 1 ? 's' : ''}: ${unknown.join(', ')}`);
+  for (const name in fields) if (!KNOWN.has(name)) throw unknownFields(fields, fieldsPath);
 
   const { delivery } = msg;
   const isReceived = typeof delivery === 'object' && delivery !== null;
@@ -136,6 +132,11 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
     body: options.body,
     isReceived,
   };
+}
+
+function unknownFields(fields: AmqpFields, path: string): AmqpError {
+  const unknown = Object.keys(fields).filter((name) => !KNOWN.has(name));
+  return badMessage(`${path} has unknown field${unknown.length > 1 ? 's' : ''}: ${unknown.join(', ')}`);
 }
 
 /** What a peer has put under reserved keys cannot be passed on: others end the link over it. */
@@ -176,12 +177,15 @@ export function encode(given: Outgoing): Buffer {
   const { fields, fieldsPath } = message;
   const encoder = new Encoder(fieldsPath);
   const body = bodyOf(message);
-  const properties = body.contentType === undefined ? fields : { ...fields, content_type: body.contentType };
+  let properties = fields;
+  if (body.contentType !== undefined) properties = { ...fields, content_type: body.contentType };
+  // Binary, but mostly a name (3.2.4).
+  if (typeof fields.user_id === 'string') properties = { ...properties, user_id: Buffer.from(fields.user_id) };
 
-  fieldsSection(encoder, SECTION.header, HEADER, fields);
+  encoder.composite(SECTION.header, HEADER, fields);
   annotationsSection(encoder, SECTION.deliveryAnnotations, message, 'delivery_annotations');
   annotationsSection(encoder, SECTION.messageAnnotations, message, 'message_annotations');
-  fieldsSection(encoder.at(fieldsPath), SECTION.properties, PROPERTIES, properties);
+  encoder.at(fieldsPath).composite(SECTION.properties, PROPERTIES, properties);
   encoder.at(`${fieldsPath}.application_properties`);
   if (isPresent(fields.application_properties)) {
     encoder.describe(SECTION.applicationProperties);
@@ -203,15 +207,6 @@ function isPresent(value: unknown): boolean {
 
 function mapOf(value: unknown): unknown {
   return isNotation(value) && value.$amqp === 'map' ? value.value : value;
-}
-
-function fieldsSection(encoder: Encoder, descriptor: number, definition: readonly Field[], fields: AmqpFields): void {
-  const values = definition.map(([name, type]): [string, TypeName | 'id', unknown] => {
-    const value = fields[name];
-    return [name, type, name === 'user_id' && typeof value === 'string' ? Buffer.from(value) : value];
-  });
-  while (values.length && !isPresent(values.at(-1)![2])) values.pop();
-  if (values.length) encoder.composite(descriptor, values);
 }
 
 function annotationsSection(
@@ -336,9 +331,14 @@ export function decode(
   const [type] = kinds;
   if (!type) return { fields, body: undefined };
   fields.body_type = type;
-  // Copied: a slice would keep the whole chunk read from the socket alive.
-  if (type === 'data') return { fields, body: { type, content: Buffer.concat(data) } };
+  if (type === 'data') return { fields, body: { type, content: joined(data) } };
   return { fields, body: { type, content: type === 'value' ? value : sequence } };
+}
+
+/** One Buffer of them. A slice of a chunk that is much larger would keep all of that alive, so it is copied. */
+function joined(parts: Buffer[]): Buffer {
+  const [only] = parts;
+  return parts.length === 1 && only!.buffer.byteLength <= 2 * only!.length ? only! : Buffer.concat(parts);
 }
 
 /** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix. */
@@ -374,13 +374,15 @@ function sections(
   const data: Buffer[] = [];
   const sequence: unknown[] = [];
   let value: unknown;
-  const seen = new Set<number>();
+  /** A bit for each section. */
+  let seen = 0;
   while (!decoder.done) {
     const start = decoder.offset;
     const section = decoder.descriptor();
     const mayRepeat = section === SECTION.data || section === SECTION.sequence;
-    if (seen.has(section) && !mayRepeat) decoder.fail('a section is there twice', start);
-    seen.add(section);
+    const bit = 1 << (section - SECTION.header);
+    if ((seen & bit) !== 0 && !mayRepeat) decoder.fail('a section is there twice', start);
+    seen |= bit;
     switch (section) {
       case SECTION.header:
         readFields(decoder, HEADER, fields);
@@ -413,7 +415,7 @@ function sections(
         decoder.fail(`unknown message section 0x${section.toString(16)}`, start);
     }
   }
-  const kinds = BODY_TYPES.filter((type) => seen.has(SECTION[type]));
+  const kinds = BODY_TYPES.filter((type) => (seen & (1 << (SECTION[type] - SECTION.header))) !== 0);
   if (kinds.length > 1) decoder.fail(`the message has bodies of different kinds: ${kinds.join(' and ')}`);
   return { fields, kinds, data, sequence, value };
 }
