@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { AmqpError } from '../errors';
+import { Pause } from '../pause';
 import { isSame, type State } from '../state';
 import type { Opened, Product } from '../wire/remote';
 import type { Session } from '../wire/session';
@@ -62,8 +63,9 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
   #beginLosses = 0;
   /** The session of all links, where the peer has only one. */
   #shared: Session | undefined;
-  /** Ends the pause or the attempt that the loop is in. */
-  #interrupt: () => void = () => {};
+  /** Between two attempts. */
+  readonly #pause = new Pause();
+  #attempted: Attempt | undefined;
 
   constructor(options: ConnectionOptions) {
     super();
@@ -144,7 +146,8 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
   /** Closes, and cancels a pending attempt (R15). Resolves in bounded time. */
   async close(): Promise<void> {
     this.#isWanted = false;
-    this.#interrupt();
+    this.#pause.end();
+    this.#attempted?.close();
     await Promise.all([this.#running, this.#overflow?.close()]);
   }
 
@@ -171,7 +174,7 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
         this.#change({ name: 'connecting' });
       } else this.#change({ name: nameOf(error), error });
       if (this.#isWanted)
-        await this.#pause(fault ? Infinity : pauseAfter(failures - 1, isRefused ? loginBackoff : backoff));
+        await this.#pause.wait(fault ? Infinity : pauseAfter(failures - 1, isRefused ? loginBackoff : backoff));
     }
     this.#change({ name: 'idle' });
   }
@@ -186,14 +189,11 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
       },
       fault: (error) => this.emit('fault', error),
     });
-    let isClosing = false;
-    this.#interrupt = () => {
-      isClosing = true;
-      attempt.close();
-    };
+    this.#attempted = attempt;
     const end = await attempt.ended;
+    this.#attempted = undefined;
     // Ended by the peer, and soon after its open.
-    if (!isClosing && end.wasOpen && end.openFor < STABLE_AFTER) this.#countBeginLoss();
+    if (end.error.code !== 'AMQP_SHUTDOWN' && end.wasOpen && end.openFor < STABLE_AFTER) this.#countBeginLoss();
     return end;
   }
 
@@ -240,16 +240,6 @@ export class Connection extends EventEmitter<{ state: [State]; fault: [unknown];
     const { sent, answered } = this.#begins;
     if (sent > 1 && answered === 1) this.#beginLosses++;
     else this.#beginLosses = 0;
-  }
-
-  #pause(delay: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = delay === Infinity ? undefined : setTimeout(resolve, delay);
-      this.#interrupt = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 }
 

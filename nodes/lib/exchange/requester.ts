@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Connection } from '../connection/connection';
 import { Encoder } from '../codec/encoder';
 import { AmqpError } from '../errors';
+import { Pause } from '../pause';
 import { Expiring } from '../expiring';
 import {
   type AmqpFields,
@@ -76,7 +77,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   #bytes = 0;
   #replyTo: string | undefined;
   #isClosing = false;
-  #drained: (() => void) | undefined;
+  readonly #drained = new Pause();
   /** Replies that no request waits for: late, or never asked for. */
   unmatched = 0;
 
@@ -180,15 +181,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   /** Waits `timeout` milliseconds for the replies that are missing, fails the rest, and detaches. */
   async close(timeout: number): Promise<void> {
     this.#isClosing = true;
-    if (this.#requests.size > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, timeout);
-        this.#drained = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
+    if (this.#requests.size > 0) await this.#drained.wait(timeout);
     for (const request of this.#requests.clear())
       this.#fail(request, new AmqpError('AMQP_SHUTDOWN', 'no reply before the node was closed'));
     this.removeAllListeners();
@@ -281,7 +274,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     this.#requests.take(request);
     this.#bytes -= request.size;
     for (const key of request.keys) this.#byKey.delete(key);
-    if (this.#isClosing && this.#requests.size === 0) this.#drained?.();
+    if (this.#isClosing && this.#requests.size === 0) this.#drained.end();
   }
 }
 

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { bytesOf, isPlainObject, type Style } from '../codec/notation';
 import type { Connection } from '../connection/connection';
 import { AmqpError } from '../errors';
+import { Pause } from '../pause';
 import { Expiring } from '../expiring';
 import { type AmqpFields, encode, type Incoming, type Outgoing } from '../message/message';
 import { type DeliveryInfo, type Outcome, Receiver, type ReceiverUser } from '../receiver/receiver';
@@ -69,7 +70,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   readonly #receiver: Receiver;
   readonly #replies: Sender;
   /** Ends `leave`. */
-  #left: (() => void) | undefined;
+  readonly #left = new Pause();
 
   constructor(connection: Connection, options: ResponderOptions, user: ReceiverUser) {
     super();
@@ -163,22 +164,14 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   /** Takes nothing more, and gives the flow `timeout` milliseconds to reply to what it has. */
   async leave(timeout: number): Promise<void> {
     const left = this.#receiver.leave(timeout);
-    if (this.#requests.size > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(() => this.#left?.(), timeout);
-        this.#left = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
+    if (this.#requests.size > 0) await this.#left.wait(timeout);
     await left;
   }
 
   /** Gives replies on their way `timeout` milliseconds, releases all other requests, and detaches. */
   async close(timeout: number): Promise<void> {
     this.removeAllListeners();
-    this.#left?.();
+    this.#left.end();
     void this.#receiver.leave(timeout);
     await this.#replies.close(timeout);
     this.#requests.clear();
@@ -222,7 +215,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
 
   #take(id: string): void {
     this.#requests.take(id);
-    if (this.#requests.size === 0) this.#left?.();
+    if (this.#requests.size === 0) this.#left.end();
   }
 
   #expired(id: string, { entry, replyTo }: Request): void {

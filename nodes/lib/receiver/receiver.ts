@@ -5,6 +5,7 @@ import { Allowance } from '../codec/decoder';
 import { AmqpError, flowError } from '../errors';
 import { Expiring } from '../expiring';
 import { Link } from '../link/link';
+import { Pause } from '../pause';
 import { type AmqpFields, decode, type Incoming, messagesIn } from '../message/message';
 import type { Style } from '../codec/notation';
 import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
@@ -111,7 +112,7 @@ export class Receiver extends Link<ReceivingEnd> {
   /** What the peer has made of the options. */
   #answer: Answer = { ignored: [], unsure: [] };
   /** Ends `leave`. */
-  #left: (() => void) | undefined;
+  readonly #left = new Pause();
   /** Counts calls of `subscribe` and `close`: the last one counts. */
   #turn = 0;
   #draining: Promise<void> | undefined;
@@ -303,22 +304,14 @@ export class Receiver extends Link<ReceivingEnd> {
    */
   async leave(timeout: number): Promise<void> {
     this.stop();
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => this.#left?.(), timeout);
-      this.#left = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      if (this.#held.size === 0) this.#left();
-    });
+    if (this.#held.size > 0) await this.#left.wait(timeout);
   }
 
   /** Releases what the flow has not settled yet, and detaches. */
   override async close(): Promise<void> {
     this.#turn++;
-    this.#left?.();
+    this.#left.end();
     await this.detach();
-    this.#left = undefined;
   }
 
   /** As `close`; a durable subscription is deleted, which takes a link. */
@@ -398,7 +391,7 @@ export class Receiver extends Link<ReceivingEnd> {
     this.#failedTimer = undefined;
     this.#failed = [];
     this.#bytes = 0;
-    this.#left?.();
+    this.#left.end();
   }
 
   #message(delivery: IncomingDelivery): void {
@@ -449,7 +442,7 @@ export class Receiver extends Link<ReceivingEnd> {
       if (held.isFailed && held.outcome.settle === 'release' && !this.#isStopped) this.#releaseLater(held);
       else this.#settleHeld(held);
     }
-    if (this.#held.size === 0) this.#left?.();
+    if (this.#held.size === 0) this.#left.end();
   }
 
   #settleHeld({ delivery, outcome, size }: Held): void {

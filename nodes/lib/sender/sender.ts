@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Connection } from '../connection/connection';
 import { AmqpError } from '../errors';
+import { Pause } from '../pause';
 import { Expiring } from '../expiring';
 import type { Entry, Sent } from '../link/entry';
 import type { Outcome } from '../link/sender-link';
@@ -46,7 +47,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   #storing = 0;
   readonly #store: Store | undefined;
   #isClosing = false;
-  #drained: (() => void) | undefined;
+  readonly #drained = new Pause();
   #counting: NodeJS.Timeout | undefined;
   #told: State = { name: 'detached' };
 
@@ -154,15 +155,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
    */
   async close(timeout: number): Promise<void> {
     this.#isClosing = true;
-    if (!this.#isDrained) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, timeout);
-        this.#drained = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
+    if (!this.#isDrained) await this.#drained.wait(timeout);
     for (const entry of this.#held.clear()) {
       this.#routes.delete(entry);
       if (entry.isOnDisk) continue;
@@ -228,7 +221,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   #ended(): void {
-    if (this.#isClosing && this.#isDrained) this.#drained?.();
+    if (this.#isClosing && this.#isDrained) this.#drained.end();
     this.#tell();
   }
 
