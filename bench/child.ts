@@ -33,6 +33,10 @@ function usage(): Usage {
   return { cpu: (user + system) / 1e6, memory: process.memoryUsage.rss(), peak: process.resourceUsage().maxRSS * 1024 };
 }
 
+/** Killed with this process. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+
 export class Child {
   readonly #process: ChildProcess;
   readonly #waiting = new Map<number, Waiting>();
@@ -49,7 +53,7 @@ export class Child {
   private constructor(args: string[], options: SpawnOptions) {
     const child = spawn(process.execPath, args, { ...options, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     this.#process = child;
-    process.once('exit', this.#lastResort);
+    running.add(child);
     const read = (chunk: Buffer): void => void (this.#log = (this.#log + chunk.toString()).slice(-5000));
     child.stdout!.on('data', read);
     child.stderr!.on('data', read);
@@ -77,14 +81,12 @@ export class Child {
 
   async stop(): Promise<void> {
     const child = this.#process;
-    process.removeListener('exit', this.#lastResort);
+    running.delete(child);
     if (child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
     child.kill('SIGKILL');
     await ended;
   }
-
-  readonly #lastResort = (): void => void this.#process.kill('SIGKILL');
 
   #wait(id: number): Promise<unknown> {
     return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));

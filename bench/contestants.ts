@@ -18,10 +18,13 @@ export function rawRhea(options: RawOptions): Promise<Child> {
   return Child.start([...TSX, join(__dirname, 'raw.ts'), JSON.stringify(options)], { cwd: root });
 }
 
+const userDirs: string[] = [];
+process.once('exit', () => userDirs.forEach((userDir) => rmSync(userDir, { recursive: true, force: true })));
+
 /** A Node-RED with the package as it is built, and a user directory of its own, which is removed with this process. */
 export function nodeRed(flow: NodeConfig[], login: object = {}): Promise<Child> {
   const userDir = mkdtempSync(join(tmpdir(), 'node-red-'));
-  process.once('exit', () => rmSync(userDir, { recursive: true, force: true }));
+  userDirs.push(userDir);
   const modules = join(userDir, 'node_modules');
   mkdirSync(join(modules, PACKAGE, '..'), { recursive: true });
   symlinkSync(root, join(modules, PACKAGE));

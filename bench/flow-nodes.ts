@@ -9,7 +9,7 @@ let load: Load | undefined;
 let generator: Node | undefined;
 let failure: Error | undefined;
 
-function run({ size, ...rest }: Run, isTimed = false): Promise<unknown> {
+function run({ size, isTimed, ...rest }: Run): Promise<unknown> {
   const payload = size <= 100 ? 'x'.repeat(size) : Buffer.alloc(size, 'x');
   if (failure) throw failure;
   load = new Load(rest, () => {
@@ -50,6 +50,6 @@ export default function init(RED: NodeAPI): void {
   });
   RED.events.once('flows:started', () => {
     generator = RED.nodes.getNode('generator') as Node | undefined;
-    answer({ run, 'run timed': (given: Run) => run(given, true), heap });
+    answer({ run, heap });
   });
 }

@@ -11,11 +11,6 @@ export class Results {
     return this.all.find((one) => one.workload === workload && one.size === size && one.contestant === contestant);
   }
 
-  /** The one whom the others of its workload are compared with. */
-  baseOf({ workload, size }: Result): Result | undefined {
-    return this.all.find((one) => one.workload === workload && one.size === size);
-  }
-
   /** The median of a number of one contestant in each pair, divided by that of another. */
   ratio(workload: string, size: number, one: string, other: string, of: 'rate' | 'p50' | 'p99' = 'rate') {
     const [first, second] = [this.of(workload, size, one), this.of(workload, size, other)];

@@ -6,6 +6,8 @@ export interface Run {
   count: number;
   /** Messages on their way at most. */
   window: number;
+  /** The time of each message is measured, not only that of all. */
+  isTimed?: boolean;
 }
 
 export interface Ran {
@@ -26,7 +28,7 @@ export class Load {
 
   /** Calls `pump` at once, and whenever there is room. */
   constructor(
-    private readonly run: Omit<Run, 'size'>,
+    private readonly run: Omit<Run, 'size' | 'isTimed'>,
     private readonly pump: () => void,
   ) {
     this.ended = new Promise((resolve, reject) => {

@@ -28,6 +28,8 @@ export interface Result {
   workload: string;
   size: number;
   contestant: string;
+  /** Whom it is compared with. */
+  base: string;
   runs: Measured[];
   peak: number;
   idle?: Idle;
@@ -94,7 +96,7 @@ class Team {
     const before = await this.usage();
     const ran: Ran = isFed
       ? { seconds: (await this.#peer!.ask('feed', { size, count })) as number }
-      : ((await this.#children[0]!.ask(isTimed ? 'run timed' : 'run', { size, count, window })) as Ran);
+      : ((await this.#children[0]!.ask('run', { size, count, window, isTimed })) as Ran);
     const after = await this.usage();
     this.runs.push({ ...ran, rate: count / ran.seconds, cpu: ((after.cpu - before.cpu) / count) * ALL });
   }
@@ -148,7 +150,15 @@ export async function measure(workload: Workload, size: number, options: Options
     for (const team of teams) {
       const { contestant, runs, idle } = team;
       const { peak } = await team.usage();
-      results.push({ workload: workload.name, size, contestant: contestant.name, runs, peak, idle });
+      results.push({
+        workload: workload.name,
+        size,
+        contestant: contestant.name,
+        base: workload.contestants[0]!.name,
+        runs,
+        peak,
+        idle,
+      });
     }
     return results;
   } finally {
@@ -181,7 +191,7 @@ export async function wait(isQuick: boolean): Promise<Waiting> {
     // The credit that it had is gone a moment later.
     await delay(500);
     const before = (await child.ask('heap')) as Heap;
-    const ended = seconds(Infinity);
+    const ended = seconds(count);
     await delay(isQuick ? 1000 : 5000);
     const after = (await child.ask('heap')) as Heap;
     const start = performance.now();

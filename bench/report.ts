@@ -10,10 +10,14 @@ export const HEAD = [
 /** A line of the first table. */
 export function line(result: Result, results: Results): string {
   const { workload, size, contestant, runs, peak } = result;
-  const base = results.baseOf(result);
+  const base = results.of(workload, size, result.base);
   const compared = base && base !== result ? ratios(result, base).toSorted((a, b) => a - b) : [];
   const ratio =
-    compared.length > 0 ? `${two(compared[0]!)} / **${two(median(compared))}** / ${two(compared.at(-1)!)}` : '1';
+    compared.length > 0
+      ? `${two(compared[0]!)} / **${two(median(compared))}** / ${two(compared.at(-1)!)}`
+      : base
+        ? '1'
+        : '';
   const of = (name: 'rate' | 'cpu' | 'p50' | 'p99'): number => median(runs.map((run) => run[name] ?? NaN));
   const times = Number.isNaN(of('p50')) ? '' : `${two(of('p50'))} / ${two(of('p99'))}`;
   const rate = Math.round(of('rate')).toLocaleString('en');
