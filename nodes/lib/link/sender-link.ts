@@ -148,9 +148,8 @@ export class SenderLink extends Link<SendingEnd> {
   }
 
   protected override lost(error: AmqpError, end: SendingEnd): void {
-    const inDoubt = end.forgetAll() as Entry[];
-    // A pre-settled message that was written is told of no more, and one that was not may have been, in part.
-    inDoubt.push(...this.#written);
+    // What is pre-settled and written may still be in the socket.
+    const inDoubt = [...this.#written, ...(end.forgetAll() as Entry[])];
     for (const entry of inDoubt) entry.end = undefined;
     this.inFlight = 0;
     this.#written = [];

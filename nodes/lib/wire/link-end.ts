@@ -8,6 +8,7 @@ import { peerErrorOf, type RemoteSource, sourceOf } from './remote';
 import type { RheaLink, RheaTypes } from './rhea';
 import { distance, serial } from './serial';
 
+const NOTHING = Buffer.alloc(0);
 /** The largest message that is taken. */
 const MAX_MESSAGE_SIZE = 64 * 2 ** 20;
 /** Deliveries beyond credit that are taken before the connection is closed (R6). */
@@ -30,8 +31,6 @@ export interface EndSession {
   readonly window: number;
   /** Sent, and without an outcome that is final, by delivery id. */
   readonly unsettled: Map<number, OutgoingDelivery>;
-  /** Deliveries that came, and that we have not settled. */
-  held: number;
   /** Takes one frame of the window. */
   takeWindow(): void;
   /** The id of a delivery that begins. */
@@ -225,10 +224,12 @@ export class SendingEnd extends LinkEnd {
     this.session.unsettled.delete(id);
   }
 
-  /** Lets go of all deliveries, and returns them in the order in which they were sent. */
+  /** Lets go of all deliveries, and returns those without an end in the order in which they were sent. */
   forgetAll(): OutgoingDelivery[] {
     const all = [...this.session.unsettled.values()].filter(({ end }) => end === this);
     for (const delivery of all) this.session.unsettled.delete(delivery.id);
+    // One that is pre-settled ends when all of it is written.
+    if (this.#rest?.isSettled) all.push(this.#rest.delivery);
     this.#rest = undefined;
     return all;
   }
@@ -272,6 +273,8 @@ export interface ReceivingUser {
 
 export class ReceivingEnd extends LinkEnd {
   user: ReceivingUser | undefined;
+  /** Deliveries that came, and that we have not settled. */
+  #held = 0;
   /** A delivery of which more frames are to come. */
   #partial: { delivery: IncomingDelivery; chunks: Buffer[]; size: number } | undefined;
 
@@ -293,7 +296,7 @@ export class ReceivingEnd extends LinkEnd {
 
   /** Settles a delivery with a state, which is encoded. */
   settle({ id, isSettled }: IncomingDelivery, state: Buffer): void {
-    this.session.held--;
+    this.#held--;
     if (!isSettled) this.session.settle(id, state);
   }
 
@@ -330,9 +333,9 @@ export class ReceivingEnd extends LinkEnd {
     // An abort may come where all that it aborts was never sent.
     if (id === undefined || (!tag && !isAborted)) throw new Error('the peer sent a message without id or tag');
     this.session.expect(id);
-    if (this.credit === 0 && this.session.held > MAX_DELIVERIES)
+    if (this.credit === 0 && this.#held > MAX_DELIVERIES)
       throw new Error(`the peer sent more than ${MAX_DELIVERIES} messages without credit`);
-    return { id, tag: tag ?? payload, format: format ?? 0, isSettled, bytes: payload };
+    return { id, tag: tag ?? NOTHING, format: format ?? 0, isSettled, bytes: payload };
   }
 
   /** Each delivery uses credit, also one that comes without (R6), or not whole. */
@@ -343,7 +346,7 @@ export class ReceivingEnd extends LinkEnd {
 
   #deliver(delivery: IncomingDelivery): void {
     this.#count();
-    this.session.held++;
+    this.#held++;
     try {
       this.user?.message(delivery);
     } catch (error) {

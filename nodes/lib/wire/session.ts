@@ -40,8 +40,6 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   /** Sent, and without an outcome that is final, by delivery id. */
   readonly unsettled = new Map<number, OutgoingDelivery>();
   readonly channel: number;
-  /** Deliveries that came, and that we have not settled. */
-  held = 0;
   readonly #user: SessionUser;
   readonly #rhea: RheaSession;
   readonly #ends = new Map<string, LinkEnd>();

@@ -282,6 +282,27 @@ describe('a session', () => {
     should(got).eql([true, false]);
   });
 
+  it('lets none go without an end that is pre-settled, when the connection goes before all of it is written', async () => {
+    smallFrames();
+    let written: () => void;
+    const begun = new Promise<void>((resolve) => (written = resolve));
+    container.on('session_open', ({ session }: EventContext) => {
+      const peer = session as PeerSession;
+      peer.local.begin['incoming_window'] = 1;
+      peer.on_transfer = () => setImmediate(written);
+    });
+    container.on('receiver_open', ({ receiver: link }: EventContext) => {
+      const windows = { next_incoming_id: 0, incoming_window: 1, next_outgoing_id: 0, outgoing_window: 100 };
+      const peer = link!.session as PeerSession;
+      setImmediate(() => peer.output(frames.flow({ ...windows, handle: 0, delivery_count: 0, link_credit: 10 })));
+    });
+    const { sender, ends } = sending(['x'.repeat(800)], 'pre-settled');
+    await begun;
+    await connection.close();
+    should(await ends[0]).match({ state: 'failed', error: { code: 'AMQP_IN_DOUBT' } });
+    await sender.close(0);
+  });
+
   it('settles what the peer gives an outcome and leaves unsettled, with that outcome (R7)', async () => {
     const answers: Fields[] = [];
     container.on('receiver_open', ({ receiver: link }: EventContext) => {
