@@ -53,15 +53,23 @@ export default function init(RED: NodeAPI): void {
 
     this.on('input', (msg, _send, done) => {
       const end = ending(this, done);
-      take(msg as Input).then(
-        () => end(),
-        (error) => end(errorOf(error)),
-      );
+      const failed = (error: unknown): void => end(errorOf(error));
+      try {
+        const acting = take(msg);
+        if (acting) acting.then(() => end(), failed);
+        else end();
+      } catch (error) {
+        failed(error);
+      }
     });
 
-    const take = async (msg: Input): Promise<void> => {
+    /** Settles at once. What takes longer is over with the promise. */
+    const take = (msg: Input): Promise<void> | undefined => {
       const { delivery, credit, action } = msg;
-      if (isOwnError(this, msg)) return fail(msg);
+      if (isOwnError(this, msg)) {
+        fail(msg);
+        return undefined;
+      }
       const id = tokenOf(delivery);
       if (id !== undefined) {
         const holder = endpoint.holderOf(this, receiver, id);
@@ -74,6 +82,7 @@ export default function init(RED: NodeAPI): void {
       if (!delivery && credit === undefined) {
         throw new AmqpError('AMQP_BAD_INPUT', 'the msg has nothing for a receiver: no delivery, credit or action');
       }
+      return undefined;
     };
 
     /** What could not be settled as asked has failed, if it is still there. */

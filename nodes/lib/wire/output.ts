@@ -2,6 +2,14 @@ import type net from 'node:net';
 
 /** Bytes of frames that are gathered before they go to the socket. */
 const SLAB_SIZE = 2 ** 16;
+/** Slabs that are kept to be used again. */
+const MAX_SPARE = 8;
+
+interface Slab {
+  readonly bytes: Buffer;
+  /** Parts of it that the socket still has. */
+  out: number;
+}
 
 /** What has frames to write that were put off to the end of the turn: they may become fewer until then. */
 export interface Due {
@@ -13,10 +21,11 @@ export interface Due {
  * out by one system call: rhea writes each frame on its own, and with Nagle off, as it must be, each would be a packet.
  */
 export class Output {
-  /** Where frames are written, at the place that `reserve` gives. */
-  slab: Buffer = Buffer.allocUnsafe(SLAB_SIZE);
   readonly #socket: net.Socket;
-  readonly #write: (bytes: Buffer) => void;
+  readonly #write: (bytes: Buffer, done?: () => void) => void;
+  /** Used again, since a new one for each turn would be garbage of many megabytes. */
+  #slab: Slab = newSlab(SLAB_SIZE);
+  readonly #spare: Slab[] = [];
   readonly #due = new Set<Due>();
   /** Of the slab, what the socket has been given, and what has been written. */
   #given = 0;
@@ -40,13 +49,17 @@ export class Output {
     return this.#socket.writableLength + this.#written - this.#given;
   }
 
+  /** Where frames are written, at the place that `reserve` gives. */
+  get slab(): Buffer {
+    return this.#slab.bytes;
+  }
+
   /** Makes room for so many bytes in the slab, to be written there at once. Returns where. */
   reserve(size: number): number {
     this.#cork();
-    if (this.#written + size > this.slab.length) {
+    if (this.#written + size > this.#slab.bytes.length) {
       this.#giveSlab();
-      // Not used again: the socket may keep parts of it.
-      this.slab = Buffer.allocUnsafe(Math.max(SLAB_SIZE, size));
+      this.#slab = size <= SLAB_SIZE ? (this.#spare.pop() ?? newSlab(SLAB_SIZE)) : newSlab(size);
       this.#given = this.#written = 0;
     }
     const at = this.#written;
@@ -85,8 +98,23 @@ export class Output {
 
   #giveSlab(): void {
     if (this.#given === this.#written) return;
-    const bytes = this.slab.subarray(this.#given, this.#written);
+    const slab = this.#slab;
+    const bytes = slab.bytes.subarray(this.#given, this.#written);
     this.#given = this.#written;
-    if (this.#socket.writable) this.#write(bytes);
+    if (!this.#socket.writable) return;
+    slab.out++;
+    this.#write(bytes, () => this.#gone(slab));
   }
+
+  /** The socket is done with a part of a slab. */
+  #gone(slab: Slab): void {
+    if (--slab.out > 0) return;
+    if (slab === this.#slab && this.#given === this.#written) this.#given = this.#written = 0;
+    else if (slab !== this.#slab && slab.bytes.length === SLAB_SIZE && this.#spare.length < MAX_SPARE)
+      this.#spare.push(slab);
+  }
+}
+
+function newSlab(size: number): Slab {
+  return { bytes: Buffer.allocUnsafe(size), out: 0 };
 }

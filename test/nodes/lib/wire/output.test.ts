@@ -80,6 +80,19 @@ describe('what is written to a peer', () => {
     should((await all()) === texts.join('')).be.true();
   });
 
+  it('is what was put, though room is used again', async () => {
+    const texts: string[] = [];
+    for (let round = 0; round < 50; round++) {
+      for (let part = 0; part < 1 + (round % 5); part++) {
+        texts.push(`${round}.${part} `.repeat(3000));
+        put(texts.at(-1)!);
+      }
+      await turn();
+      if (round % 7 === 0) socket.write((texts.push(`rhea ${round} `), texts.at(-1)!));
+    }
+    should((await all()) === texts.join('')).be.true();
+  });
+
   it('is kept before there is a connection', async () => {
     const early = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1');
     const accepted = once(server, 'connection');
