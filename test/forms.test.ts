@@ -42,7 +42,9 @@ function text(key: string, values: Record<string, unknown> = {}): string {
   return String(lookUp(key)).replace(/__(\w+)__/g, (_match, name: string) => String(values[name]));
 }
 
-const { formOf } = createRequire(__filename)('../scripts/form.mjs') as { formOf: (type: string) => string };
+const { formOf } = createRequire(__filename)(join(root, 'scripts', 'form.mjs')) as {
+  formOf: (type: string) => string;
+};
 const html = Object.fromEntries(TYPES.map((type) => [type, formOf(type)]));
 const shared = readFileSync(join(root, 'resources', 'forms.js'), 'utf8');
 const forms: Record<string, Definition> = {};
