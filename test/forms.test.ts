@@ -62,6 +62,8 @@ editorStub.window = editorStub;
 createContext(editorStub);
 for (const type of TYPES)
   runInContext(/<script type="text\/javascript">(.*?)<\/script>/s.exec(html[type]!)![1]!, editorStub);
+// Last: the forms have to load without it.
+runInContext(shared, editorStub);
 
 function validate(type: string, name: string, value: unknown): Verdict {
   return forms[type]!.defaults[name]!.validate!.call({ _: text }, value, {});
@@ -77,9 +79,6 @@ function labelOf(type: string, name: string): string {
 function nodeLabel(properties: object): string {
   return forms['amqp-endpoint']!.label.call({ port: 5672, _: text, ...properties });
 }
-
-// Last: the forms have to load without it.
-runInContext(shared, editorStub);
 
 describe('The forms', () => {
   for (const [type, numbers] of Object.entries(NUMBERS)) {
