@@ -1,8 +1,9 @@
-// Compiles nodes/ and lays html, icons and locales beside the js, where Node-RED's loader looks for them.
+// Compiles nodes/ and lays forms, icons and locales beside the js, where Node-RED's loader looks for them.
 import { spawnSync } from 'node:child_process';
-import { cpSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { formOf } from './form.mjs';
 
 process.chdir(join(import.meta.dirname, '..'));
 rmSync('dist', { recursive: true, force: true });
@@ -12,6 +13,6 @@ const compiled = spawnSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
 for (const file of readdirSync('nodes')) {
-  if (file.endsWith('.html')) cpSync(join('nodes', file), join('dist', file));
+  if (file.endsWith('.html')) writeFileSync(join('dist', file), formOf(basename(file, '.html')));
 }
 for (const folder of ['icons', 'locales']) cpSync(folder, join('dist', folder), { recursive: true });

@@ -39,6 +39,8 @@ export class Installation {
       `module.exports = ${JSON.stringify({
         uiHost: '127.0.0.1',
         uiPort: port,
+        // Not at the root, so that an absolute url in a form fails.
+        httpAdminRoot: '/admin',
         flowFile: 'flows.json',
         credentialSecret: 'editor-test',
         telemetry: { enabled: false, updateNotification: false },
@@ -57,7 +59,7 @@ export class Installation {
       await exited;
     };
 
-    this.url = `http://127.0.0.1:${port}`;
+    this.url = `http://127.0.0.1:${port}/admin`;
     // The admin routes come a moment after the server listens, so ask until the answer is there.
     while (!(await this.get('/nodes').then(Array.isArray, () => false))) {
       if (child.exitCode !== null) throw new Error(`Node-RED did not start:\n${log}`);

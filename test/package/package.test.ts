@@ -12,9 +12,16 @@ import { nodeRedDir, type NodeConfig } from '../node-red';
 const run = promisify(execFile);
 const root = join(__dirname, '..', '..');
 const NAME = '@amqp10/node-red-amqp10';
-const SOURCES = ['nodes', 'icons', 'locales', 'examples', 'scripts', 'package.json', 'tsconfig.json'].concat(
-  readdirSync(root).filter((file) => /^[A-Z]/.test(file)),
-);
+const SOURCES = [
+  'nodes',
+  'icons',
+  'locales',
+  'examples',
+  'resources',
+  'scripts',
+  'package.json',
+  'tsconfig.json',
+].concat(readdirSync(root).filter((file) => /^[A-Z]/.test(file)));
 const TYPES = ['amqp-endpoint', 'amqp-receiver', 'amqp-requester', 'amqp-responder', 'amqp-sender'];
 
 describe('the package', function () {
@@ -78,20 +85,20 @@ describe('the package', function () {
     const locales = readdirSync(join(root, 'locales')).flatMap((language) =>
       list(`locales/${language}`, `${language}/`),
     );
-    packed
-      .toSorted()
-      .should.deepEqual(
-        [
-          ...compiled,
-          ...list('icons').map((file) => `dist/icons/${file}`),
-          ...locales.map((file) => `dist/locales/${file}`),
-          ...list('examples').map((file) => `examples/${file}`),
-          'CHANGELOG.md',
-          'LICENSE',
-          'README.md',
-          'package.json',
-        ].toSorted(),
-      );
+    packed.toSorted().should.deepEqual(
+      [
+        // Shared rows are in the forms by then.
+        ...compiled.filter((file) => !file.startsWith('dist/rows/')),
+        ...list('icons').map((file) => `dist/icons/${file}`),
+        ...locales.map((file) => `dist/locales/${file}`),
+        ...list('examples').map((file) => `examples/${file}`),
+        ...list('resources').map((file) => `resources/${file}`),
+        'CHANGELOG.md',
+        'LICENSE',
+        'README.md',
+        'package.json',
+      ].toSorted(),
+    );
     packed.filter((file) => /\.(ts|map|tgz)$|test/.test(file)).should.be.empty();
   });
 
@@ -120,6 +127,19 @@ describe('the package', function () {
       text.should.match(new RegExp(`registerType\\(\\s*'${type}'`));
       text.should.containEql(`data-template-name="${type}"`);
       text.should.containEql(`data-help-name="${type}"`);
+    }
+  });
+
+  // Its editor waits for ever for one that it does not get.
+  it('serves the scripts that its forms name', async () => {
+    const { text } = await get('/nodes', { Accept: 'text/html' });
+    const scripts = [...text.matchAll(/<script[^>]* src="(resources\/@amqp10\/[^"]+)"/g)].map(([, path]) => path!);
+    scripts.should.deepEqual(list('resources', `resources/${NAME}/`));
+    for (const script of scripts) {
+      const { status, type, text: source } = await get(`/${script}`);
+      status.should.equal(200);
+      should(type).match(/javascript/);
+      source.should.equal(readFileSync(join(root, 'resources', script.split('/').at(-1)!), 'utf8'));
     }
   });
 
