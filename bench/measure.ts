@@ -11,8 +11,9 @@ import type { Contestant, Workload } from './workloads';
 export interface Measured extends Ran {
   /** Messages a second. */
   rate: number;
-  /** Seconds for 100,000 messages. */
+  /** Seconds for 100,000 messages, of the contestant and of the bench's peer. */
   cpu: number;
+  peerCpu?: number;
 }
 
 /** What a contestant costs with nothing to do. */
@@ -71,7 +72,7 @@ class Team {
     const { broker, start, links = 1 } = this.contestant;
     let port: number;
     if (broker) {
-      const server = await broker();
+      const server = await broker.start({ queues: [{ name: 'queue' }], topics: [] });
       this.#closing.push(() => server.stop());
       port = server.port;
     } else {
@@ -93,12 +94,17 @@ class Team {
 
   async run(size: number, count: number): Promise<void> {
     const { window, isFed, isTimed } = this.workload;
+    const peerBefore = await this.#peer?.usage();
     const before = await this.usage();
     const ran: Ran = isFed
       ? { seconds: (await this.#peer!.ask('feed', { size, count })) as number }
       : ((await this.#children[0]!.ask('run', { size, count, window, isTimed })) as Ran);
     const after = await this.usage();
-    this.runs.push({ ...ran, rate: count / ran.seconds, cpu: ((after.cpu - before.cpu) / count) * ALL });
+    const perAll = (one: Usage, other: Usage): number => ((other.cpu - one.cpu) / count) * ALL;
+    const rate = count / ran.seconds;
+    const peerAfter = await this.#peer?.usage();
+    const peerCpu = peerBefore && peerAfter && perAll(peerBefore, peerAfter);
+    this.runs.push({ ...ran, rate, cpu: perAll(before, after), peerCpu });
   }
 
   async usage(): Promise<Usage> {
@@ -122,24 +128,27 @@ class Team {
 export interface Options {
   pairs: number;
   isQuick: boolean;
+  /** Told of a contestant whose broker cannot be had here. */
+  skipped: (name: string, reason: Error) => void;
   /** Told of a contestant that cannot run. */
   failed: (name: string, error: Error) => void;
 }
 
 /** Measures one workload with messages of one size. */
 export async function measure(workload: Workload, size: number, options: Options): Promise<Result[]> {
-  const { pairs, isQuick, failed } = options;
+  const { pairs, isQuick, skipped, failed } = options;
   const count = Math.ceil((workload.count / Math.max(1, size / 2000)) * (isQuick ? 0.05 : 1));
   let teams = workload.contestants.map((contestant) => new Team(contestant, workload));
   const all = teams;
-  const attempt = async (team: Team, work: () => Promise<void>): Promise<void> => {
-    const name = `${workload.name}, ${size} B, ${team.contestant.name}`;
-    await bounded(name, work()).catch((error: Error) => {
+  const nameOf = (team: Team): string => `${workload.name}, ${size} B, ${team.contestant.name}`;
+  const attempt = async (team: Team, work: () => Promise<void>, tell = failed): Promise<void> => {
+    await bounded(nameOf(team), work()).catch((error: Error) => {
       teams = teams.filter((other) => other !== team);
-      failed(name, error);
+      tell(nameOf(team), error);
     });
   };
   try {
+    for (const team of teams) await attempt(team, async () => team.contestant.broker?.prepare(), skipped);
     for (const team of teams) await attempt(team, () => team.start(isQuick ? 500 : 5000));
     for (const team of teams) await attempt(team, () => team.run(size, count));
     for (const team of teams) team.runs.length = 0; // to be warm
