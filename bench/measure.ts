@@ -2,8 +2,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Child, type Usage } from './child';
-import { flows, nodeRed } from './contestants';
-import type { Heap } from './flow-nodes';
 import type { Ran } from './load';
 import type { PeerOptions } from './peer';
 import type { Contestant, Workload } from './workloads';
@@ -38,11 +36,10 @@ export interface Result {
 
 /** The longest that anything may take, in milliseconds; only what hangs takes that. */
 const LONGEST = 180_000;
-/** Messages that CPU is told for, and that wait in a buffer. */
+/** Messages that CPU is told for. */
 const ALL = 100_000;
-const CREDIT = 2000;
 
-async function bounded<T>(what: string, promise: Promise<T>): Promise<T> {
+export async function bounded<T>(what: string, promise: Promise<T>): Promise<T> {
   const aborted = new AbortController();
   const timeout = delay(LONGEST, undefined, { signal: aborted.signal }).then(() => {
     throw new Error(`${what} did not end`);
@@ -51,7 +48,7 @@ async function bounded<T>(what: string, promise: Promise<T>): Promise<T> {
   return await Promise.race([promise, timeout]).finally(() => aborted.abort());
 }
 
-function startPeer(options: PeerOptions = {}): Promise<Child> {
+export function startPeer(options: PeerOptions = {}): Promise<Child> {
   return Child.start(['--require', 'tsx/cjs', join(__dirname, 'peer.ts'), JSON.stringify(options)]);
 }
 
@@ -172,48 +169,5 @@ export async function measure(workload: Workload, size: number, options: Options
     return results;
   } finally {
     for (const team of all) await team.stop();
-  }
-}
-
-export interface Waiting {
-  /** Bytes for each message that waits in a sender's buffer. */
-  heap: number;
-  outside: number;
-  /** Messages a second, once the peer takes them, and without having waited. */
-  flushed: number;
-  sent: number;
-}
-
-/** Lets messages wait in a sender's buffer, since the peer gives no credit. */
-export async function wait(isQuick: boolean): Promise<Waiting> {
-  const count = isQuick ? ALL / 20 : ALL;
-  const peer = await startPeer();
-  const port = (await peer.ask('port')) as number;
-  const child = await nodeRed(flows.sink(port, { buffer: count + 1 }));
-  const seconds = async (window: number): Promise<number> =>
-    ((await child.ask('run', { size: 100, count, window })) as Ran).seconds;
-  try {
-    await peer.ask('attached', 1);
-    await seconds(1000);
-    const sent = count / (await seconds(1000));
-    await peer.ask('credit', 0);
-    // The credit that it had is gone a moment later.
-    await delay(500);
-    const before = (await child.ask('heap')) as Heap;
-    const ended = seconds(count);
-    await delay(isQuick ? 1000 : 5000);
-    const after = (await child.ask('heap')) as Heap;
-    const start = performance.now();
-    await peer.ask('credit', CREDIT);
-    await bounded('flushing', ended);
-    return {
-      heap: (after.used - before.used) / count,
-      outside: (after.outside - before.outside) / count,
-      flushed: count / ((performance.now() - start) / 1000),
-      sent,
-    };
-  } finally {
-    await child.stop();
-    await peer.stop();
   }
 }

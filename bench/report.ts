@@ -44,8 +44,9 @@ export function idleTable(results: Results): string {
 }
 
 export function waitingTable({ waiting }: Results): string {
-  const { heap, outside, flushed, sent } = waiting!;
-  const numbers = [heap, outside, flushed, sent].map((number) => Math.round(number).toLocaleString('en'));
+  const numbers = (['heap', 'outside', 'flushed', 'sent'] as const).map((name) =>
+    Math.round(median(waiting.map((one) => one[name]))).toLocaleString('en'),
+  );
   return [
     '| a message that waits: heap B | beside the heap B | flushed messages/s | sink messages/s |',
     '|--:|--:|--:|--:|',

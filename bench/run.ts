@@ -3,8 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Results } from './goals';
-import { measure, wait } from './measure';
+import { measure } from './measure';
 import { goalTable, HEAD, idleTable, line, waitingTable } from './report';
+import { wait } from './waiting';
 import { BROKER_NAMES, type Workload, workloads } from './workloads';
 
 const { values } = parseArgs({
@@ -66,10 +67,10 @@ async function main(): Promise<void> {
     }
   }
   if (isChosen(WAITING)) {
-    results.waiting = await wait(isQuick).catch((error: Error) => (failed(WAITING, error), undefined));
+    results.waiting = await wait({ pairs, isQuick }).catch((error: Error) => (failed(WAITING, error), []));
   }
   if (results.all.some(({ idle }) => idle)) say(`\n${idleTable(results)}`);
-  if (results.waiting) say(`\n${waitingTable(results)}`);
+  if (results.waiting.length > 0) say(`\n${waitingTable(results)}`);
   say(`\n${goalTable(results)}`);
   if (values.json)
     writeFileSync(values.json, JSON.stringify({ waiting: results.waiting, results: results.all }, null, 2));
