@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from '../scripts/free-port';
-import { LocalBroker } from '../test/brokers/broker';
+import { type BrokerKind, LocalBroker } from '../test/brokers/broker';
 import { savedEndpoint, savedNode } from '../test/brokers/saved';
 import { type NodeConfig, nodeRedDir } from '../test/node-red';
 import { Child } from './child';
@@ -113,18 +113,17 @@ export function mqtt(port: number): NodeConfig[] {
 
 const MOSQUITTO = '/usr/sbin/mosquitto';
 
-export class Mosquitto extends LocalBroker<void> {
+export const mosquitto: BrokerKind = {
+  async prepare() {
+    if (!existsSync(MOSQUITTO)) throw new Error(`no ${MOSQUITTO} (Debian: apt-get install mosquitto)`);
+  },
+  start: async (setup) => await new Mosquitto(await freePort()).launch(setup),
+};
+
+class Mosquitto extends LocalBroker {
   readonly version = 'mosquitto';
 
-  static get isThere(): boolean {
-    return existsSync(MOSQUITTO);
-  }
-
-  static async start(): Promise<Mosquitto> {
-    return await new Mosquitto(await freePort()).launch();
-  }
-
-  private constructor(readonly port: number) {
+  constructor(readonly port: number) {
     super('mosquitto');
   }
 

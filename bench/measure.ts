@@ -2,8 +2,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Child, type Usage } from './child';
-import { flows, nodeRed } from './contestants';
-import type { Heap } from './flow-nodes';
 import type { Ran } from './load';
 import type { PeerOptions } from './peer';
 import type { Contestant, Workload } from './workloads';
@@ -11,8 +9,9 @@ import type { Contestant, Workload } from './workloads';
 export interface Measured extends Ran {
   /** Messages a second. */
   rate: number;
-  /** Seconds for 100,000 messages. */
+  /** Seconds for 100,000 messages, of the contestant and of the bench's peer. */
   cpu: number;
+  peerCpu?: number;
 }
 
 /** What a contestant costs with nothing to do. */
@@ -37,11 +36,10 @@ export interface Result {
 
 /** The longest that anything may take, in milliseconds; only what hangs takes that. */
 const LONGEST = 180_000;
-/** Messages that CPU is told for, and that wait in a buffer. */
+/** Messages that CPU is told for. */
 const ALL = 100_000;
-const CREDIT = 2000;
 
-async function bounded<T>(what: string, promise: Promise<T>): Promise<T> {
+export async function bounded<T>(what: string, promise: Promise<T>): Promise<T> {
   const aborted = new AbortController();
   const timeout = delay(LONGEST, undefined, { signal: aborted.signal }).then(() => {
     throw new Error(`${what} did not end`);
@@ -50,7 +48,7 @@ async function bounded<T>(what: string, promise: Promise<T>): Promise<T> {
   return await Promise.race([promise, timeout]).finally(() => aborted.abort());
 }
 
-function startPeer(options: PeerOptions = {}): Promise<Child> {
+export function startPeer(options: PeerOptions = {}): Promise<Child> {
   return Child.start(['--require', 'tsx/cjs', join(__dirname, 'peer.ts'), JSON.stringify(options)]);
 }
 
@@ -71,7 +69,7 @@ class Team {
     const { broker, start, links = 1 } = this.contestant;
     let port: number;
     if (broker) {
-      const server = await broker();
+      const server = await broker.start({ queues: [{ name: 'queue' }], topics: [] });
       this.#closing.push(() => server.stop());
       port = server.port;
     } else {
@@ -93,12 +91,17 @@ class Team {
 
   async run(size: number, count: number): Promise<void> {
     const { window, isFed, isTimed } = this.workload;
+    const peerBefore = await this.#peer?.usage();
     const before = await this.usage();
     const ran: Ran = isFed
       ? { seconds: (await this.#peer!.ask('feed', { size, count })) as number }
       : ((await this.#children[0]!.ask('run', { size, count, window, isTimed })) as Ran);
     const after = await this.usage();
-    this.runs.push({ ...ran, rate: count / ran.seconds, cpu: ((after.cpu - before.cpu) / count) * ALL });
+    const perAll = (one: Usage, other: Usage): number => ((other.cpu - one.cpu) / count) * ALL;
+    const rate = count / ran.seconds;
+    const peerAfter = await this.#peer?.usage();
+    const peerCpu = peerBefore && peerAfter && perAll(peerBefore, peerAfter);
+    this.runs.push({ ...ran, rate, cpu: perAll(before, after), peerCpu });
   }
 
   async usage(): Promise<Usage> {
@@ -122,24 +125,27 @@ class Team {
 export interface Options {
   pairs: number;
   isQuick: boolean;
+  /** Told of a contestant whose broker cannot be had here. */
+  skipped: (name: string, reason: Error) => void;
   /** Told of a contestant that cannot run. */
   failed: (name: string, error: Error) => void;
 }
 
 /** Measures one workload with messages of one size. */
 export async function measure(workload: Workload, size: number, options: Options): Promise<Result[]> {
-  const { pairs, isQuick, failed } = options;
+  const { pairs, isQuick, skipped, failed } = options;
   const count = Math.ceil((workload.count / Math.max(1, size / 2000)) * (isQuick ? 0.05 : 1));
   let teams = workload.contestants.map((contestant) => new Team(contestant, workload));
   const all = teams;
-  const attempt = async (team: Team, work: () => Promise<void>): Promise<void> => {
-    const name = `${workload.name}, ${size} B, ${team.contestant.name}`;
-    await bounded(name, work()).catch((error: Error) => {
+  const nameOf = (team: Team): string => `${workload.name}, ${size} B, ${team.contestant.name}`;
+  const attempt = async (team: Team, work: () => Promise<void>, tell = failed): Promise<void> => {
+    await bounded(nameOf(team), work()).catch((error: Error) => {
       teams = teams.filter((other) => other !== team);
-      failed(name, error);
+      tell(nameOf(team), error);
     });
   };
   try {
+    for (const team of teams) await attempt(team, async () => team.contestant.broker?.prepare(), skipped);
     for (const team of teams) await attempt(team, () => team.start(isQuick ? 500 : 5000));
     for (const team of teams) await attempt(team, () => team.run(size, count));
     for (const team of teams) team.runs.length = 0; // to be warm
@@ -163,48 +169,5 @@ export async function measure(workload: Workload, size: number, options: Options
     return results;
   } finally {
     for (const team of all) await team.stop();
-  }
-}
-
-export interface Waiting {
-  /** Bytes for each message that waits in a sender's buffer. */
-  heap: number;
-  outside: number;
-  /** Messages a second, once the peer takes them, and without having waited. */
-  flushed: number;
-  sent: number;
-}
-
-/** Lets messages wait in a sender's buffer, since the peer gives no credit. */
-export async function wait(isQuick: boolean): Promise<Waiting> {
-  const count = isQuick ? ALL / 20 : ALL;
-  const peer = await startPeer();
-  const port = (await peer.ask('port')) as number;
-  const child = await nodeRed(flows.sink(port, { buffer: count + 1 }));
-  const seconds = async (window: number): Promise<number> =>
-    ((await child.ask('run', { size: 100, count, window })) as Ran).seconds;
-  try {
-    await peer.ask('attached', 1);
-    await seconds(1000);
-    const sent = count / (await seconds(1000));
-    await peer.ask('credit', 0);
-    // The credit that it had is gone a moment later.
-    await delay(500);
-    const before = (await child.ask('heap')) as Heap;
-    const ended = seconds(count);
-    await delay(isQuick ? 1000 : 5000);
-    const after = (await child.ask('heap')) as Heap;
-    const start = performance.now();
-    await peer.ask('credit', CREDIT);
-    await bounded('flushing', ended);
-    return {
-      heap: (after.used - before.used) / count,
-      outside: (after.outside - before.outside) / count,
-      flushed: count / ((performance.now() - start) / 1000),
-      sent,
-    };
-  } finally {
-    await child.stop();
-    await peer.stop();
   }
 }

@@ -3,8 +3,8 @@ import { GOALS, median, ratios, type Results } from './goals';
 import type { Result } from './measure';
 
 export const HEAD = [
-  '| workload | size | contestant | ratio min / median / max | messages/s | CPU s per 100,000 | peak MB | p50 / p99 ms |',
-  '|---|--:|---|--:|--:|--:|--:|--:|',
+  '| workload | size | contestant | ratio min / median / max | messages/s | CPU s per 100,000 | of the peer | peak MB | p50 / p99 ms |',
+  '|---|--:|---|--:|--:|--:|--:|--:|--:|',
 ].join('\n');
 
 /** A line of the first table. */
@@ -18,10 +18,20 @@ export function line(result: Result, results: Results): string {
       : base
         ? '1'
         : '';
-  const of = (name: 'rate' | 'cpu' | 'p50' | 'p99'): number => median(runs.map((run) => run[name] ?? NaN));
-  const times = Number.isNaN(of('p50')) ? '' : `${two(of('p50'))} / ${two(of('p99'))}`;
+  const of = (name: 'rate' | 'cpu' | 'peerCpu' | 'p50' | 'p99'): number => median(runs.map((run) => run[name] ?? NaN));
+  const times = [of('p50'), of('p99')].map(orNothing).filter(Boolean).join(' / ');
   const rate = Math.round(of('rate')).toLocaleString('en');
-  return row(workload, sizeOf(size), contestant, ratio, rate, two(of('cpu')), mega(peak), times);
+  return row(
+    workload,
+    sizeOf(size),
+    contestant,
+    ratio,
+    rate,
+    two(of('cpu')),
+    orNothing(of('peerCpu')),
+    mega(peak),
+    times,
+  );
 }
 
 export function idleTable(results: Results): string {
@@ -34,8 +44,9 @@ export function idleTable(results: Results): string {
 }
 
 export function waitingTable({ waiting }: Results): string {
-  const { heap, outside, flushed, sent } = waiting!;
-  const numbers = [heap, outside, flushed, sent].map((number) => Math.round(number).toLocaleString('en'));
+  const numbers = (['heap', 'outside', 'flushed', 'sent'] as const).map((name) =>
+    Math.round(median(waiting.map((one) => one[name]))).toLocaleString('en'),
+  );
   return [
     '| a message that waits: heap B | beside the heap B | flushed messages/s | sink messages/s |',
     '|--:|--:|--:|--:|',
@@ -44,17 +55,18 @@ export function waitingTable({ waiting }: Results): string {
 }
 
 export function goalTable(results: Results): string {
-  const lines = GOALS.map(({ text, least, most, value }) => {
+  const lines = GOALS.flatMap(({ text, least, most, value }) => {
     const measured = value(results);
+    if (measured === undefined) return [];
     const bound = least === undefined ? `≤ ${most}` : `≥ ${least}`;
-    if (measured === undefined) return row(text, bound, '', 'not measured');
     const isReached = least === undefined ? measured <= most! : measured >= least;
-    return row(text, bound, two(measured), isReached ? 'reached' : '**not reached**');
+    return [row(text, bound, two(measured), isReached ? 'reached' : '**not reached**')];
   });
   return ['| goal | | measured | |', '|---|--:|--:|---|', ...lines].join('\n');
 }
 
 const row = (...cells: string[]): string => `| ${cells.join(' | ')} |`;
 const two = (number: number): string => (number >= 100 ? number.toFixed() : number.toFixed(2));
+const orNothing = (number: number): string => (Number.isNaN(number) ? '' : two(number));
 const mega = (bytes: number): string => (bytes / 2 ** 20).toFixed();
 const sizeOf = (size: number): string => (size < 1000 ? `${size} B` : `${size / 1000} kB`);

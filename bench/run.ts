@@ -2,11 +2,11 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { Mosquitto } from './contestants';
 import { Results } from './goals';
-import { measure, wait } from './measure';
+import { measure } from './measure';
 import { goalTable, HEAD, idleTable, line, waitingTable } from './report';
-import { BROKER_NAMES, MQTT, type Workload, workloads } from './workloads';
+import { wait } from './waiting';
+import { BROKER_NAMES, type Workload, workloads } from './workloads';
 
 const { values } = parseArgs({
   options: {
@@ -20,9 +20,9 @@ const { values } = parseArgs({
   },
 });
 const WAITING = 'waiting';
-const isCI = Boolean(process.env['CI']);
 const isQuick = values.quick;
 const pairs = Number(values.pairs ?? (isQuick ? 1 : 5));
+if (!BROKER_NAMES.includes(values.broker)) throw new Error(`--broker is ${BROKER_NAMES.join(' or ')}`);
 const all = workloads(values.broker);
 
 const USAGE = `npm run bench -- [options]
@@ -49,30 +49,28 @@ function failed(name: string, error: Error): void {
   process.exitCode = 1;
 }
 
-/** Those that can be had here. In CI all of them are a must. */
-function available(workload: Workload): Workload {
-  if (isCI || Mosquitto.isThere) return workload;
-  return { ...workload, contestants: workload.contestants.filter(({ name }) => name !== MQTT) };
+/** In CI every contestant is a must. */
+function skipped(name: string, reason: Error): void {
+  if (process.env['CI']) return failed(name, reason);
+  process.stderr.write(`\n*** ${name} was skipped: ${reason.message} ***\n\n`);
 }
 
 async function main(): Promise<void> {
   if (values.help) return say(USAGE);
-  if (!isCI && !Mosquitto.isThere)
-    process.stderr.write(`*** ${MQTT} was skipped: no mosquitto (Debian: apt-get install mosquitto) ***\n`);
   const results = new Results();
   say(`Node.js ${process.version}, ${availableParallelism()} cores, ${pairs} pairs\n\n${HEAD}`);
-  for (const workload of all.filter(({ name, isSlow }) => isChosen(name) && !(isSlow && isQuick)).map(available)) {
+  for (const workload of all.filter(({ name, isSlow }) => isChosen(name) && !(isSlow && isQuick))) {
     for (const size of sizesOf(workload)) {
-      const measured = await measure(workload, size, { pairs, isQuick, failed });
+      const measured = await measure(workload, size, { pairs, isQuick, skipped, failed });
       results.all.push(...measured);
       for (const result of measured) say(line(result, results));
     }
   }
   if (isChosen(WAITING)) {
-    results.waiting = await wait(isQuick).catch((error: Error) => (failed(WAITING, error), undefined));
+    results.waiting = await wait({ pairs, isQuick }).catch((error: Error) => (failed(WAITING, error), []));
   }
   if (results.all.some(({ idle }) => idle)) say(`\n${idleTable(results)}`);
-  if (results.waiting) say(`\n${waitingTable(results)}`);
+  if (results.waiting.length > 0) say(`\n${waitingTable(results)}`);
   say(`\n${goalTable(results)}`);
   if (values.json)
     writeFileSync(values.json, JSON.stringify({ waiting: results.waiting, results: results.all }, null, 2));
@@ -81,6 +79,9 @@ async function main(): Promise<void> {
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
+
+// So that what ends with this process does.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 
 main().then(
   () => process.exit(),

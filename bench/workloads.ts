@@ -1,9 +1,9 @@
 // What is measured, with whom.
-import { type Broker, type BrokerKind } from '../test/brokers/broker';
 import { artemis } from '../test/brokers/artemis';
+import type { BrokerKind } from '../test/brokers/broker';
 import { rabbitmq43 } from '../test/brokers/rabbitmq';
 import type { Child } from './child';
-import { flows, idle, mqtt, Mosquitto, nodeRed, type Properties, rawRhea } from './contestants';
+import { flows, idle, mosquitto, mqtt, nodeRed, type Properties, rawRhea } from './contestants';
 import type { PeerOptions } from './peer';
 import type { RawOptions } from './raw';
 
@@ -15,7 +15,7 @@ export interface Contestant {
   name: string;
   start: Start;
   /** What they work with, if not the bench's own peer. */
-  broker?: () => Promise<Broker>;
+  broker?: BrokerKind;
   /** How many links it attaches. */
   links?: number;
 }
@@ -59,21 +59,18 @@ const withIdle = (count: number): Contestant => ({
   start: (port) => [nodeRed([...flows.sink(port), ...idle(count)])],
   links: count + 1,
 });
-const core: Contestant = { name: MQTT, start: (port) => [nodeRed(mqtt(port))], broker: () => Mosquitto.start() };
+const core: Contestant = { name: MQTT, start: (port) => [nodeRed(mqtt(port))], broker: mosquitto };
 
-const BROKERS: Record<string, { kind: BrokerKind; address: string }> = {
-  rabbitmq: { kind: rabbitmq43, address: '/queues/queue' },
-  artemis: { kind: artemis, address: 'queue' },
+/** What address each has for the queue `queue`. */
+const BROKERS: Record<string, { broker: BrokerKind; address: string }> = {
+  rabbitmq: { broker: rabbitmq43, address: '/queues/queue' },
+  artemis: { broker: artemis, address: 'queue' },
 };
 export const BROKER_NAMES = Object.keys(BROKERS);
 
 /** A round trip through a real broker, of durable messages. Both contestants have one of their own. */
 function throughBroker(name: string): Workload {
-  const { kind, address } = BROKERS[name]!;
-  const broker = async (): Promise<Broker> => {
-    await kind.prepare();
-    return await kind.start({ queues: [{ name: 'queue' }], topics: [] });
-  };
+  const { broker, address } = BROKERS[name]!;
   const login = { username: 'guest', password: 'guest' };
   const account = { user: login.username, pass: login.password };
   return {
