@@ -167,7 +167,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   }
 
   /** Calls back after so many milliseconds (0: in the next turn), if this attach lasts until then. */
-  protected later(callback: () => void, delay = 0): void {
+  later(callback: () => void, delay = 0): void {
     const guarded = this.#guarded(callback);
     if (delay > 0) setTimeout(guarded, delay);
     else setImmediate(guarded);

@@ -1,17 +1,16 @@
 import { randomBytes } from 'node:crypto';
+import { EventEmitter } from 'node:events';
 import { pauseAfter } from '../connection/backoff';
 import type { Connection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
 import { AmqpError, flowError } from '../errors';
 import { Expiring } from '../expiring';
-import { Link } from '../link/link';
+import { ReceiverLink, type ReceiverLinkOptions } from '../link/receiver-link';
 import { Pause } from '../pause';
 import { type AmqpFields, decode, type Incoming, messagesIn } from '../message/message';
 import type { Style } from '../codec/notation';
-import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
-import { type Outcome, stateOf } from '../wire/outcome';
-import type { Session } from '../wire/session';
-import { type Answer, answerTo, type SourceOptions, sourceOf } from '../link/source';
+import type { IncomingDelivery } from '../wire/link-end';
+import type { Outcome } from '../wire/outcome';
 import type { State } from '../state';
 
 export type { Outcome } from '../wire/outcome';
@@ -21,15 +20,7 @@ export type { Outcome } from '../wire/outcome';
  */
 export type Settle = 'arrival' | 'flow' | 'pre-settled';
 
-export interface ReceiverOptions {
-  /** Link name; the same after each restart. */
-  name: string;
-  address?: string;
-  /** The peer makes the address; it is another one after each reconnect. */
-  dynamic?: boolean;
-  /** Asked of a dynamic source. */
-  capabilities?: string[];
-  source?: SourceOptions;
+export interface ReceiverOptions extends Omit<ReceiverLinkOptions, 'isPreSettled'> {
   settle: Settle;
   /** Most messages that are unsettled or on their way. 0: only what `grant` asks for. */
   creditWindow: number;
@@ -72,8 +63,6 @@ interface Held {
   isFailed?: boolean;
 }
 
-/** Bounds the wait for the peer's answer to a drain, which some peers never give (R48). */
-const DRAIN_TIMEOUT = 5000;
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
 const FIRST_CREDIT = 10;
@@ -84,7 +73,9 @@ const RELEASE_PAUSE = { initial: 200, max: 30_000 };
  * Takes messages from an address. Credit follows what is settled, not what has arrived (R5), so that a slow flow slows
  * the peer: unsettled messages never exceed the window.
  */
-export class Receiver extends Link<ReceivingEnd> {
+export class Receiver extends EventEmitter<{ state: [State] }> {
+  readonly #connection: Connection;
+  readonly #link: ReceiverLink;
   readonly #options: ReceiverOptions;
   readonly #user: ReceiverUser;
   /** What is to be settled, by the token of each message. */
@@ -109,29 +100,37 @@ export class Receiver extends Link<ReceivingEnd> {
   #failedTimer: NodeJS.Timeout | undefined;
   /** Releases of such, since the flow last accepted a message. */
   #failures = 0;
-  /** What the peer has made of the options. */
-  #answer: Answer = { ignored: [], unsure: [] };
   /** Ends `leave`. */
   readonly #left = new Pause();
   /** Counts calls of `subscribe` and `close`: the last one counts. */
   #turn = 0;
-  #draining: Promise<void> | undefined;
-  /** Ends it. */
-  #drained: (() => void) | undefined;
-  #address: string | undefined;
 
   constructor(connection: Connection, options: ReceiverOptions, user: ReceiverUser) {
-    super(connection, options.name);
+    super();
+    this.#connection = connection;
     this.#options = options;
     this.#user = user;
-    this.#address = options.address;
+    this.#link = new ReceiverLink(
+      connection,
+      { ...options, isPreSettled: options.settle === 'pre-settled' },
+      {
+        message: (delivery) => this.#message(delivery),
+        attached: () => this.#attached(),
+        lost: () => this.#lost(),
+      },
+    );
+    this.#link.on('state', (state) => this.emit('state', state));
     const late = connection.guarded((_id: string, held: Held) => this.#settlePart(held, { settle: 'release' }));
     this.#held = new Expiring(options.settleTimeout, late);
   }
 
+  get state(): State {
+    return this.#link.state;
+  }
+
   /** The address read from: what was asked for, or what the peer has made. */
   get address(): string | undefined {
-    return this.#options.dynamic ? this.end?.sourceAddress : this.#address;
+    return this.#link.address;
   }
 
   /** Messages that are to be settled. */
@@ -142,12 +141,12 @@ export class Receiver extends Link<ReceivingEnd> {
   /** Attaches, to `address` if given. False if a later `subscribe` or `close` overtook it. */
   async subscribe(address?: string): Promise<boolean> {
     const turn = ++this.#turn;
-    if (address !== undefined && address !== this.#address) {
-      await this.detach();
+    if (address !== undefined && address !== this.#link.address) {
+      await this.#detach();
       if (turn !== this.#turn) return false;
-      this.#address = address;
+      this.#link.moveTo(address);
     }
-    if (!this.#address && !this.#options.dynamic) {
+    if (!this.#link.hasAddress) {
       throw new AmqpError('AMQP_NO_ADDRESS', 'there is no address to subscribe to: set it in the node or in msg.topic');
     }
     this.open();
@@ -172,16 +171,12 @@ export class Receiver extends Link<ReceivingEnd> {
 
   #settleBy(id: string, outcome: Outcome, isFailed: boolean): void {
     // Tells what is wrong with it while the message is still held.
-    stateOf(outcome, this.#maxFrameSize);
+    this.#link.check(outcome);
     const held = this.#held.take(id);
     if (!held) throw this.notHeld(id);
     held.isFailed ||= isFailed;
     if (outcome.settle === 'accept') this.#failures = 0;
     this.#settlePart(held, outcome);
-  }
-
-  get #maxFrameSize(): number {
-    return this.end?.maxFrameSize ?? Infinity;
   }
 
   /** Accepts a message as one is that is accepted on arrival. Stays held when nothing more is taken by then. */
@@ -194,7 +189,7 @@ export class Receiver extends Link<ReceivingEnd> {
    * the flow has it (R3).
    */
   #acceptLater(given: IncomingDelivery | string): void {
-    if (this.#given.push(given) === 1) this.later(() => this.#acceptGiven());
+    if (this.#given.push(given) === 1) this.#link.later(() => this.#acceptGiven());
   }
 
   #acceptGiven(): void {
@@ -213,14 +208,14 @@ export class Receiver extends Link<ReceivingEnd> {
 
   /** Why a token does not name a message that can be settled. */
   notHeld(id: string): AmqpError {
-    const isOfNode = id.startsWith(`${this.name}.`);
-    const [object, attach, number] = id.slice(this.name.length + 1).split('.');
+    const isOfNode = id.startsWith(`${this.#options.name}.`);
+    const [object, attach, number] = id.slice(this.#options.name.length + 1).split('.');
     const isOfThis = object === this.#object;
     const isGiven = Number(attach) <= this.#attaches && Number(number) <= this.#deliveries;
     if (!isOfNode || number === undefined || (isOfThis && !isGiven)) {
       return new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery.id is not of a message that this node has received');
     }
-    if (!isOfThis || Number(attach) < this.#attaches || !this.end) {
+    if (!isOfThis || Number(attach) < this.#attaches || !this.#link.isAttached) {
       return new AmqpError(
         'AMQP_DELIVERY_LOST',
         'the message was received before the link was lost, or the node redeployed: the peer delivers it again',
@@ -235,67 +230,42 @@ export class Receiver extends Link<ReceivingEnd> {
   /** Grants credit beyond the window. */
   grant(credit: number): void {
     this.#granted = Math.min(MAX_CREDIT, this.#granted + credit);
-    if (this.end && this.#takes) this.end.addCredit(Math.min(credit, MAX_CREDIT - this.end.credit));
+    if (this.#takes) this.#link.addCredit(Math.min(credit, MAX_CREDIT - this.#link.credit));
   }
 
   /** Takes no more messages until `resume`, but for those on their way. */
   pause(): void {
     this.#isPaused = true;
-    if (!this.end) return;
-    this.end.setCredit(0);
-    this.change({ name: 'paused' });
+    this.#link.setCredit(0);
+    this.#link.setPaused(true);
   }
 
   resume(): void {
     this.#isPaused = false;
-    if (!this.end) return;
-    this.change(this.attachedState(this.end));
-    this.attached(this.end);
+    this.#link.setPaused(false);
+    this.#attached();
   }
 
   /** Has the peer send at once what it has, up to the credit, and use up the rest of it. Resolves when that is done. */
-  drain(): Promise<void> {
-    this.#draining ??= this.#drain().finally(() => (this.#draining = undefined));
-    return this.#draining;
-  }
-
-  #drain(): Promise<void> {
-    const { end } = this;
-    if (!end) return Promise.reject(new AmqpError('AMQP_DISCONNECTED', 'cannot drain: the link is not attached'));
-    return new Promise((resolve, reject) => {
-      const done = (error?: AmqpError): void => {
-        clearTimeout(timer);
-        // R47: drain stays on for good otherwise.
-        end.drain = false;
-        this.off('state', lost);
-        this.#drained = undefined;
-        if (error) reject(error);
-        else resolve();
-        if (this.end !== end) return;
-        this.#granted = 0;
-        this.#replenish();
-      };
-      const lost = (): void => {
-        if (this.end !== end) done(new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained'));
-      };
-      const late = (): void => done(new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain'));
-      const timer = setTimeout(this.connection.guarded(late), DRAIN_TIMEOUT);
-      this.on('state', lost);
-      this.#drained = done;
-      end.startDrain();
-    });
+  async drain(): Promise<void> {
+    try {
+      await this.#link.drain();
+    } finally {
+      if (this.#link.isAttached) this.#granted = 0;
+      this.#replenish();
+    }
   }
 
   /** From now on nothing is taken: what still comes is released. For good. */
   stop(): void {
     this.#isStopped = true;
-    this.end?.setCredit(0);
+    this.#link.setCredit(0);
     this.#releaseFailed();
   }
 
   /** Attaches, once there is an address: without one, `subscribe` has to name it. */
-  override open(): void {
-    if (this.#address || this.#options.dynamic) super.open();
+  open(): void {
+    this.#link.open();
   }
 
   /**
@@ -308,82 +278,38 @@ export class Receiver extends Link<ReceivingEnd> {
   }
 
   /** Releases what the flow has not settled yet, and detaches. */
-  override async close(): Promise<void> {
+  async close(): Promise<void> {
     this.#turn++;
     this.#left.end();
-    await this.detach();
+    await this.#detach();
   }
 
   /** As `close`; a durable subscription is deleted, which takes a link. */
   async unsubscribe(): Promise<void> {
-    if (this.isDurable && !this.end)
+    if (this.#link.isDurable && !this.#link.isAttached)
       throw new AmqpError('AMQP_DISCONNECTED', 'cannot unsubscribe: the link is not attached');
     this.#turn++;
-    await this.detach({ deletes: true });
+    await this.#detach({ deletes: true });
   }
 
-  protected override async detach(options?: { deletes?: boolean }): Promise<void> {
+  async #detach(options?: { deletes?: boolean }): Promise<void> {
     this.#acceptGiven();
     for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
     this.#releaseFailed();
-    await super.detach(options);
-  }
-
-  protected override attach(session: Session): ReceivingEnd {
-    const { dynamic, capabilities, source = {}, settle } = this.#options;
-    const end = session.attachReceiver(this.name, {
-      source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
-      snd_settle_mode: settle === 'pre-settled' ? 1 : 0,
-      rcv_settle_mode: 0,
-    });
-    end.user = {
-      message: (delivery) => this.#message(delivery),
-      drained: () => this.#drained?.(),
-    };
-    return end;
-  }
-
-  protected override addressOf(end: ReceivingEnd): string | undefined {
-    return end.sourceAddress;
-  }
-
-  protected override get isDurable(): boolean {
-    return (this.#options.source?.durable ?? 0) > 0;
-  }
-
-  protected override get needsAddress(): 'always' | 'usually' {
-    return this.#options.dynamic ? 'always' : 'usually';
-  }
-
-  protected override attachedState(end: ReceivingEnd): State {
-    const { source = {}, dynamic } = this.#options;
-    this.#answer = answerTo(source, end.source, this.connection.product);
-    if (this.#isPaused) return { name: 'paused' };
-    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: end.sourceAddress }) };
-  }
-
-  /** The state when the peer does not do all that was asked, or may not. */
-  get #answerState(): State | undefined {
-    const { ignored, unsure } = this.#answer;
-    if (ignored.length > 0) return { name: 'ignored', options: ignored };
-    return unsure.length > 0 ? { name: 'unsure', options: unsure } : undefined;
+    await this.#link.detach(options);
   }
 
   get #takes(): boolean {
     return !this.#isPaused && !this.#isStopped;
   }
 
-  protected override attached(end: ReceivingEnd): void {
-    const { ignored, unsure } = this.#answer;
-    // A browser that the peer takes for a consumer would empty the queue; and attached without credit, it would keep its
-    // share of a router's messages from others.
-    if ([...ignored, ...unsure].includes('browse')) return this.giveUp(this.#answerState!);
+  #attached(): void {
     if (!this.#takes) return;
-    if (this.#granted > 0) end.addCredit(this.#granted - end.credit);
+    if (this.#granted > 0) this.#link.addCredit(this.#granted - this.#link.credit);
     this.#replenish();
   }
 
-  protected override lost(): void {
+  #lost(): void {
     this.#attaches++;
     this.#given = [];
     this.#held.clear();
@@ -395,7 +321,6 @@ export class Receiver extends Link<ReceivingEnd> {
   }
 
   #message(delivery: IncomingDelivery): void {
-    if (!this.end) return;
     // On its way when the credit was taken back.
     if (this.#isStopped) return this.#settle(delivery, { settle: 'release' });
     if (this.#granted > 0) this.#granted--;
@@ -423,7 +348,7 @@ export class Receiver extends Link<ReceivingEnd> {
   }
 
   #give(incoming: Incoming, info: DeliveryInfo, held: Held): void {
-    const id = `${this.name}.${this.#object}.${this.#attaches}.${++this.#deliveries}`;
+    const id = `${this.#options.name}.${this.#object}.${this.#attaches}.${++this.#deliveries}`;
     const isHeld = this.#options.settle === 'flow';
     if (isHeld) this.#held.set(id, held);
     try {
@@ -453,7 +378,7 @@ export class Receiver extends Link<ReceivingEnd> {
   /** All that fail meanwhile are released together. */
   #releaseLater(held: Held): void {
     this.#failed.push(held);
-    const release = this.connection.guarded(() => this.#releaseFailed());
+    const release = this.#connection.guarded(() => this.#releaseFailed());
     this.#failedTimer ??= setTimeout(release, pauseAfter(this.#failures++, RELEASE_PAUSE));
   }
 
@@ -466,25 +391,24 @@ export class Receiver extends Link<ReceivingEnd> {
   }
 
   #settle(delivery: IncomingDelivery, outcome: Outcome): void {
-    const { end } = this;
-    if (!end) return;
-    end.settle(delivery, stateOf(outcome, this.#maxFrameSize));
+    if (!this.#link.isAttached) return;
+    this.#link.settle(delivery, outcome);
     this.#replenish();
   }
 
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */
   #replenish(): void {
     const { creditWindow: window } = this.#options;
-    const { end } = this;
-    if (!end || !this.#takes || end.drain || window === 0) return;
-    const { credit } = end;
+    const link = this.#link;
+    if (!link.isAttached || !this.#takes || link.isDraining || window === 0) return;
+    const { credit } = link;
     const free = window - this.#held.size - this.#failed.length - this.#given.length;
     const room = Math.min(free, this.#room);
     const missing = room - credit;
-    if (missing > 0 && (credit === 0 || missing >= window / 4)) end.addCredit(missing);
+    if (missing > 0 && (credit === 0 || missing >= window / 4)) link.addCredit(missing);
     // They are larger than was expected. What a flow has asked for is its own matter.
     const most = Math.max(0, room, this.#granted);
-    if (this.#room < free && credit > most) end.setCredit(most);
+    if (this.#room < free && credit > most) link.setCredit(most);
   }
 
   /** Messages for which there is room in bytes: one at least when there is nothing else. */

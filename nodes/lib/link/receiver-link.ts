@@ -1,0 +1,191 @@
+import type { Connection } from '../connection/connection';
+import { AmqpError } from '../errors';
+import { Pause } from '../pause';
+import type { State } from '../state';
+import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
+import { type Outcome, stateOf } from '../wire/outcome';
+import type { Session } from '../wire/session';
+import { Link } from './link';
+import { type Answer, answerTo, type SourceOptions, sourceOf } from './source';
+
+export interface ReceiverLinkOptions {
+  /** Link name; the same after each restart. */
+  name: string;
+  address?: string;
+  /** The peer makes the address; it is another one after each reconnect. */
+  dynamic?: boolean;
+  /** Asked of a dynamic source. */
+  capabilities?: string[];
+  source?: SourceOptions;
+  /** The peer forgets each message once it is sent. */
+  isPreSettled: boolean;
+}
+
+/** What the link calls. */
+export interface ReceiverLinkUser {
+  message(delivery: IncomingDelivery): void;
+  /** There is a link, which has no credit yet. */
+  attached(): void;
+  /** The link is gone, and with it what came by it and is not settled. */
+  lost(): void;
+}
+
+/** Bounds the wait for the peer's answer to a drain, which some peers never give (R48). */
+const DRAIN_TIMEOUT = 5000;
+
+/** The link of a receiver: asks for the source, and says what the peer has made of that. Credit is given by its user. */
+export class ReceiverLink extends Link<ReceivingEnd> {
+  readonly #options: ReceiverLinkOptions;
+  readonly #user: ReceiverLinkUser;
+  #address: string | undefined;
+  #isPaused = false;
+  /** What the peer has made of the options. */
+  #answer: Answer = { ignored: [], unsure: [] };
+  #draining: Promise<void> | undefined;
+  readonly #drain = new Pause();
+
+  constructor(connection: Connection, options: ReceiverLinkOptions, user: ReceiverLinkUser) {
+    super(connection, options.name);
+    this.#options = options;
+    this.#user = user;
+    this.#address = options.address;
+  }
+
+  /** The address read from: what was asked for, or what the peer has made. */
+  get address(): string | undefined {
+    return this.#options.dynamic ? this.end?.sourceAddress : this.#address;
+  }
+
+  /** Whether it is known what to attach to. */
+  get hasAddress(): boolean {
+    return Boolean(this.#address) || this.#options.dynamic === true;
+  }
+
+  get isAttached(): boolean {
+    return this.end !== undefined;
+  }
+
+  override get isDurable(): boolean {
+    return (this.#options.source?.durable ?? 0) > 0;
+  }
+
+  /** Reads from this address, after `detach`. */
+  moveTo(address: string): void {
+    this.#address = address;
+  }
+
+  /** Attaches, once there is an address. */
+  override open(): void {
+    if (this.hasAddress) super.open();
+  }
+
+  override detach(options?: { deletes?: boolean }): Promise<void> {
+    return super.detach(options);
+  }
+
+  /** Messages that the peer may send. */
+  get credit(): number {
+    return this.end?.credit ?? 0;
+  }
+
+  setCredit(credit: number): void {
+    this.end?.setCredit(credit);
+  }
+
+  addCredit(credit: number): void {
+    this.end?.addCredit(credit);
+  }
+
+  /** Shows whether messages are wanted. */
+  setPaused(isPaused: boolean): void {
+    this.#isPaused = isPaused;
+    if (this.end) this.change(this.attachedState(this.end));
+  }
+
+  /** Whether the peer is using up the credit, as it was asked to. */
+  get isDraining(): boolean {
+    return this.end?.drain === true;
+  }
+
+  /** Has the peer send at once what it has, up to the credit, and use up the rest of it. Resolves when that is done. */
+  drain(): Promise<void> {
+    this.#draining ??= this.#drainCredit().finally(() => (this.#draining = undefined));
+    return this.#draining;
+  }
+
+  async #drainCredit(): Promise<void> {
+    const { end } = this;
+    if (!end) throw new AmqpError('AMQP_DISCONNECTED', 'cannot drain: the link is not attached');
+    end.startDrain();
+    await this.#drain.wait(DRAIN_TIMEOUT);
+    const isDone = end.credit === 0;
+    // R47: drain stays on for good otherwise.
+    end.drain = false;
+    if (this.end !== end) throw new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained');
+    if (!isDone) throw new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain');
+  }
+
+  /** Throws when the outcome cannot be sent. */
+  check(outcome: Outcome): void {
+    stateOf(outcome, this.#maxFrameSize);
+  }
+
+  settle(delivery: IncomingDelivery, outcome: Outcome): void {
+    this.end?.settle(delivery, stateOf(outcome, this.#maxFrameSize));
+  }
+
+  get #maxFrameSize(): number {
+    return this.end?.maxFrameSize ?? Infinity;
+  }
+
+  protected override attach(session: Session): ReceivingEnd {
+    const { dynamic, capabilities, source = {}, isPreSettled } = this.#options;
+    const end = session.attachReceiver(this.name, {
+      source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
+      snd_settle_mode: isPreSettled ? 1 : 0,
+      rcv_settle_mode: 0,
+    });
+    end.user = {
+      message: (delivery) => {
+        if (this.end === end) this.#user.message(delivery);
+      },
+      drained: () => this.#drain.end(),
+    };
+    return end;
+  }
+
+  protected override addressOf(end: ReceivingEnd): string | undefined {
+    return end.sourceAddress;
+  }
+
+  protected override get needsAddress(): 'always' | 'usually' {
+    return this.#options.dynamic ? 'always' : 'usually';
+  }
+
+  protected override attachedState(end: ReceivingEnd): State {
+    const { source = {}, dynamic } = this.#options;
+    this.#answer = answerTo(source, end.source, this.connection.product);
+    if (this.#isPaused) return { name: 'paused' };
+    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: end.sourceAddress }) };
+  }
+
+  /** The state when the peer does not do all that was asked, or may not. */
+  get #answerState(): State | undefined {
+    const { ignored, unsure } = this.#answer;
+    if (ignored.length > 0) return { name: 'ignored', options: ignored };
+    return unsure.length > 0 ? { name: 'unsure', options: unsure } : undefined;
+  }
+
+  protected override attached(): void {
+    const { ignored, unsure } = this.#answer;
+    // A browser that the peer takes for a consumer would empty the queue; and attached without credit, it would keep its
+    // share of a router's messages from others.
+    if ([...ignored, ...unsure].includes('browse')) return this.giveUp(this.#answerState!);
+    this.#user.attached();
+  }
+
+  protected override lost(): void {
+    this.#user.lost();
+    this.#drain.end();
+  }
+}
