@@ -35,8 +35,7 @@ export function parseJson(bytes: Buffer, what: string): unknown {
  * further wire), or of too many values for the memory. They are bounded as those of AMQP are. Undefined: nothing is wrong.
  */
 function excessOf(bytes: Buffer): string | undefined {
-  // Too short for either.
-  if (bytes.length < 2 * MAX_DEPTH) return undefined;
+  if (bytes.length < ALWAYS_FITS && hasFewBrackets(bytes)) return undefined;
   let { left } = new Allowance();
   let depth = 0;
   for (let at = 0; at < bytes.length; at++) {
@@ -61,6 +60,20 @@ function excessOf(bytes: Buffer): string | undefined {
     }
   }
   return left < 0 ? 'it has too many values' : undefined;
+}
+
+/** Bytes of which no JSON can take too much memory, whatever its values. */
+const ALWAYS_FITS = new Allowance().left / COST.container;
+
+/** Whether there are too few brackets for a value that is nested too deeply, those in texts counted too: found natively. */
+function hasFewBrackets(bytes: Buffer): boolean {
+  let count = 0;
+  for (const bracket of [BRACKET, BRACE]) {
+    for (let at = bytes.indexOf(bracket!); at >= 0; at = bytes.indexOf(bracket!, at + 1)) {
+      if (++count > MAX_DEPTH) return false;
+    }
+  }
+  return true;
 }
 
 const [QUOTE, COMMA, BRACKET, BACKSLASH, BRACKET_END, BRACE, BRACE_END] = [...Buffer.from('",[\\]{}')];
