@@ -39,9 +39,9 @@ const LONGEST = 180_000;
 /** Messages that CPU is told for. */
 const ALL = 100_000;
 
-export async function bounded<T>(what: string, promise: Promise<T>): Promise<T> {
+export async function bounded<T>(what: string, isQuick: boolean, promise: Promise<T>): Promise<T> {
   const aborted = new AbortController();
-  const timeout = delay(LONGEST, undefined, { signal: aborted.signal }).then(() => {
+  const timeout = delay(isQuick ? LONGEST / 3 : LONGEST, undefined, { signal: aborted.signal }).then(() => {
     throw new Error(`${what} did not end`);
   });
   timeout.catch(() => {}); // aborted
@@ -139,7 +139,7 @@ export async function measure(workload: Workload, size: number, options: Options
   const all = teams;
   const nameOf = (team: Team): string => `${workload.name}, ${size} B, ${team.contestant.name}`;
   const attempt = async (team: Team, work: () => Promise<void>, tell = failed): Promise<void> => {
-    await bounded(nameOf(team), work()).catch((error: Error) => {
+    await bounded(nameOf(team), isQuick, work()).catch((error: Error) => {
       teams = teams.filter((other) => other !== team);
       tell(nameOf(team), error);
     });

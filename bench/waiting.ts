@@ -25,7 +25,7 @@ export async function wait({ pairs, isQuick }: { pairs: number; isQuick: boolean
   const port = (await peer.ask('port')) as number;
   const child = await nodeRed(flows.sink(port, { buffer: count }));
   const seconds = async (window: number): Promise<number> => {
-    const ran = (await bounded('sending', child.ask('run', { size: 100, count, window }))) as Ran;
+    const ran = (await bounded('sending', isQuick, child.ask('run', { size: 100, count, window }))) as Ran;
     return ran.seconds;
   };
   const heap = async (): Promise<Heap> => (await child.ask('heap')) as Heap;
