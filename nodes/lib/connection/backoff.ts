@@ -1,3 +1,6 @@
+/** Milliseconds: what has lasted for so long works, and its next loss starts with the shortest pause again. */
+export const STABLE_AFTER = 5000;
+
 /** Milliseconds: the pause after the first failure, and the longest one. */
 export interface Backoff {
   initial: number;

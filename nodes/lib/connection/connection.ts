@@ -6,7 +6,7 @@ import type { Opened, Product } from '../wire/remote';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 import { Attempt, type AttemptOptions, type End } from './attempt';
-import { type Backoff, pauseAfter } from './backoff';
+import { type Backoff, pauseAfter, STABLE_AFTER } from './backoff';
 
 export interface ConnectionOptions extends AttemptOptions {
   backoff: Backoff;
@@ -33,8 +33,6 @@ export interface ConnectionUser {
   disconnected(state: State): void;
 }
 
-/** A connection that was open for so long has worked: the next loss starts with the shortest pause again. */
-const STABLE_AFTER = 5000;
 /** Connections in a row that a peer must end over a further begin before all links share one session. */
 const MAX_BEGIN_LOSSES = 2;
 

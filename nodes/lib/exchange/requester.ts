@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { randomUUID } from 'node:crypto';
+import { type Bounds, isFull } from '../bounds';
 import type { Connection } from '../connection/connection';
 import { Encoder } from '../codec/encoder';
 import { AmqpError } from '../errors';
@@ -20,7 +21,8 @@ import { because, Sender } from '../sender/sender';
 import type { AddressKind } from '../link/source';
 import { type State, worstOf } from '../state';
 
-export interface RequesterOptions {
+/** The bounds are those of requests in flight. */
+export interface RequesterOptions extends Bounds {
   /** Begins the link names; the same after each restart. */
   name: string;
   /** Where all requests go. Without, each has its own address. */
@@ -33,10 +35,6 @@ export interface RequesterOptions {
   timeout: number;
   /** What becomes of requests in flight when the reply address is lost. */
   reconnect: 'resend' | 'fail';
-  /** Most requests in flight. */
-  buffer: number;
-  /** Most bytes of them; a single request may have more. */
-  bufferBytes: number;
   styles: { fields: Style; body: Style };
 }
 
@@ -154,9 +152,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     if (!('address' in this.#options.replyTo))
       fields.message_annotations = withTemporaryReplyTo(fields.message_annotations);
     const bytes = encode(message);
-    const { buffer, bufferBytes } = this.#options;
     const { size } = this.#requests;
-    if (size >= buffer || (size > 0 && this.#bytes + bytes.length > bufferBytes))
+    if (isFull(this.#options, size, this.#bytes, bytes.length))
       throw new AmqpError('AMQP_BUFFER_FULL', `${size} requests are in flight already`);
     const keys = keysOf(fields);
     if (keys.some((key) => this.#byKey.has(key))) {

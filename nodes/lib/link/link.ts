@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { pauseAfter } from '../connection/backoff';
+import { pauseAfter, STABLE_AFTER } from '../connection/backoff';
 import type { Connection, ConnectionUser, SessionLease } from '../connection/connection';
 import { AmqpError, type PeerError } from '../errors';
 import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
@@ -7,8 +7,6 @@ import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 import { isSame, type State } from '../state';
 
-/** A link that was attached for so long works: the next loss starts with the shortest pause again. */
-const STABLE_AFTER = 5000;
 /** An attach reply without address counts as attached if no detach follows in this time: some peers never name one. */
 const DETACH_GRACE = 500;
 /** Bounds the wait for the peer's answer to a detach. */

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { type Bounds, isFull } from '../bounds';
 import type { Connection } from '../connection/connection';
 import { AmqpError } from '../errors';
 import { Pause } from '../pause';
@@ -9,11 +10,7 @@ import { Routes, type RoutesOptions } from './routes';
 import { isSame, type State } from '../state';
 import { type Durability, Store, type Stored } from './store';
 
-export interface SenderOptions extends RoutesOptions {
-  /** Most messages held: waiting, on their way, and to be tried again. */
-  buffer: number;
-  /** Most bytes of them; a single message may have more. */
-  bufferBytes: number;
+export interface SenderOptions extends RoutesOptions, Bounds {
   /** What to do with a new message when the buffer is full. `drop`: the oldest ones that are still waiting fail. */
   full: 'refuse' | 'drop';
   /** Milliseconds after which a message that has no outcome fails. 0: never. */
@@ -186,18 +183,13 @@ export class Sender extends EventEmitter<{ state: [State] }> {
         'the message has no address: set it in the node, msg.amqp.to or msg.topic',
       );
     }
-    while (this.#isFullFor(entry)) {
+    while (isFull(this.#options, this.size, this.#bytes, entry.bytes.length)) {
       const error = new AmqpError('AMQP_BUFFER_FULL', `the buffer is full: ${this.size} messages wait to be sent`);
       const oldest = this.#options.full === 'drop' ? this.#routes.first : undefined;
       if (!oldest) return error;
       this.#fail(oldest, error);
     }
     return undefined;
-  }
-
-  #isFullFor({ bytes }: Entry): boolean {
-    const { buffer, bufferBytes } = this.#options;
-    return this.size >= buffer || (this.size > 0 && this.#bytes + bytes.length > bufferBytes);
   }
 
   #enqueue(entry: Entry): void {
