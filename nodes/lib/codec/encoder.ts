@@ -52,6 +52,17 @@ const WRITERS: Record<TypeName, (e: Encoder, v: unknown) => void> = {
   described: (e) => e.fail('needs "of" with a descriptor for described elements'),
 };
 
+const NOTHING = Buffer.alloc(0);
+const SCRATCH_SIZE = 4096;
+/** Most messages fit it, and leave it to the next: two buffers for each would be twice the garbage. */
+let scratch: Buffer | undefined;
+
+function takeScratch(): Buffer {
+  const taken = scratch ?? Buffer.allocUnsafe(SCRATCH_SIZE);
+  scratch = undefined;
+  return taken;
+}
+
 /** A field of a composite type. */
 export type Field = readonly [name: string, type: TypeName | 'id'];
 
@@ -63,7 +74,7 @@ type Keys = 'any' | 'string' | 'symbol';
  * the path of the value, as in `msg.amqp.message_annotations["x"]`.
  */
 export class Encoder {
-  #bytes = Buffer.allocUnsafe(256);
+  #bytes = takeScratch();
   #length = 0;
   #path: (string | number)[] = [];
   /** Of the limits that the decoder has. */
@@ -84,13 +95,17 @@ export class Encoder {
     return this;
   }
 
-  /** What was written so far, in a buffer of its own size. */
+  /** What was written, in a buffer of its own. Nothing can be written after that. */
   finish(): Buffer {
     if (this.#keyBytes > maxKeyBytes(this.#length))
       this.fail('has a map with keys that are maps or lists, nested too deeply');
-    return this.#length > this.#bytes.length >> 1
-      ? this.#bytes.subarray(0, this.#length)
-      : Buffer.from(this.#bytes.subarray(0, this.#length));
+    const written = this.#bytes;
+    this.#bytes = NOTHING;
+    if (written.length > SCRATCH_SIZE) return written.subarray(0, this.#length);
+    const bytes = Buffer.allocUnsafe(this.#length);
+    written.copy(bytes, 0, 0, this.#length);
+    scratch = written;
+    return bytes;
   }
 
   fail(text: string, cause?: unknown): never {

@@ -116,11 +116,9 @@ export class SenderLink extends Link<SendingEnd> {
         if (this.#written.push(delivery as Entry) === 1) this.later(() => this.#settleWritten());
       },
       settled: (delivery, { descriptor, bytes }) => {
-        const outcome = bytes && readOutcome(descriptor, bytes);
-        this.#settle(delivery as Entry, outcome?.state ?? 'failed', {
-          peer: outcome?.error,
-          mayRetry: outcome?.state === 'released' || (outcome?.state === 'modified' && !outcome.isUndeliverable),
-        });
+        const { state, error, isUndeliverable } = (bytes && readOutcome(descriptor, bytes)) ?? NO_OUTCOME;
+        const mayRetry = state === 'released' || (state === 'modified' && !isUndeliverable);
+        this.#settle(delivery as Entry, state, mayRetry, error);
       },
     };
     return end;
@@ -173,17 +171,20 @@ export class SenderLink extends Link<SendingEnd> {
   #settleWritten(): void {
     const written = this.#written;
     this.#written = [];
-    for (const entry of written) if (entry.end) this.#settle(entry, 'settled', {});
+    for (const entry of written) if (entry.end) this.#settle(entry, 'settled', false);
   }
 
-  #settle(entry: Entry, state: Sent['state'], outcome: Omit<Outcome, 'sent'>): void {
+  #settle(entry: Entry, state: Sent['state'], mayRetry: boolean, peer?: PeerError): void {
     if (!entry.end) return;
     entry.end = undefined;
     this.inFlight--;
     const address = this.#options.address ?? entry.address ?? this.end?.targetAddress;
-    this.#user.settled(entry, { ...outcome, sent: { address, tag: tagOf(entry.id), state } });
+    this.#user.settled(entry, { sent: { address, tag: tagOf(entry.id), state }, peer, mayRetry });
   }
 }
+
+/** Settled with a state that says nothing of a message. */
+const NO_OUTCOME: { state: Sent['state']; error?: PeerError; isUndeliverable?: boolean } = { state: 'failed' };
 
 /** The delivery tag, in hexadecimal. */
 function tagOf(id: number): string {

@@ -94,6 +94,7 @@ export class Lane {
 
   /** Notes that the peer has taken a message: what waits for the same address can be sent. */
   taken(entry: Entry): void {
+    if (this.#refusals.size === 0) return;
     const { address } = entry;
     const refusal = this.#refusals.get(address);
     if (!refusal) return;

@@ -199,9 +199,14 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   /** Releases all that is held for a message; the caller calls `done`. */
   #end(entry: Entry): void {
+    this.#routes.delete(entry);
+    this.#release(entry);
+  }
+
+  /** As `#end`, for a message that waits nowhere. */
+  #release(entry: Entry): void {
     this.#held.take(entry);
     this.#bytes -= entry.bytes.length;
-    this.#routes.delete(entry);
     // One that stays there is sent again by the next start, as after a crash.
     if (entry.isOnDisk) this.#store?.delete(entry.sequence);
   }
@@ -305,7 +310,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   #settled(entry: Entry, { sent, peer, mayRetry }: Outcome): void {
     if (sent.state === 'accepted' || sent.state === 'settled') {
-      this.#end(entry);
+      this.#release(entry);
       entry.done(undefined, sent);
       this.#ended();
     } else if (mayRetry && this.#routes.retry(entry, sent.state === 'released')) this.#tell();

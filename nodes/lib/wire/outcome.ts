@@ -93,11 +93,13 @@ export interface RemoteOutcome {
   isUndeliverable?: boolean;
 }
 
+const REMOTE_ACCEPTED: RemoteOutcome = { state: 'accepted' };
+
 /** Reads an outcome, which was checked as a frame. Undefined: it is none that says something of a message. */
 export function readOutcome(descriptor: number | undefined, bytes: Buffer): RemoteOutcome | undefined {
   switch (descriptor) {
     case 0x24:
-      return { state: 'accepted' };
+      return REMOTE_ACCEPTED;
     case 0x25:
       return { state: 'rejected', error: readError(fieldsOf(bytes)[0]) };
     case 0x26:
