@@ -18,7 +18,7 @@ const PACKAGE = '@amqp10/node-red-amqp10';
 export async function packed(): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'node-red-amqp10-'));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-  for (const name of ['nodes', 'icons', 'locales', 'scripts/build.mjs', 'package.json', 'tsconfig.json'])
+  for (const name of ['nodes', 'icons', 'locales', 'resources', 'scripts', 'package.json', 'tsconfig.json'])
     cpSync(join(root, name), join(directory, name), { recursive: true });
   symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
   await run(process.execPath, [join(directory, 'scripts', 'build.mjs')]);
