@@ -37,7 +37,7 @@ export class Attempt implements WireUser {
   #wire: Wire | undefined;
   #openedAt: number | undefined;
   #isClosing = false;
-  /** R13-R19: several events may tell of one end, so the first one counts. */
+  /** R13, R43, R66: several events may tell of one end, so the first one counts. */
   #isOver = false;
   #timer: NodeJS.Timeout;
 
@@ -101,7 +101,7 @@ export class Attempt implements WireUser {
 
   #opened(wire: Wire): void {
     if (this.#isOver || this.#isClosing) return;
-    // Below the least that is allowed (2.7.1) no frame has room for anything.
+    // R80: below the least that is allowed (2.7.1) no frame has room for anything.
     if (wire.maxFrameSize < MIN_MAX_FRAME_SIZE) return this.#lost(`its max-frame-size is ${wire.maxFrameSize}`);
     this.#openedAt = performance.now();
     this.#user.opened(wire);

@@ -121,7 +121,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     this.#lose(reason);
     if (!current) return;
     const { session, isShared, end, since } = current;
-    // On a session that goes on, the answer would come for a link that is not there any more.
+    // R39: on a session that goes on, the answer would come for a link that is not there any more.
     if (end && isShared && since === Infinity) await this.#answered(end, 'open');
     if (end && (isShared || since !== Infinity)) {
       // R22: a detach that closes deletes a durable subscription.
@@ -171,7 +171,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     else setImmediate(guarded);
   }
 
-  /** What is thrown in there would end the connection or, from a timer, the process (R11). */
+  /** What is thrown in there would end the connection or, from a timer, the process (R11, R36). */
   #guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
     const attach = this.#current;
     return (...args) => {
@@ -208,7 +208,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     const { attachSize: size } = end;
     const { maxFrameSize: limit } = wire;
     if (size > limit) {
-      // It would cost the connection (2.3.2), over and over.
+      // R81: it would cost the connection (2.3.2), over and over.
       end.remove();
       return refused(`address, name and options of the link take ${size} bytes, the peer takes no more than ${limit}`);
     }

@@ -112,8 +112,8 @@ export interface FramesUser {
 
 /**
  * Cuts what a peer sends into frames, and looks at each once: rhea believes sizes, counts and types, and keeps what it
- * believes (R19), so values have to be whole and no deeper than any use, and fields of the kind that they are specified
- * as. Frames of messages are read on the way, and do not come to rhea.
+ * believes (R19, R44), so values have to be whole and no deeper than any use, and fields of the kind that they are
+ * specified as. Frames of messages are read on the way, and do not come to rhea.
  */
 export class Frames {
   readonly #user: FramesUser;
@@ -366,7 +366,7 @@ class Frame {
     const bytes = this.#bytes.subarray(start, this.#at);
     if (bytes[0] === 0x80) return Number(bytes.readBigUInt64BE(1));
     const name = bytes[0] === 0xa3 ? bytes.toString('latin1', 2) : bytes[0] === 0xb3 ? bytes.toString('latin1', 5) : '';
-    // rhea looks it up in a plain object.
+    // R86: rhea looks it up in a plain object.
     if (name in Object.prototype) throw wrong('descriptor');
     return NAMES[name] ?? -1;
   }
@@ -413,8 +413,8 @@ class Frame {
   }
 
   /**
-   * rhea makes a property name of each key of a map when the map is read, which may be anywhere. It throws for a map that
-   * has a key `toString`, and those of performatives are symbols anyway (2.8.13).
+   * R86: rhea makes a property name of each key of a map when the map is read, which may be anywhere. It throws for a
+   * map that has a key `toString`, and those of performatives are symbols anyway (2.8.13).
    */
   #entry(isKey: boolean, depth: number): void {
     const code = this.#bytes[this.#at] ?? 0;

@@ -9,9 +9,9 @@ import type { RheaLink, RheaTypes } from './rhea';
 import { distance, serial } from './serial';
 
 const NOTHING = Buffer.alloc(0);
-/** The largest message that is taken. */
+/** The largest message that is taken (R78). */
 const MAX_MESSAGE_SIZE = 64 * 2 ** 20;
-/** Deliveries beyond credit that are taken before the connection is closed (R6). */
+/** Deliveries beyond credit that are taken before the connection is closed (R30). */
 const MAX_DELIVERIES = 5000;
 
 /** Fields of an attach (2.7.3), named as rhea does. */
@@ -43,7 +43,7 @@ export interface EndSession {
   flowDue(end: LinkEnd): void;
   /** Takes back an attach that was not written yet. */
   remove(name: string): void;
-  /** What was thrown by who uses a link: it does not harm the connection (R11). */
+  /** What was thrown by who uses a link: it does not harm the connection (R11, R36). */
   fault(error: unknown): void;
 }
 
@@ -112,7 +112,7 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
 
   /** The most bytes of a message that the peer takes. */
   get maxMessageSize(): number {
-    // rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
+    // R24: rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
     const limit: unknown = this.#rhea.max_message_size;
     return typeof limit === 'number' && limit > 0 ? limit : Infinity;
   }
@@ -132,7 +132,7 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
   /** For the session. */
   abstract onFlow(flow: { deliveryCount?: number; credit?: number; drain: boolean }): void;
 
-  /** Calls who uses the link: what is thrown there does not harm the connection (R11). */
+  /** Calls who uses the link: what is thrown there does not harm the connection (R11, R36). */
   protected guarded(callback: () => void): void {
     try {
       callback();
@@ -338,7 +338,7 @@ export class ReceivingEnd extends LinkEnd {
     return { id, tag: tag ?? NOTHING, format: format ?? 0, isSettled, bytes: payload };
   }
 
-  /** Each delivery uses credit, also one that comes without (R6), or not whole. */
+  /** Each delivery uses credit, also one that comes without (R30), or not whole. */
   #count(): void {
     if (this.credit > 0) this.credit--;
     this.deliveryCount = serial(this.deliveryCount);
@@ -355,7 +355,7 @@ export class ReceivingEnd extends LinkEnd {
   }
 
   override onFlow({ deliveryCount, credit, drain }: { deliveryCount?: number; credit?: number; drain: boolean }): void {
-    // R23: some peers answer to drain with credit left, and that is all they answer.
+    // R48: some peers answer to drain with credit left, and that is all they answer.
     if (!drain) return;
     if (credit !== undefined) this.credit = credit;
     if (credit !== 0) return;

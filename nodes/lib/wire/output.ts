@@ -18,7 +18,8 @@ export interface Due {
 
 /**
  * What is written to a socket, in order, whoever writes it. All that is written within one turn of the event loop goes
- * out by one system call: rhea writes each frame on its own, and with Nagle off, as it must be, each would be a packet.
+ * out by one system call: rhea writes each frame on its own, and with Nagle off, as it must be, each would be a packet
+ * (R82).
  */
 export class Output {
   readonly #socket: net.Socket;

@@ -1,6 +1,6 @@
 /**
- * What a peer tells of itself. rhea unwraps a field of a performative each time that it is read, and gives whatever came:
- * so what is used is read here, once, and is what its type says.
+ * What a peer tells of itself. rhea unwraps a field of a performative each time that it is read, and gives whatever
+ * came (R85): so what is used is read here, once, and is what its type says.
  */
 import type { Source } from 'rhea';
 import { cleaned, type PeerError } from '../errors';

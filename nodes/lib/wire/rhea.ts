@@ -26,7 +26,7 @@ export type RheaConnection = Omit<Connection, 'on_open' | 'on_begin' | 'input' |
 export type RheaSession = Omit<Session, 'local' | 'incoming' | 'on_begin' | 'on_end' | 'on_attach' | 'on_detach'> & {
   local: {
     channel: number;
-    begin: { next_outgoing_id: number; incoming_window: number; outgoing_window: number };
+    begin: { next_outgoing_id: number; incoming_window: number };
   };
   state: { local_open: boolean; remote_open: boolean };
   incoming: { max_transfer_id: number };

@@ -1,4 +1,4 @@
-/** Ids and counts are serial numbers of 32 bits, which go on at 0 (2.8.10, RFC 1982). */
+/** Ids and counts are serial numbers of 32 bits, which go on at 0 (2.8.10, RFC 1982; R38). */
 
 /** The serial number that comes `add` after another. */
 export function serial(number: number, add = 1): number {

@@ -33,8 +33,8 @@ export interface SessionUser {
 
 /**
  * A session of which rhea does begin, attach, detach and end, and this the messages: transfers, dispositions and flows
- * (2.5.6). rhea's own are slow, mix up outcomes (R1), and stall (R9). Emits 'open' once the peer has begun, and 'end'
- * once it has ended, whoever was first.
+ * (2.5.6). rhea's own are slow, mix up outcomes (R1), and stall (R9, R32, R33). Emits 'open' once the peer has begun,
+ * and 'end' once it has ended, whoever was first.
  */
 export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implements MessageFrames, EndSession, Due {
   /** Sent, and without an outcome that is final, by delivery id. */
@@ -92,7 +92,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     this.#nextOutgoingId = this.#nextDeliveryId = this.#firstOutgoingId;
   }
 
-  /** Ends the session once the peer has answered its begin: earlier, rhea frees the channel, and the answer closes the connection. */
+  /** Ends it once the peer has answered its begin: earlier, rhea frees the channel, and the answer ends all (R73). */
   end(): void {
     const { state } = this.#rhea;
     if (state.remote_open || !state.local_open) this.#rhea.close();
@@ -167,7 +167,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   /** Before an attach of the peer comes to rhea. */
   #answered(attach: Attach): void {
     const end = Object.hasOwn(this.#rhea.links, attach.name) ? this.#ends.get(attach.name) : undefined;
-    // rhea would make a link of any that the peer attaches, in any number.
+    // R74: rhea would make a link of any that the peer attaches, in any number.
     if (!end) throw new Error('the peer attaches a link of its own');
     // R20: rhea complains on the console of what it does not know.
     for (const terminus of ['source', 'target'] as const) {
@@ -214,7 +214,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   onDisposition({ role, first, last: end, isSettled, state }: Disposition): void {
     // What the peer has settled itself we need not settle, but may.
     if (!role) return;
-    // The range may be all 2^32; of these only those count that were sent by now.
+    // R76: the range may be all 2^32; of these only those count that were sent by now.
     const newest = serial(this.#nextDeliveryId, -1);
     const last = distance(newest, end) > 0 ? newest : end;
     const { isFinal, descriptor } = meaningOf(state);

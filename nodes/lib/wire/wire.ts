@@ -130,14 +130,14 @@ export class Wire implements SessionUser {
     connection._process = () => this.#guarded(process);
     const onOpen = connection.on_open.bind(connection);
     connection.on_open = (frame) => {
-      // rhea sends its empty frames in half the time, and Node makes 1 ms of what is beyond 2^31.
+      // R79: rhea sends its empty frames in half the time, and Node makes 1 ms of what is beyond 2^31.
       const { performative } = frame;
       if ((performative.idle_time_out ?? 0) > MAX_TIMEOUT) performative.idle_time_out = MAX_TIMEOUT;
       onOpen(frame);
     };
     const onBegin = connection.on_begin.bind(connection);
     connection.on_begin = (frame) => {
-      // A client has no use for sessions of its peer, and rhea would keep any number.
+      // R74: a client has no use for sessions of its peer, and rhea would keep any number.
       if (typeof frame.performative.remote_channel !== 'number') throw new Error('the peer begins a session');
       onBegin(frame);
     };
@@ -218,7 +218,7 @@ export class Wire implements SessionUser {
     return () => socket?.off('drain', callback);
   }
 
-  /** A new session, which is still to be begun. Undefined: the peer has no more (R23: rhea would take one all the same). */
+  /** A new session, still to be begun. Undefined: the peer has no more (R53: rhea would take one all the same). */
   session(): Session | undefined {
     if (Object.keys(this.#rhea.local_channel_map).length >= this.maxSessions) return undefined;
     return new Session(this, this.#rhea.create_session() as RheaSession);
