@@ -61,6 +61,8 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
   deliveryCount = 0;
   credit = 0;
   drain = false;
+  /** Nothing may be written for it any more, though the peer may still write. */
+  isDetached = false;
   protected readonly session: EndSession;
   readonly #rhea: RheaLink;
 
@@ -119,6 +121,7 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
 
   /** Detaches. With `closed` the peer keeps nothing of the terminus (2.6.4). */
   detach(closed: boolean): void {
+    this.isDetached = true;
     if (closed) this.#rhea.close();
     else this.#rhea.detach();
   }

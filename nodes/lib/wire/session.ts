@@ -60,6 +60,8 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   /** Links of which the peer is to be told. */
   readonly #flows = new Set<LinkEnd>();
   #isFlowDue = false;
+  /** Nothing may be written on it any more (2.5.5), though the peer may still write. */
+  #isEnded = false;
 
   constructor(user: SessionUser, rhea: RheaSession) {
     super();
@@ -92,11 +94,20 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     this.#nextOutgoingId = this.#nextDeliveryId = this.#firstOutgoingId;
   }
 
-  /** Ends it once the peer has answered its begin: earlier, rhea frees the channel, and the answer ends all (R73). */
+  /**
+   * Ends it once the peer has answered its begin: earlier, rhea frees the channel, and the late answer ends the
+   * connection (R73).
+   */
   end(): void {
     const { state } = this.#rhea;
-    if (state.remote_open || !state.local_open) this.#rhea.close();
-    else this.once('open', () => this.#rhea.close());
+    if (state.remote_open || !state.local_open) this.#end();
+    else this.once('open', () => this.#end());
+  }
+
+  #end(): void {
+    this.writeDue();
+    this.#isEnded = true;
+    this.#rhea.close();
   }
 
   /** Attaches a link of that name. Throws when the fields cannot be encoded. */
@@ -146,6 +157,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     const onEnd = rhea.on_end.bind(rhea);
     rhea.on_end = (frame) => {
       this.#user.route(frame.channel, undefined);
+      this.#isEnded = true;
       onEnd(frame);
       this.emit('end', peerErrorOf(rhea.error));
     };
@@ -208,7 +220,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     const end = this.#byHandle.get(handle);
     if (!end) throw new Error('the peer sent a flow on a wrong handle');
     end.onFlow(flow);
-    if (echo) this.flowDue(end);
+    if (echo && !end.isDetached) this.flowDue(end);
   }
 
   onDisposition({ role, first, last: end, isSettled, state }: Disposition): void {
@@ -232,7 +244,8 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
       }
     }
     // R7: a peer may give the outcome and leave the settling to us.
-    if (!isSettled && isAny) writeDisposition(this.output, this.channel, false, first, last, state!.bytes);
+    if (!isSettled && isAny && !this.#isEnded)
+      writeDisposition(this.output, this.channel, false, first, last, state!.bytes);
   }
 
   /** False for one that is settled already. */
@@ -289,6 +302,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
 
   /** For the output. */
   writeDue(): void {
+    if (this.#isEnded) return;
     this.#writeRun();
     if (!this.#isFlowDue && this.#flows.size === 0) return;
     this.#incomingEnd = serial(this.#nextIncomingId, INCOMING_WINDOW);

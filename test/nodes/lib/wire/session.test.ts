@@ -378,4 +378,31 @@ describe('a session', () => {
     await link.close();
     should(connections).equal(1);
   });
+
+  it('writes nothing more once it has ended, whatever still comes', async () => {
+    const late: string[] = [];
+    let peer: PeerSession;
+    let answered: () => void;
+    const all = new Promise<void>((resolve) => (answered = resolve));
+    container.on('session_open', ({ session }: EventContext) => {
+      peer = session as PeerSession;
+      peer.on_transfer = () => {};
+    });
+    container.once('session_close', () => {
+      peer.on_disposition = () => late.push('disposition');
+      peer.on_flow = () => late.push('flow');
+      peer.output(frames.disposition({ role: true, first: 0, settled: false, state: outcome('accepted') }));
+      const windows = { next_incoming_id: 1, incoming_window: 100, next_outgoing_id: 0, outgoing_window: 100 };
+      peer.output(frames.flow({ ...windows, echo: true }));
+      answered();
+    });
+    container.on('receiver_open', ({ receiver: link }: EventContext) => setImmediate(() => link!.add_credit(10)));
+    const { sender, ends } = sending([1]);
+    await once(sender, 'state');
+    await sender.close(100);
+    await all;
+    should(await ends[0]).match({ state: 'failed' });
+    should(connections).equal(1);
+    should(late).eql([]);
+  });
 });
