@@ -8,6 +8,7 @@ import { loadUnspied } from '../test/faults/unspied';
 import { endpointNode, helper, node } from '../test/flow';
 import type { NodeConfig } from '../test/node-red';
 import { Broker } from '../broker/broker';
+import type { EndpointNode } from '../nodes/flow/endpoint';
 
 const USAGE = `node --expose-gc --import tsx bench/memory.ts [options]
 
@@ -126,7 +127,7 @@ async function memory(
   row(`after ${messages.toLocaleString('en')} messages`, used(), start, `${rate},000 messages/s`);
 
   // Pauses would grow from one loss to the next otherwise, to 30 s.
-  const { connection } = helper.getNode('broker') as unknown as { connection: { options: { backoff: object } } };
+  const { connection } = (helper.getNode('broker') as EndpointNode).endpoint;
   Object.assign(connection.options.backoff, { initial: 1, max: 1 });
   const before = used();
   row('before reconnects', before, undefined, handles());
@@ -185,9 +186,7 @@ async function outages(
     },
   );
   for (const queue of queues) {
-    const { connection } = helper.getNode(`${queue}-broker`) as unknown as {
-      connection: { options: { backoff: object } };
-    };
+    const { connection } = (helper.getNode(`${queue}-broker`) as EndpointNode).endpoint;
     Object.assign(connection.options.backoff, backoff);
   }
   for (let n = 0; n < count; n++) {
