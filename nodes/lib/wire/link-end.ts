@@ -61,6 +61,8 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
   deliveryCount = 0;
   credit = 0;
   drain = false;
+  /** The most bytes of a message that the peer takes. Read once: rhea unwraps it each time (R85). */
+  maxMessageSize = Infinity;
   /** Nothing may be written for it any more, though the peer may still write. */
   isDetached = false;
   protected readonly session: EndSession;
@@ -72,7 +74,12 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
     this.#rhea = link as unknown as RheaLink;
     this.handle = this.#rhea.local.handle;
     const role = link.is_receiver() ? 'receiver' : 'sender';
-    link.on(`${role}_open`, () => this.emit('open'));
+    link.on(`${role}_open`, () => {
+      // R24: rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
+      const limit: unknown = link.max_message_size;
+      if (typeof limit === 'number' && limit > 0) this.maxMessageSize = limit;
+      this.emit('open');
+    });
     link.on(`${role}_error`, () => {});
     link.on(`${role}_close`, () => {
       // R22, R46: by itself rhea answers with closed=true, which deletes a durable subscription. Later is a leak.
@@ -110,13 +117,6 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
     const writer = new Writer();
     writer.write(this.#rhea.local.attach);
     return writer.toBuffer().length + 8;
-  }
-
-  /** The most bytes of a message that the peer takes. */
-  get maxMessageSize(): number {
-    // R24: rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
-    const limit: unknown = this.#rhea.max_message_size;
-    return typeof limit === 'number' && limit > 0 ? limit : Infinity;
   }
 
   /** Detaches. With `closed` the peer keeps nothing of the terminus (2.6.4). */

@@ -57,6 +57,8 @@ export class Wire implements SessionUser {
   first: Buffer = Buffer.alloc(0);
   /** The socket can be written to: with TLS, once the peer is verified. */
   isConnected = false;
+  /** The most bytes of a frame that the peer takes, once it has opened. Read once: rhea unwraps it each time (R85). */
+  maxFrameSize = Infinity;
   /** Nothing of the peer is taken any more. */
   isOver = false;
   output!: Output;
@@ -84,7 +86,10 @@ export class Wire implements SessionUser {
     const { containerId, hostname, host, port, idleTimeout } = options;
     const user = this.#user;
     const container = rhea.create_container();
-    container.on('connection_open', () => user.opened());
+    container.on('connection_open', () => {
+      this.maxFrameSize = this.#rhea.max_frame_size ?? Infinity;
+      user.opened();
+    });
     container.on('connection_error', ({ error }: EventContext) => user.closed(peerErrorOf(error)));
     container.on('connection_close', () => user.closed(undefined));
     container.on('disconnected', ({ error }: EventContext) => user.dropped(error));
@@ -200,10 +205,6 @@ export class Wire implements SessionUser {
   /** What the peer has said of itself in its open. */
   get opened(): Opened {
     return openedOf(this.#rhea);
-  }
-
-  get maxFrameSize(): number {
-    return this.#rhea.max_frame_size ?? Infinity;
   }
 
   /** Sessions that the peer allows. */
