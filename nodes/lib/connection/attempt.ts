@@ -71,13 +71,18 @@ export class Attempt implements WireUser {
   }
 
   #after(delay: number, callback: () => void): NodeJS.Timeout {
-    return setTimeout(() => {
+    return setTimeout(this.#guarded(callback), delay);
+  }
+
+  /** R11: nobody catches what is thrown in a turn of its own. */
+  #guarded(callback: () => void): () => void {
+    return () => {
       try {
         callback();
       } catch (error) {
         this.#user.fault(error);
       }
-    }, delay);
+    };
   }
 
   // For the wire
@@ -90,13 +95,7 @@ export class Attempt implements WireUser {
   opened(): void {
     clearTimeout(this.#timer);
     // A peer may open only to say in its close, right behind, that it refuses.
-    setImmediate(() => {
-      try {
-        this.#opened(this.#wire!);
-      } catch (error) {
-        this.#user.fault(error);
-      }
-    });
+    setImmediate(this.#guarded(() => this.#opened(this.#wire!)));
   }
 
   #opened(wire: Wire): void {

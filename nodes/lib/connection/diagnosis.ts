@@ -65,7 +65,7 @@ export function diagnose(error: unknown, progress: Progress): Cause | undefined 
 }
 
 /** Bytes of a protocol header. */
-export const HEADER_SIZE = 8;
+const HEADER_SIZE = 8;
 
 /** The same by the first bytes that came where a protocol header of AMQP 1.0 belongs (2.2, 5.3.1). */
 export function diagnoseBytes(bytes: Buffer): Cause | undefined {

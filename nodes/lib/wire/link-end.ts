@@ -61,7 +61,11 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
   deliveryCount = 0;
   credit = 0;
   drain = false;
-  /** The most bytes of a message that the peer takes. Read once: rhea unwraps it each time (R85). */
+  // Read once, when the peer attaches: rhea unwraps what its attach says each time (R85).
+  /** The address of the peer's source; undefined when it named none. */
+  sourceAddress: string | undefined;
+  targetAddress: string | undefined;
+  /** The most bytes of a message that the peer takes. */
   maxMessageSize = Infinity;
   /** Nothing may be written for it any more, though the peer may still write. */
   isDetached = false;
@@ -75,6 +79,8 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
     this.handle = this.#rhea.local.handle;
     const role = link.is_receiver() ? 'receiver' : 'sender';
     link.on(`${role}_open`, () => {
+      this.sourceAddress = addressOf(link.source);
+      this.targetAddress = addressOf(link.target);
       // R24: rhea gives a Buffer for limits beyond 2^53; 0 and null stand for none.
       const limit: unknown = link.max_message_size;
       if (typeof limit === 'number' && limit > 0) this.maxMessageSize = limit;
@@ -90,15 +96,6 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
 
   get name(): string {
     return this.#rhea.name;
-  }
-
-  /** The address of the peer's source; undefined when it named none. */
-  get sourceAddress(): string | undefined {
-    return addressOf(this.#rhea.source);
-  }
-
-  get targetAddress(): string | undefined {
-    return addressOf(this.#rhea.target);
   }
 
   /** What the peer has made of the source. */
@@ -152,19 +149,19 @@ export interface OutgoingDelivery {
 }
 
 /** What a sending end calls. */
-export interface SendingUser<D extends OutgoingDelivery> {
+export interface SendingUser {
   /** The peer has given credit, or taken frames again. */
   ready(): void;
   /** The peer wants its credit back. */
   draining(): void;
   /** A pre-settled delivery was written, all of it. */
-  written(delivery: D): void;
+  written(delivery: OutgoingDelivery): void;
   /** The peer has settled a delivery. `descriptor` and `bytes`: of the state, if it has one that is an outcome. */
-  settled(delivery: D, outcome: { descriptor?: number; bytes?: Buffer }): void;
+  settled(delivery: OutgoingDelivery, outcome: { descriptor?: number; bytes?: Buffer }): void;
 }
 
 export class SendingEnd extends LinkEnd {
-  user: SendingUser<OutgoingDelivery> | undefined;
+  user: SendingUser | undefined;
   /** What of a delivery the session's window has kept back. */
   #rest: { delivery: OutgoingDelivery; bytes: Buffer; at: number; isSettled: boolean } | undefined;
 

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { PeerError } from '../errors';
-import type { Disposition, Flow, MessageFrames, State, Transfer } from './frames';
+import type { Disposition, Flow, MessageFrames, Transfer } from './frames';
 import {
   type EndSession,
   type LinkEnd,
@@ -17,6 +17,7 @@ import { distance, serial } from './serial';
 
 /** Frames that the peer may send before it is told of more. What bounds deliveries is credit. */
 const INCOMING_WINDOW = 2048;
+const RECEIVED = 0x23;
 /** Descriptors of what a source and a target can be (3.5). */
 const TERMINI = new Set<unknown>([0x28, 0x29, 'amqp:source:list', 'amqp:target:list']);
 
@@ -229,8 +230,9 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     // R76: the range may be all 2^32; of these only those count that were sent by now.
     const newest = serial(this.#nextDeliveryId, -1);
     const last = distance(newest, end) > 0 ? newest : end;
-    const { isFinal, descriptor } = meaningOf(state);
-    if (!isSettled && !isFinal) return;
+    // `received` is no end, and a state that is not of messaging says nothing to us (3.4).
+    const descriptor = state?.descriptor === RECEIVED ? undefined : state?.descriptor;
+    if (!isSettled && descriptor === undefined) return;
     const width = distance(first, last) + 1;
     const outcome = { descriptor, bytes: state?.bytes };
     let isAny = false;
@@ -328,12 +330,4 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   fault(error: unknown): void {
     this.#user.fault(error);
   }
-}
-
-/** Whether a state ends a delivery (3.4): `received` does not, and what is not of messaging says nothing to us. */
-function meaningOf(state: State | undefined): { isFinal: boolean; descriptor: number | undefined } {
-  const { descriptor } = state ?? {};
-  return descriptor === undefined || descriptor === 0x23
-    ? { isFinal: false, descriptor: undefined }
-    : { isFinal: true, descriptor };
 }

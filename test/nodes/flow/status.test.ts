@@ -2,26 +2,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import should from 'should';
 import { statusOf } from '../../../nodes/flow/status';
-import { AmqpError } from '../../../nodes/lib/errors';
-import type { State } from '../../../nodes/lib/state';
+import { failure, states } from '../states';
 
 const catalogue = join(__dirname, '../../../locales', 'en-US', 'amqp-endpoint.json');
 const texts: Record<string, string> = JSON.parse(readFileSync(catalogue, 'utf8'))['amqp-endpoint'].status;
-
-const failure = (condition?: string) => new AmqpError('AMQP_CONNECT', 'cannot connect', { condition });
-const states: State[] = [
-  { name: 'auth', error: failure() },
-  { name: 'disconnected', error: failure() },
-  { name: 'refused', error: failure() },
-  { name: 'connecting' },
-  { name: 'idle' },
-  { name: 'detached' },
-  { name: 'ignored', options: ['selector', 'browse'] },
-  { name: 'paused' },
-  { name: 'buffering', count: 7, percent: 1 },
-  { name: 'waiting' },
-  { name: 'connected' },
-];
 
 describe('a status', () => {
   it('has a text for each state, with all its blanks filled', () => {

@@ -1,22 +1,7 @@
 import should from 'should';
 import { AmqpError } from '../../../nodes/lib/errors';
-import { isSame, reasonOf, type State, worstOf } from '../../../nodes/lib/state';
-
-const failure = (condition?: string) => new AmqpError('AMQP_CONNECT', 'cannot connect', { condition });
-/** From worst to best. */
-const states: State[] = [
-  { name: 'auth', error: failure() },
-  { name: 'disconnected', error: failure() },
-  { name: 'refused', error: failure() },
-  { name: 'connecting' },
-  { name: 'idle' },
-  { name: 'detached' },
-  { name: 'ignored', options: ['selector', 'browse'] },
-  { name: 'paused' },
-  { name: 'buffering', count: 7, percent: 1 },
-  { name: 'waiting' },
-  { name: 'connected' },
-];
+import { isSame, reasonOf, worstOf } from '../../../nodes/lib/state';
+import { failure, states } from '../states';
 
 describe('a state', () => {
   it('of several links is that of the worst', () => {
