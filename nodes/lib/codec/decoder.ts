@@ -1,18 +1,11 @@
 import { isUtf8 } from 'node:buffer';
+import { CODE, DESCRIPTOR_OF, type TypeName, TYPES } from './codes';
 import { decimalFromBytes } from './decimal';
 import { AmqpError } from '../errors';
-import {
-  CODES,
-  jsonOf,
-  MAX_DEPTH,
-  MAX_EMPTY,
-  maxKeyBytes,
-  numberType,
-  objectOf,
-  type Style,
-  type TypeName,
-} from './notation';
+import { jsonOf, MAX_DEPTH, MAX_EMPTY, maxKeyBytes, numberType, objectOf, type Style } from './notation';
 
+// oxlint-disable-next-line no-control-regex -- they are ASCII
+const NOT_ASCII = /[^\x00-\x7f]/;
 const INTEGERS = new Set<TypeName>(['ubyte', 'ushort', 'uint', 'ulong', 'byte', 'short', 'int', 'long']);
 
 /** Bytes of memory that JavaScript takes for each of these beside its content, roughly. */
@@ -58,25 +51,25 @@ export class Decoder {
 
   /** The next value, whatever its type, in the style asked for. */
   value(): unknown {
-    return this.#value(this.#code());
+    return this.#value(this.#byte());
   }
 
   /** The descriptor of the value that comes next, when that is described by a number, as sections and composites are. */
   descriptor(): number {
     const start = this.offset;
-    if (this.#code() !== 0x00) this.fail('a section must be described', start);
-    const code = this.#code();
-    if (code === 0x53) return this.#take(1)[0]!;
-    if (code === 0x80) return Number(this.#take(8).readBigUInt64BE());
-    if (code === 0xa3 || code === 0xb3) return SECTION_SYMBOLS.indexOf(this.#symbol(code)) + 0x70;
+    if (this.#byte() !== CODE.described) this.fail('a section must be described', start);
+    const code = this.#byte();
+    if (code === CODE.ulong8) return this.#byte();
+    if (code === CODE.ulong) return Number(this.bytes.readBigUInt64BE(this.#skip(8)));
+    if (code === CODE.symbol8 || code === CODE.symbol) return DESCRIPTOR_OF[this.#symbol(code)] ?? 0;
     return this.fail('a section must be described by a number or a symbol', start);
   }
 
   /** The values of a list, for a section that is one; each is read in turn by `read`, which gets its index. */
   fields(read: (index: number) => void): void {
-    const code = this.#code();
-    if (code === 0x45) return;
-    if (code !== 0xc0 && code !== 0xd0) this.fail('expected a list', this.offset - 1);
+    const code = this.#byte();
+    if (code === CODE.list0) return;
+    if (code !== CODE.list8 && code !== CODE.list) this.fail('expected a list', this.offset - 1);
     this.#compound(code, (count) => {
       for (let index = 0; index < count; index++) read(index);
     });
@@ -84,22 +77,22 @@ export class Decoder {
 
   /** The pairs of a map, for a section that is one, with string or symbol keys where it has such. */
   pairs(): [unknown, unknown][] {
-    const code = this.#code();
-    if (code !== 0xc1 && code !== 0xd1) this.fail('expected a map', this.offset - 1);
+    const code = this.#byte();
+    if (code !== CODE.map8 && code !== CODE.map) this.fail('expected a map', this.offset - 1);
     return this.#pairs(code, true);
   }
 
   /** A list, for a section that is one. */
   list(): unknown[] {
-    const code = this.#code();
-    if (code !== 0x45 && code !== 0xc0 && code !== 0xd0) this.fail('expected a list', this.offset - 1);
+    const code = this.#byte();
+    if (code !== CODE.list0 && code !== CODE.list8 && code !== CODE.list) this.fail('expected a list', this.offset - 1);
     return this.#list(code);
   }
 
   /** The bytes of a binary value: a slice of the input. */
   binary(): Buffer {
-    const code = this.#code();
-    if (code !== 0xa0 && code !== 0xb0) this.fail('expected binary', this.offset - 1);
+    const code = this.#byte();
+    if (code !== CODE.binary8 && code !== CODE.binary) this.fail('expected binary', this.offset - 1);
     this.#make(COST.bytes);
     return this.#sized(code);
   }
@@ -107,18 +100,18 @@ export class Decoder {
   /** The next value if it is of `type`; `null` counts as absent and gives undefined. */
   typed(type: TypeName): unknown {
     const start = this.offset;
-    const code = this.#code();
-    if (code === 0x40) return undefined;
-    if (typeOfCode(code) !== type) this.fail(`expected ${type}, got code 0x${code.toString(16)}`, start);
+    const code = this.#byte();
+    if (code === CODE.null) return undefined;
+    if (TYPES[code] !== type) this.fail(`expected ${type}, got code 0x${code.toString(16)}`, start);
     return this.#raw(code, type);
   }
 
   /** message-id and correlation-id: plain when a string, number or binary, else in the notation. */
   id(): unknown {
     const start = this.offset;
-    const code = this.#code();
-    if (code === 0x40) return undefined;
-    const type = typeOfCode(code);
+    const code = this.#byte();
+    if (code === CODE.null) return undefined;
+    const type = TYPES[code];
     if (type === 'string' || type === 'binary') return this.#raw(code, type);
     if (type === 'uuid') return { $amqp: 'uuid', value: this.#raw(code, type) };
     // An id is a ulong (3.2.11), but Qpid Dispatch's management answers a number as an int.
@@ -138,7 +131,7 @@ export class Decoder {
   #value(code: number): unknown {
     this.#make(COST.value);
     if (++this.#depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
-    const value = code === 0x00 ? this.#described() : this.#undescribed(code);
+    const value = code === CODE.described ? this.#described() : this.#undescribed(code);
     this.#depth--;
     return value;
   }
@@ -158,7 +151,7 @@ export class Decoder {
   }
 
   #undescribed(code: number): unknown {
-    const type = typeOfCode(code);
+    const type = TYPES[code];
     if (type === undefined) return this.fail(`unknown type code 0x${code.toString(16)}`, this.offset - 1);
     if (type === 'list') return this.#list(code);
     if (type === 'map') return this.#map(code);
@@ -185,69 +178,73 @@ export class Decoder {
   /** The content of a simple value: numbers beyond exact JavaScript, and decimals, as text. */
   #raw(code: number, type: TypeName): unknown {
     switch (code) {
-      case 0x40:
+      case CODE.null:
         return null;
-      case 0x41:
+      case CODE.true:
         return true;
-      case 0x42:
+      case CODE.false:
         return false;
-      case 0x43:
-      case 0x44:
+      case CODE.uint0:
+      case CODE.ulong0:
         return 0;
-      case 0x56: {
-        const byte = this.#take(1)[0]!;
+      case CODE.boolean: {
+        const byte = this.#byte();
         return byte > 1 ? this.fail('a boolean is neither 0 nor 1', this.offset - 1) : byte === 1;
       }
-      case 0x50:
-      case 0x52:
-      case 0x53:
-        return this.#take(1)[0];
-      case 0x51:
-      case 0x54:
-      case 0x55:
-        return this.#take(1).readInt8();
-      case 0x60:
-        return this.#take(2).readUInt16BE();
-      case 0x61:
-        return this.#take(2).readInt16BE();
-      case 0x70:
-        return this.#take(4).readUInt32BE();
-      case 0x71:
-        return this.#take(4).readInt32BE();
-      case 0x72:
-        return this.#take(4).readFloatBE();
-      case 0x73:
+      case CODE.ubyte:
+      case CODE.uint8:
+      case CODE.ulong8:
+        return this.#byte();
+      case CODE.byte:
+      case CODE.int8:
+      case CODE.long8:
+        return this.bytes.readInt8(this.#skip(1));
+      case CODE.ushort:
+        return this.bytes.readUInt16BE(this.#skip(2));
+      case CODE.short:
+        return this.bytes.readInt16BE(this.#skip(2));
+      case CODE.uint:
+        return this.#word();
+      case CODE.int:
+        return this.bytes.readInt32BE(this.#skip(4));
+      case CODE.float:
+        return this.bytes.readFloatBE(this.#skip(4));
+      case CODE.char:
         return this.#char();
-      case 0x80:
-        return exactNumber(this.#take(8).readBigUInt64BE());
-      case 0x81:
-      case 0x83:
-        return exactNumber(this.#take(8).readBigInt64BE());
-      case 0x82:
-        return this.#take(8).readDoubleBE();
-      case 0x74:
+      case CODE.ulong:
+        return exactNumber(this.bytes.readBigUInt64BE(this.#skip(8)));
+      case CODE.long:
+      case CODE.timestamp:
+        return exactNumber(this.bytes.readBigInt64BE(this.#skip(8)));
+      case CODE.double:
+        return this.bytes.readDoubleBE(this.#skip(8));
+      case CODE.decimal32:
         return decimalFromBytes(this.#take(4));
-      case 0x84:
+      case CODE.decimal64:
         return decimalFromBytes(this.#take(8));
-      case 0x94:
+      case CODE.decimal128:
         return decimalFromBytes(this.#take(16));
-      case 0x98:
+      case CODE.uuid:
         return this.#take(16)
           .toString('hex')
           .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-      case 0xa0:
-      case 0xb0:
+      case CODE.binary8:
+      case CODE.binary:
         this.#make(COST.bytes);
         // A copy: the slice would keep the whole chunk read from the socket alive.
         return Buffer.from(this.#sized(code));
-      case 0xa1:
-      case 0xb1: {
+      case CODE.string8:
+      case CODE.string: {
         this.#make(COST.text);
-        const bytes = this.#sized(code);
-        return isUtf8(bytes) ? bytes.toString() : this.fail('a string is not UTF-8', this.offset - bytes.length);
+        const start = this.#skip(this.#size(code));
+        const text = this.bytes.toString('utf8', start, this.offset);
+        // It stands for what is no UTF-8, or for itself.
+        if (text.includes('\ufffd') && !isUtf8(this.bytes.subarray(start, this.offset)))
+          this.fail('a string is not UTF-8', start);
+        return text;
       }
-      case 0xa3:
-      case 0xb3:
+      case CODE.symbol8:
+      case CODE.symbol:
         return this.#symbol(code);
       default:
         return this.fail(`a ${type} is not allowed here`, this.offset - 1);
@@ -255,14 +252,13 @@ export class Decoder {
   }
 
   #symbol(code: number): string {
-    const bytes = this.#sized(code);
-    return bytes.some((byte) => byte > 0x7f)
-      ? this.fail('a symbol is not ASCII', this.offset - bytes.length)
-      : bytes.toString('latin1');
+    const start = this.#skip(this.#size(code));
+    const text = this.bytes.toString('latin1', start, this.offset);
+    return NOT_ASCII.test(text) ? this.fail('a symbol is not ASCII', start) : text;
   }
 
   #char(): string {
-    const code = this.#take(4).readUInt32BE();
+    const code = this.#word();
     if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
       this.fail('a char is not a Unicode character', this.offset - 4);
     return String.fromCodePoint(code);
@@ -270,7 +266,7 @@ export class Decoder {
 
   #list(code: number): unknown[] {
     const list: unknown[] = [];
-    if (code === 0x45) {
+    if (code === CODE.list0) {
       this.#make(COST.container);
       return list;
     }
@@ -305,7 +301,7 @@ export class Decoder {
   #key(asText: boolean): [key: unknown, identity: string] {
     const start = this.offset;
     const code = this.bytes[start] ?? -1;
-    const type = typeOfCode(code);
+    const type = TYPES[code];
     if (type === undefined || type === 'list' || type === 'map' || type === 'array') {
       const key = this.value();
       this.#keyBytesLeft -= this.offset - start;
@@ -334,13 +330,13 @@ export class Decoder {
     let array: unknown;
     this.#compound(code, (count) => {
       const descriptors: unknown[] = [];
-      let element = this.#code();
-      while (element === 0x00) {
+      let element = this.#byte();
+      while (element === CODE.described) {
         descriptors.push(this.value());
         if (descriptors.length > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH}`);
-        element = this.#code();
+        element = this.#byte();
       }
-      const type = typeOfCode(element);
+      const type = TYPES[element];
       if (type === undefined) return this.fail(`unknown type code 0x${element.toString(16)}`, this.offset - 1);
       // Bounded by what all of the input may have of them.
       const isEmpty = element >= 0x40 && element <= 0x45;
@@ -371,71 +367,50 @@ export class Decoder {
   #compound(code: number, read: (count: number) => void): void {
     const start = this.offset - 1;
     this.#make(COST.container);
-    const isWide = code >= 0xd0 && code !== 0xe0;
+    const isWide = code >= 0xd0 && code !== CODE.array8;
     const width = isWide ? 4 : 1;
-    const size = isWide ? this.#take(4).readUInt32BE() : this.#take(1)[0]!;
+    const size = isWide ? this.#word() : this.#byte();
     const end = this.offset + size;
     if (end > this.bytes.length || size < width) this.fail('a list, map or array has a wrong size', start);
-    const count = isWide ? this.#take(4).readUInt32BE() : this.#take(1)[0]!;
-    const isArray = code === 0xe0 || code === 0xf0;
+    const count = isWide ? this.#word() : this.#byte();
+    const isArray = code === CODE.array8 || code === CODE.array;
     if (!isArray && count > end - this.offset) this.fail('a list or map claims more values than there are', start);
     read(count);
     if (this.offset !== end) this.fail('a list, map or array does not fill its size', start);
   }
 
   #sized(code: number): Buffer {
-    return this.#take(code >= 0xb0 ? this.#take(4).readUInt32BE() : this.#take(1)[0]!);
+    return this.#take(this.#size(code));
   }
 
-  #code(): number {
-    return this.#take(1)[0]!;
+  /** The size of a value of variable width (1.6.19 to 1.6.21). */
+  #size(code: number): number {
+    return code >= CODE.binary ? this.#word() : this.#byte();
+  }
+
+  #byte(): number {
+    const byte = this.bytes[this.offset];
+    if (byte === undefined) this.fail('the bytes end too early');
+    this.offset++;
+    return byte;
+  }
+
+  #word(): number {
+    return this.bytes.readUInt32BE(this.#skip(4));
+  }
+
+  /** Goes on by so many bytes. Returns where they begin. */
+  #skip(length: number): number {
+    const start = this.offset;
+    if (start + length > this.bytes.length) this.fail('the bytes end too early');
+    this.offset = start + length;
+    return start;
   }
 
   #take(length: number): Buffer {
-    const end = this.offset + length;
-    if (end > this.bytes.length) this.fail('the bytes end too early');
-    const bytes = this.bytes.subarray(this.offset, end);
-    this.offset = end;
-    return bytes;
+    const start = this.#skip(length);
+    return this.bytes.subarray(start, this.offset);
   }
-}
-
-/** Descriptors of the message sections as symbols, from 0x70 on: rarely used on the wire, but allowed (1.3.1). */
-const SECTION_SYMBOLS = [
-  'amqp:header:list',
-  'amqp:delivery-annotations:map',
-  'amqp:message-annotations:map',
-  'amqp:properties:list',
-  'amqp:application-properties:map',
-  'amqp:data:binary',
-  'amqp:amqp-sequence:list',
-  'amqp:amqp-value:*',
-  'amqp:footer:map',
-];
-
-const NAMES = new Map(Object.entries(CODES).map(([name, code]) => [code, name as TypeName]));
-
-/** Codes that are not the widest of their type. */
-const COMPACT = new Map<number, TypeName>([
-  [0x41, 'boolean'],
-  [0x42, 'boolean'],
-  [0x43, 'uint'],
-  [0x44, 'ulong'],
-  [0x45, 'list'],
-  [0x52, 'uint'],
-  [0x53, 'ulong'],
-  [0x54, 'int'],
-  [0x55, 'long'],
-  [0xa0, 'binary'],
-  [0xa1, 'string'],
-  [0xa3, 'symbol'],
-  [0xc0, 'list'],
-  [0xc1, 'map'],
-  [0xe0, 'array'],
-]);
-
-function typeOfCode(code: number): TypeName | undefined {
-  return COMPACT.get(code) ?? (code === 0x00 ? undefined : NAMES.get(code));
 }
 
 /** A number where JavaScript holds it exactly, else its digits. */

@@ -1,9 +1,9 @@
 import { types } from 'node:util';
+import { CODE, isTypeName, type TypeName } from './codes';
 import { decimalToBytes } from './decimal';
 import { AmqpError, messageOf } from '../errors';
 import {
   bytesOf,
-  CODES,
   INT,
   isNotation,
   isPlainObject,
@@ -14,7 +14,6 @@ import {
   type Notation,
   numberType,
   type Of,
-  type TypeName,
 } from './notation';
 
 const ULONG = { min: 0n, max: 2n ** 64n - 1n };
@@ -22,6 +21,9 @@ const UUID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 const INTEGER = /^-?\d{1,20}$/;
 const ISO_DATE = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?$/;
+
+/** What the notation of a type has beside its value. */
+const OWN_KEYS: Partial<Record<TypeName, string[]>> = { array: ['of'], described: ['descriptor'] };
 
 /** How the content of a value is written in the widest encoding of its type; what refuses it names what is wrong. */
 const WRITERS: Record<TypeName, (e: Encoder, v: unknown) => void> = {
@@ -119,9 +121,9 @@ export class Encoder {
   value(value: unknown): void {
     switch (typeof value) {
       case 'undefined':
-        return this.uint8(0x40);
+        return this.uint8(CODE.null);
       case 'boolean':
-        return this.uint8(value ? 0x41 : 0x42);
+        return this.uint8(value ? CODE.true : CODE.false);
       case 'string':
         return this.typed('string', value);
       case 'number':
@@ -129,7 +131,7 @@ export class Encoder {
       case 'bigint':
         return this.typed(value > LONG.max ? 'ulong' : 'long', value);
       case 'object':
-        return value === null ? this.uint8(0x40) : this.#object(value);
+        return value === null ? this.uint8(CODE.null) : this.#object(value);
       default:
         return this.fail(`is a ${typeof value}, which cannot be sent`);
     }
@@ -140,54 +142,54 @@ export class Encoder {
     switch (type) {
       case 'null':
         WRITERS.null(this, value);
-        return this.uint8(0x40);
+        return this.uint8(CODE.null);
       case 'boolean':
-        return this.uint8(this.boolean(value) ? 0x41 : 0x42);
+        return this.uint8(this.boolean(value) ? CODE.true : CODE.false);
       case 'uint': {
         const number = this.integer(value, 0, 0xffffffff);
-        if (number === 0) return this.uint8(0x43);
+        if (number === 0) return this.uint8(CODE.uint0);
         if (number > 0xff) break;
-        this.uint8(0x52);
+        this.uint8(CODE.uint8);
         return this.uint8(number);
       }
       case 'ulong': {
         const number = this.bigInteger(value, ULONG);
-        if (number === 0n) return this.uint8(0x44);
+        if (number === 0n) return this.uint8(CODE.ulong0);
         if (number > 0xffn) break;
-        this.uint8(0x53);
+        this.uint8(CODE.ulong8);
         return this.uint8(Number(number));
       }
       case 'int': {
         const number = this.integer(value, INT.min, INT.max);
         if (number < -0x80 || number > 0x7f) break;
-        this.uint8(0x54);
+        this.uint8(CODE.int8);
         return this.uint8(number & 0xff);
       }
       case 'long': {
         const number = this.bigInteger(value, LONG);
         if (number < -0x80n || number > 0x7fn) break;
-        this.uint8(0x55);
+        this.uint8(CODE.long8);
         return this.uint8(Number(number) & 0xff);
       }
       case 'binary':
-        return this.#sized(0xa0, this.binary(value));
+        return this.#sized(CODE.binary8, this.binary(value));
       case 'string':
         return this.#string(value);
       case 'symbol':
-        return this.#sized(0xa3, this.symbol(value));
+        return this.#sized(CODE.symbol8, this.symbol(value));
       case 'list':
         return this.#list(value);
       case 'map':
         return this.map(this.pairs(value), 'any');
       default:
     }
-    this.uint8(CODES[type]);
+    this.uint8(CODE[type]);
     this.#write(type, value);
   }
 
   /** A map from pairs; keys that are not of the kind are refused. */
   map(pairs: Iterable<[unknown, unknown]>, keys: Keys, simple = false): void {
-    const start = this.#open(0xc1);
+    const start = this.#open(CODE.map8);
     this.#close(start, this.mapContent(pairs, keys, false, simple));
   }
 
@@ -197,12 +199,12 @@ export class Encoder {
     while (count > 0 && !isPresent(values[definition[count - 1]![0]])) count--;
     if (count === 0) return;
     this.describe(descriptor);
-    const start = this.#open(0xc0);
+    const start = this.#open(CODE.list8);
     for (let index = 0; index < count; index++) {
       const [name, type] = definition[index]!;
       const value = values[name];
       this.#field = name;
-      if (!isPresent(value)) this.uint8(0x40);
+      if (!isPresent(value)) this.uint8(CODE.null);
       else if (type === 'id') this.id(value);
       else this.typed(type, isNotation(value) && value.$amqp === type ? value.value : value);
     }
@@ -212,8 +214,8 @@ export class Encoder {
 
   /** The constructor of a value described by a number below 256. */
   describe(descriptor: number): void {
-    this.uint8(0x00);
-    this.uint8(0x53);
+    this.uint8(CODE.described);
+    this.uint8(CODE.ulong8);
     this.uint8(descriptor);
   }
 
@@ -240,7 +242,7 @@ export class Encoder {
     if (isNotation(value)) return this.#notation(value);
     if (Array.isArray(value)) return this.#list(value);
     const bytes = bytesOf(value);
-    if (bytes) return this.#sized(0xa0, bytes);
+    if (bytes) return this.#sized(CODE.binary8, bytes);
     if (types.isDate(value)) return this.typed('timestamp', value);
     if (types.isSet(value)) return this.#list(value);
     if (types.isMap(value) || isPlainObject(value)) return this.map(this.pairs(value), 'any');
@@ -251,28 +253,26 @@ export class Encoder {
 
   #notation(notation: Notation): void {
     const type: unknown = notation.$amqp;
-    if (typeof type !== 'string' || !Object.hasOwn(CODES, type)) {
-      this.fail(`names an unknown AMQP type ${JSON.stringify(type)}`);
-    }
-    const allowed = ['$amqp', 'value', ...({ array: ['of'], described: ['descriptor'] }[type] ?? [])];
+    if (!isTypeName(type)) return this.fail(`names an unknown AMQP type ${JSON.stringify(type)}`);
+    const allowed = ['$amqp', 'value', ...(OWN_KEYS[type] ?? [])];
     const unknown = Object.keys(notation).find((key) => !allowed.includes(key));
     if (unknown) this.fail(`has an unknown key ${JSON.stringify(unknown)} beside "$amqp"`);
     if (type !== 'null' && notation.value === undefined) this.fail('has no "value"');
     if (type === 'array') return this.#array(notation);
     if (type === 'described') {
       if (notation.descriptor === undefined) this.fail('has no "descriptor"');
-      this.uint8(0x00);
+      this.uint8(CODE.described);
       this.#nest('descriptor', () => this.value(notation.descriptor));
       return this.#nest('value', () => this.value(notation.value));
     }
-    this.typed(type as TypeName, notation.value);
+    this.typed(type, notation.value);
   }
 
   #array(notation: Notation): void {
     const elements = notation.value;
     if (!Array.isArray(elements)) this.fail('needs an array as "value"');
     const of = notation.of ?? this.#commonType(elements);
-    this.uint8(0xf0);
+    this.uint8(CODE.array);
     this.#arrayContent(elements, of);
   }
 
@@ -284,14 +284,13 @@ export class Encoder {
       if (depth > MAX_DEPTH) this.fail(`has an "of" that is cyclic, or nested deeper than ${MAX_DEPTH}`);
       const { descriptor, of: inner } = element;
       if (descriptor === undefined) this.fail('has no "descriptor" in "of"');
-      this.uint8(0x00);
+      this.uint8(CODE.described);
       this.#nest('of', () => this.value(descriptor));
       element = inner;
     }
     const type = element;
-    if (!Object.hasOwn(CODES, type) || type === 'described')
-      this.fail(`has an unknown type in "of": ${JSON.stringify(type)}`);
-    this.uint8(CODES[type]);
+    if (!isTypeName(type) || type === 'described') this.fail(`has an unknown type in "of": ${JSON.stringify(type)}`);
+    this.uint8(CODE[type]);
     if (type === 'null') this.#empty += elements.length;
     if (this.#empty > MAX_EMPTY) this.fail(`has more than ${MAX_EMPTY} nulls in arrays`);
     for (const [index, value] of elements.entries()) this.#nest(index, () => this.#element(type, value));
@@ -337,8 +336,8 @@ export class Encoder {
   }
 
   #list(value: unknown): void {
-    if (Array.isArray(value) && value.length === 0) return this.uint8(0x45);
-    const start = this.#open(0xc0);
+    if (Array.isArray(value) && value.length === 0) return this.uint8(CODE.list0);
+    const start = this.#open(CODE.list8);
     this.#close(start, this.listContent(value, false));
   }
 
@@ -538,7 +537,7 @@ export class Encoder {
   #string(value: unknown): void {
     if (typeof value !== 'string') this.fail('is not a string');
     const length = Buffer.byteLength(this.#wellFormed(value));
-    this.uint8(length > 0xff ? 0xb1 : 0xa1);
+    this.uint8(length > 0xff ? CODE.string : CODE.string8);
     if (length > 0xff) this.uint32(length);
     else this.uint8(length);
     this.#reserve(length);

@@ -3,37 +3,7 @@
  * `{"$amqp": type, "value": …}`.
  */
 import { types } from 'node:util';
-
-/** The types of the notation, with the code of the widest encoding of each. */
-export const CODES = {
-  null: 0x40,
-  boolean: 0x56,
-  ubyte: 0x50,
-  ushort: 0x60,
-  uint: 0x70,
-  ulong: 0x80,
-  byte: 0x51,
-  short: 0x61,
-  int: 0x71,
-  long: 0x81,
-  float: 0x72,
-  double: 0x82,
-  decimal32: 0x74,
-  decimal64: 0x84,
-  decimal128: 0x94,
-  char: 0x73,
-  timestamp: 0x83,
-  uuid: 0x98,
-  binary: 0xb0,
-  string: 0xb1,
-  symbol: 0xb3,
-  list: 0xd0,
-  map: 0xd1,
-  array: 0xf0,
-  described: 0x00,
-};
-
-export type TypeName = keyof typeof CODES;
+import type { TypeName } from './codes';
 
 /**
  * `exact`: whatever would be encoded as another type is given in the notation, so that encoding gives the same value

@@ -14,6 +14,7 @@ import {
   withReplyTo,
   withTemporaryReplyTo,
 } from '../message/message';
+import { CODE } from '../codec/codes';
 import type { Style } from '../codec/notation';
 import { type DeliveryInfo, Receiver } from '../receiver/receiver';
 import { Entry, type Sent } from '../link/entry';
@@ -292,7 +293,7 @@ function keyOf(id: unknown): string {
   const encoder = new Encoder('the id');
   encoder.id(id);
   const bytes = encoder.finish();
-  if (bytes[0] === 0xa1) return `text ${bytes.toString('utf8', 2)}`;
-  if (bytes[0] === 0xb1) return `text ${bytes.toString('utf8', 5)}`;
+  if (bytes[0] === CODE.string8) return `text ${bytes.toString('utf8', 2)}`;
+  if (bytes[0] === CODE.string) return `text ${bytes.toString('utf8', 5)}`;
   return bytes.toString('latin1');
 }

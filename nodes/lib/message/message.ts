@@ -4,9 +4,10 @@
  */
 import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
+import { DESCRIPTOR, type TypeName } from '../codec/codes';
 import { type Allowance, Decoder } from '../codec/decoder';
 import { Encoder, type Field } from '../codec/encoder';
-import { bytesOf, isNotation, isPlainObject, objectOf, type Style, type TypeName } from '../codec/notation';
+import { bytesOf, isNotation, isPlainObject, objectOf, type Style } from '../codec/notation';
 import { toCloudEvent } from './cloudevents';
 import { AmqpError } from '../errors';
 import { parseJson, writeJson } from './json';
@@ -56,19 +57,6 @@ const ANNOTATION_TYPES: Record<string, TypeName> = {
   'x-opt-jms-dest': 'byte',
   'x-opt-jms-reply-to': 'byte',
   'x-opt-delivery-time': 'long',
-};
-
-/** Descriptors of the sections (3.2). */
-const SECTION = {
-  header: 0x70,
-  deliveryAnnotations: 0x71,
-  messageAnnotations: 0x72,
-  properties: 0x73,
-  applicationProperties: 0x74,
-  data: 0x75,
-  sequence: 0x76,
-  value: 0x77,
-  footer: 0x78,
 };
 
 /** `msg.amqp`: the fields that are present. */
@@ -182,22 +170,22 @@ export function encode(given: Outgoing): Buffer {
   // Binary, but mostly a name (3.2.4).
   if (typeof fields.user_id === 'string') properties = { ...properties, user_id: Buffer.from(fields.user_id) };
 
-  encoder.composite(SECTION.header, HEADER, fields);
-  annotationsSection(encoder, SECTION.deliveryAnnotations, message, 'delivery_annotations');
-  annotationsSection(encoder, SECTION.messageAnnotations, message, 'message_annotations');
-  encoder.at(fieldsPath).composite(SECTION.properties, PROPERTIES, properties);
+  encoder.composite(DESCRIPTOR.header, HEADER, fields);
+  annotationsSection(encoder, DESCRIPTOR.deliveryAnnotations, message, 'delivery_annotations');
+  annotationsSection(encoder, DESCRIPTOR.messageAnnotations, message, 'message_annotations');
+  encoder.at(fieldsPath).composite(DESCRIPTOR.properties, PROPERTIES, properties);
   encoder.at(`${fieldsPath}.application_properties`);
   if (isPresent(fields.application_properties)) {
-    encoder.describe(SECTION.applicationProperties);
+    encoder.describe(DESCRIPTOR.applicationProperties);
     // "restricted to be of simple types only" (3.2.5)
     encoder.map(encoder.pairs(mapOf(fields.application_properties)), 'string', true);
   }
   encoder.at(message.payloadPath);
-  encoder.describe(SECTION[body.type]);
+  encoder.describe(DESCRIPTOR[body.type]);
   if (body.type === 'data') encoder.typed('binary', body.content);
   else if (body.type === 'sequence') encoder.typed('list', body.content);
   else encoder.value(body.content);
-  annotationsSection(encoder, SECTION.footer, message, 'footer');
+  annotationsSection(encoder, DESCRIPTOR.footer, message, 'footer');
   return encoder.finish();
 }
 
@@ -302,10 +290,9 @@ export function messagesIn(bytes: Buffer, format: number, allowance?: Allowance)
   if (format !== BATCH_FORMAT) {
     throw new AmqpError('AMQP_DECODE', `the message has the unknown message-format 0x${format.toString(16)}`);
   }
-  const { data, kinds } = sections(bytes, { fields: 'exact', body: 'exact' }, {}, allowance);
-  if (kinds.some((kind) => kind !== 'data'))
-    throw new AmqpError('AMQP_DECODE', 'the batch is not made of data sections');
-  return data;
+  const body = readSections(bytes, { fields: 'exact', body: 'exact' }, {}, allowance);
+  if (body && body.type !== 'data') throw new AmqpError('AMQP_DECODE', 'the batch is not made of data sections');
+  return body?.content ?? [];
 }
 
 /** What was received, decoded: the fields as for `msg.amqp`, and the body as it was sent. */
@@ -326,13 +313,10 @@ export function decode(
   allowance?: Allowance,
   fields: AmqpFields = {},
 ): Incoming {
-  const { kinds, data, sequence, value } = sections(bytes, styles, fields, allowance);
+  const body = readSections(bytes, styles, fields, allowance);
   // Some peers send a null as no body at all; it is the other sections that show this to be a message.
-  const [type] = kinds;
-  if (!type) return { fields, body: undefined };
-  fields.body_type = type;
-  if (type === 'data') return { fields, body: { type, content: joined(data) } };
-  return { fields, body: { type, content: type === 'value' ? value : sequence } };
+  if (body) fields.body_type = body.type;
+  return { fields, body: body?.type === 'data' ? { type: 'data', content: joined(body.content) } : body };
 }
 
 /** One Buffer of them. A slice of a chunk that is much larger would keep all of that alive, so it is copied. */
@@ -363,61 +347,75 @@ export function withReplyTo(bytes: Buffer, replyTo: string): Buffer {
   });
 }
 
-function sections(
+/** The body of a message, in the sections that it came in. */
+type BodySections =
+  { type: 'data'; content: Buffer[] } | { type: 'sequence'; content: unknown[] } | { type: 'value'; content: unknown };
+
+/** Reads all sections: those of the fields into `fields`. */
+function readSections(
   bytes: Buffer,
   styles: { fields: Style; body: Style },
   fields: AmqpFields = {},
   allowance?: Allowance,
-) {
+): BodySections | undefined {
   if (bytes.length === 0) throw new AmqpError('AMQP_DECODE', 'the message is empty');
   const decoder = new Decoder(bytes, styles.fields, allowance);
-  const data: Buffer[] = [];
-  const sequence: unknown[] = [];
-  let value: unknown;
+  let body: BodySections | undefined;
   /** A bit for each section. */
   let seen = 0;
   while (!decoder.done) {
     const start = decoder.offset;
     const section = decoder.descriptor();
-    const mayRepeat = section === SECTION.data || section === SECTION.sequence;
-    const bit = 1 << (section - SECTION.header);
+    const mayRepeat = section === DESCRIPTOR.data || section === DESCRIPTOR.sequence;
+    const bit = 1 << (section - DESCRIPTOR.header);
     if ((seen & bit) !== 0 && !mayRepeat) decoder.fail('a section is there twice', start);
     seen |= bit;
     switch (section) {
-      case SECTION.header:
+      case DESCRIPTOR.header:
         readFields(decoder, HEADER, fields);
         break;
-      case SECTION.properties:
+      case DESCRIPTOR.properties:
         readFields(decoder, PROPERTIES, fields);
         break;
-      case SECTION.deliveryAnnotations:
+      case DESCRIPTOR.deliveryAnnotations:
         fields.delivery_annotations = readMap(decoder);
         break;
-      case SECTION.messageAnnotations:
+      case DESCRIPTOR.messageAnnotations:
         fields.message_annotations = readMap(decoder);
         break;
-      case SECTION.applicationProperties:
+      case DESCRIPTOR.applicationProperties:
         fields.application_properties = readMap(decoder, {});
         break;
-      case SECTION.footer:
+      case DESCRIPTOR.footer:
         fields.footer = readMap(decoder);
         break;
-      case SECTION.data:
-        data.push(decoder.binary());
+      case DESCRIPTOR.data:
+        body ??= { type: 'data', content: [] };
+        if (body.type !== 'data') return otherKind(decoder, start, body.type, 'data');
+        body.content.push(decoder.binary());
         break;
-      case SECTION.sequence:
-        for (const element of inStyle(decoder, styles.body, () => decoder.list())) sequence.push(element);
+      case DESCRIPTOR.sequence:
+        body ??= { type: 'sequence', content: [] };
+        if (body.type !== 'sequence') return otherKind(decoder, start, body.type, 'sequence');
+        decoder.style = styles.body;
+        for (const element of decoder.list()) body.content.push(element);
+        decoder.style = styles.fields;
         break;
-      case SECTION.value:
-        value = inStyle(decoder, styles.body, () => decoder.value());
+      case DESCRIPTOR.value:
+        if (body) return otherKind(decoder, start, body.type, 'value');
+        decoder.style = styles.body;
+        body = { type: 'value', content: decoder.value() };
+        decoder.style = styles.fields;
         break;
       default:
         decoder.fail(`unknown message section 0x${section.toString(16)}`, start);
     }
   }
-  const kinds = BODY_TYPES.filter((type) => (seen & (1 << (SECTION[type] - SECTION.header))) !== 0);
-  if (kinds.length > 1) decoder.fail(`the message has bodies of different kinds: ${kinds.join(' and ')}`);
-  return { fields, kinds, data, sequence, value };
+  return body;
+}
+
+function otherKind(decoder: Decoder, start: number, first: string, other: string): never {
+  return decoder.fail(`the message has bodies of different kinds: ${first} and ${other}`, start);
 }
 
 function readFields(decoder: Decoder, definition: readonly Field[], fields: AmqpFields): void {
@@ -436,14 +434,6 @@ function readMap(decoder: Decoder, known = ANNOTATION_TYPES): unknown {
     return [key, isPlain && typeof value.value === 'number' ? value.value : value];
   });
   return objectOf(pairs) ?? { $amqp: 'map', value: pairs };
-}
-
-function inStyle<T>(decoder: Decoder, style: Style, read: () => T): T {
-  const before = decoder.style;
-  decoder.style = style;
-  const value = read();
-  decoder.style = before;
-  return value;
 }
 
 /** The styles that an output option asks for. In the older dialect all values are plain, as rhea gives them. */

@@ -1,52 +1,42 @@
+import { CODE, DESCRIPTOR, DESCRIPTOR_OF } from '../codec/codes';
 import { MAX_FRAME_SIZE } from './transport';
 
 /** What a field has to be. Narrower types than the specification's are not asked for: rhea gives the same for them. */
 type Kind = 'number' | 'text' | 'boolean' | 'binary' | 'map' | 'any' | 'error' | 'state' | 'terminus';
 
 const CODES: Record<'number' | 'text' | 'boolean' | 'binary' | 'map', readonly number[]> = {
-  number: [0x43, 0x50, 0x52, 0x60, 0x70],
-  text: [0xa1, 0xa3, 0xb1, 0xb3],
-  boolean: [0x41, 0x42, 0x56],
-  binary: [0xa0, 0xb0],
-  map: [0xc1, 0xd1],
+  number: [CODE.uint0, CODE.ubyte, CODE.uint8, CODE.ushort, CODE.uint],
+  text: [CODE.string8, CODE.symbol8, CODE.string, CODE.symbol],
+  boolean: [CODE.true, CODE.false, CODE.boolean],
+  binary: [CODE.binary8, CODE.binary],
+  map: [CODE.map8, CODE.map],
 };
 
-/** By descriptor, the fields of performatives, outcomes and ends of links (2.7, 3.4, 3.5, 5.3.3). `!`: mandatory. */
+/** Fields by descriptor (2.7, 3.4, 3.5, 5.3.3). `!`: mandatory. */
 const FIELDS = new Map(
   Object.entries({
-    0x10: 'text! text number number number any any any any map',
-    0x11: 'number number! number! number! number any any map',
-    0x12: 'text! number! boolean! number number terminus terminus map boolean number any any any map',
-    0x13: 'number number! number! number! number number number number boolean boolean map',
-    0x14: 'number! number binary number boolean boolean number state boolean boolean boolean',
-    0x15: 'boolean! number! number boolean state boolean',
-    0x16: 'number! boolean error',
-    0x17: 'error',
-    0x18: 'error',
-    0x1d: 'text! text map',
-    0x23: 'number! any!',
-    0x24: '',
-    0x25: 'error',
-    0x26: '',
-    0x27: 'boolean boolean map',
-    0x28: 'text number text number boolean map text map state any any',
-    0x29: 'text number text number boolean map any',
-    0x40: 'any!',
-    0x42: 'binary!',
-    0x44: 'number! binary',
+    [DESCRIPTOR.open]: 'text! text number number number any any any any map',
+    [DESCRIPTOR.begin]: 'number number! number! number! number any any map',
+    [DESCRIPTOR.attach]: 'text! number! boolean! number number terminus terminus map boolean number any any any map',
+    [DESCRIPTOR.flow]: 'number number! number! number! number number number number boolean boolean map',
+    [DESCRIPTOR.transfer]: 'number! number binary number boolean boolean number state boolean boolean boolean',
+    [DESCRIPTOR.disposition]: 'boolean! number! number boolean state boolean',
+    [DESCRIPTOR.detach]: 'number! boolean error',
+    [DESCRIPTOR.end]: 'error',
+    [DESCRIPTOR.close]: 'error',
+    [DESCRIPTOR.error]: 'text! text map',
+    [DESCRIPTOR.received]: 'number! any!',
+    [DESCRIPTOR.accepted]: '',
+    [DESCRIPTOR.rejected]: 'error',
+    [DESCRIPTOR.released]: '',
+    [DESCRIPTOR.modified]: 'boolean boolean map',
+    [DESCRIPTOR.source]: 'text number text number boolean map text map state any any',
+    [DESCRIPTOR.target]: 'text number text number boolean map any',
+    [DESCRIPTOR.saslMechanisms]: 'any!',
+    [DESCRIPTOR.saslChallenge]: 'binary!',
+    [DESCRIPTOR.saslOutcome]: 'number! binary',
   }).map(([code, fields]) => [Number(code), fields.split(' ').filter(Boolean)]),
 );
-/** Of those above, which are found by a name: the others are always sent with a number. */
-const NAMES: Record<string, number> = Object.assign(Object.create(null), {
-  'amqp:error:list': 0x1d,
-  'amqp:received:list': 0x23,
-  'amqp:accepted:list': 0x24,
-  'amqp:rejected:list': 0x25,
-  'amqp:released:list': 0x26,
-  'amqp:modified:list': 0x27,
-  'amqp:source:list': 0x28,
-  'amqp:target:list': 0x29,
-});
 const HEADER = 0x414d5150;
 const HEADER_SIZE = 8;
 const MAX_DEPTH = 64;
@@ -145,7 +135,7 @@ export class Frames {
       if (next > bytes.length) break;
       if (first !== HEADER) {
         const code = this.#frame.open(bytes, at, next);
-        if (code >= 0x13 && code <= 0x15) {
+        if (code >= DESCRIPTOR.flow && code <= DESCRIPTOR.disposition) {
           // What is before it comes first: its session may begin there.
           if (start < at) this.#user.others(bytes.subarray(start, at));
           if (this.#user.isOver) return;
@@ -166,8 +156,8 @@ export class Frames {
   }
 
   #hand(code: number, session: MessageFrames): void {
-    if (code === 0x14) session.onTransfer(this.#frame.transfer());
-    else if (code === 0x15) session.onDisposition(this.#frame.disposition());
+    if (code === DESCRIPTOR.transfer) session.onTransfer(this.#frame.transfer());
+    else if (code === DESCRIPTOR.disposition) session.onDisposition(this.#frame.disposition());
     else session.onFlow(this.#frame.flow());
   }
 }
@@ -190,7 +180,10 @@ class Frame {
     if (this.#at === end) return 0;
     const code = this.#descriptor(0);
     const type = bytes[start + 5];
-    const isKnown = type === 1 ? code >= 0x40 && code <= 0x44 : type === 0 && code >= 0x10 && code <= 0x18;
+    const isKnown =
+      type === 1
+        ? code >= DESCRIPTOR.saslMechanisms && code <= DESCRIPTOR.saslOutcome
+        : type === 0 && code >= DESCRIPTOR.open && code <= DESCRIPTOR.close;
     if (!isKnown) throw wrong('performative');
     return code;
   }
@@ -254,11 +247,11 @@ class Frame {
   #list(most: number): number {
     const type = this.#byte();
     let count = 0;
-    if (type === 0x45) this.#listEnd = this.#at;
-    else if (type === 0xc0) {
+    if (type === CODE.list0) this.#listEnd = this.#at;
+    else if (type === CODE.list8) {
       this.#listEnd = this.#byte() + this.#at;
       count = this.#byte();
-    } else if (type === 0xd0) {
+    } else if (type === CODE.list) {
       this.#listEnd = this.#word() + this.#at;
       count = this.#word();
     } else throw wrong('list');
@@ -277,7 +270,7 @@ class Frame {
   }
 
   #isNull(): boolean {
-    if (this.#bytes[this.#at] !== 0x40) return false;
+    if (this.#bytes[this.#at] !== CODE.null) return false;
     this.#to(this.#at + 1);
     return true;
   }
@@ -285,16 +278,16 @@ class Frame {
   #number(isThere: boolean): number | undefined {
     if (!isThere) return undefined;
     switch (this.#byte()) {
-      case 0x40:
+      case CODE.null:
         return undefined;
-      case 0x43:
+      case CODE.uint0:
         return 0;
-      case 0x50:
-      case 0x52:
+      case CODE.ubyte:
+      case CODE.uint8:
         return this.#byte();
-      case 0x60:
+      case CODE.ushort:
         return this.#byte() * 256 + this.#byte();
-      case 0x70:
+      case CODE.uint:
         return this.#word();
       default:
         throw wrong('number');
@@ -304,13 +297,13 @@ class Frame {
   #boolean(isThere: boolean): boolean | undefined {
     if (!isThere) return undefined;
     switch (this.#byte()) {
-      case 0x40:
+      case CODE.null:
         return undefined;
-      case 0x41:
+      case CODE.true:
         return true;
-      case 0x42:
+      case CODE.false:
         return false;
-      case 0x56:
+      case CODE.boolean:
         return this.#byte() !== 0;
       default:
         throw wrong('boolean');
@@ -320,8 +313,8 @@ class Frame {
   #binary(isThere: boolean): Buffer | undefined {
     if (!isThere || this.#isNull()) return undefined;
     const code = this.#byte();
-    if (code !== 0xa0 && code !== 0xb0) throw wrong('binary');
-    const length = code === 0xa0 ? this.#byte() : this.#word();
+    if (code !== CODE.binary8 && code !== CODE.binary) throw wrong('binary');
+    const length = code === CODE.binary8 ? this.#byte() : this.#word();
     const start = this.#at;
     this.#to(start + length);
     return this.#bytes.subarray(start, this.#at);
@@ -332,7 +325,10 @@ class Frame {
     const start = this.#at;
     const descriptor = this.#field('state', 1);
     return {
-      descriptor: descriptor !== undefined && descriptor >= 0x23 && descriptor <= 0x27 ? descriptor : undefined,
+      descriptor:
+        descriptor !== undefined && descriptor >= DESCRIPTOR.received && descriptor <= DESCRIPTOR.modified
+          ? descriptor
+          : undefined,
       bytes: this.#bytes.subarray(start, this.#at),
     };
   }
@@ -356,19 +352,24 @@ class Frame {
 
   /** The descriptor's number; -1 when it has none of those above. */
   #descriptor(depth: number): number {
-    if (this.#byte() !== 0) throw wrong('performative');
+    if (this.#byte() !== CODE.described) throw wrong('performative');
     const start = this.#at;
-    if (this.#bytes[start] === 0x53) {
+    if (this.#bytes[start] === CODE.ulong8) {
       this.#to(start + 2);
       return this.#bytes[start + 1]!;
     }
     this.#value(depth);
     const bytes = this.#bytes.subarray(start, this.#at);
-    if (bytes[0] === 0x80) return Number(bytes.readBigUInt64BE(1));
-    const name = bytes[0] === 0xa3 ? bytes.toString('latin1', 2) : bytes[0] === 0xb3 ? bytes.toString('latin1', 5) : '';
+    if (bytes[0] === CODE.ulong) return Number(bytes.readBigUInt64BE(1));
+    const name =
+      bytes[0] === CODE.symbol8
+        ? bytes.toString('latin1', 2)
+        : bytes[0] === CODE.symbol
+          ? bytes.toString('latin1', 5)
+          : '';
     // R86: rhea looks it up in a plain object.
     if (name in Object.prototype) throw wrong('descriptor');
-    return NAMES[name] ?? -1;
+    return DESCRIPTOR_OF[name] ?? -1;
   }
 
   #fields(code: number, depth: number): void {
@@ -376,7 +377,7 @@ class Frame {
     const count = this.#list(fields.length);
     const end = this.#listEnd;
     fields.forEach((field, index) => {
-      const isMissing = index >= count || this.#bytes[this.#at] === 0x40;
+      const isMissing = index >= count || this.#bytes[this.#at] === CODE.null;
       if (isMissing && field.endsWith('!')) throw wrong('field that is missing');
       if (index < count && isMissing) this.#at++;
       if (!isMissing) this.#field(field.replace('!', '') as Kind, depth + 1);
@@ -389,9 +390,11 @@ class Frame {
     if (kind === 'any') this.#value(depth);
     else if (kind === 'error' || kind === 'state' || kind === 'terminus') {
       const descriptor = this.#descriptor(depth);
-      if (kind === 'error' && descriptor !== 0x1d) throw wrong('error');
+      if (kind === 'error' && descriptor !== DESCRIPTOR.error) throw wrong('error');
       const isKnown =
-        kind === 'terminus' ? [0x28, 0x29].includes(descriptor) : descriptor >= 0x1d && descriptor <= 0x27;
+        kind === 'terminus'
+          ? descriptor === DESCRIPTOR.source || descriptor === DESCRIPTOR.target
+          : descriptor >= DESCRIPTOR.error && descriptor <= DESCRIPTOR.modified;
       // Others there are, as those of transactions.
       if (isKnown && FIELDS.has(descriptor)) this.#fields(descriptor, depth);
       else this.#value(depth);
@@ -418,7 +421,7 @@ class Frame {
    */
   #entry(isKey: boolean, depth: number): void {
     const code = this.#bytes[this.#at] ?? 0;
-    if (isKey && (code === 0 || code >= 0xc0 || code === 0x45)) throw wrong('key of a map');
+    if (isKey && (code === 0 || code >= 0xc0 || code === CODE.list0)) throw wrong('key of a map');
     this.#value(depth);
   }
 
@@ -430,7 +433,7 @@ class Frame {
     if (code < 0xa0 || end > this.#end) throw wrong('value');
     if (code < 0xc0) return this.#to(end);
     const count = isShort ? this.#byte() : this.#word();
-    const isMap = code === 0xc1 || code === 0xd1;
+    const isMap = code === CODE.map8 || code === CODE.map;
     // Elements of no width would cost nothing to send.
     if (count > end - this.#at) throw wrong('count');
     if (code < 0xe0) for (let i = 0; i < count; i++) this.#entry(isMap && i % 2 === 0, depth + 1);

@@ -1,3 +1,4 @@
+import { DESCRIPTOR } from '../codec/codes';
 import { Decoder } from '../codec/decoder';
 import { Encoder } from '../codec/encoder';
 import { AmqpError, type PeerError } from '../errors';
@@ -15,8 +16,8 @@ const [LONGEST_CONDITION, LONGEST_DESCRIPTION] = [255, 1000];
 /** Bytes of a disposition beside its state. */
 const HEAD = 40;
 
-const ACCEPTED = stateFor(0x24, []);
-const RELEASED = stateFor(0x26, []);
+const ACCEPTED = stateFor(DESCRIPTOR.accepted, []);
+const RELEASED = stateFor(DESCRIPTOR.released, []);
 
 /**
  * The outcome encoded, to fit a frame of at most `limit` bytes. Throws AMQP_BAD_INPUT for what cannot be sent: a larger
@@ -30,10 +31,10 @@ export function stateOf(outcome: Outcome, limit: number): Buffer {
       return RELEASED;
     case 'modify': {
       const annotations = mapOf(outcome.annotations, 'msg.annotations', limit);
-      return stateFor(0x27, [true, outcome.undeliverableHere ?? false, annotations]);
+      return stateFor(DESCRIPTOR.modified, [true, outcome.undeliverableHere ?? false, annotations]);
     }
     default:
-      return stateFor(0x25, outcome.error ? [errorOf(outcome.error, limit)] : []);
+      return stateFor(DESCRIPTOR.rejected, outcome.error ? [errorOf(outcome.error, limit)] : []);
   }
 }
 
@@ -47,7 +48,7 @@ function errorOf(error: PeerError, limit: number): Notation {
   // Of text that goes on and on, what it begins with is enough; a character takes up to three bytes of UTF-8.
   const room = Math.floor((limit - HEAD - condition.length - (map ? bytesOf(map).length : 0)) / 3) - 10;
   const text = description?.slice(0, Math.max(0, Math.min(LONGEST_DESCRIPTION, room))).toWellFormed();
-  return described(0x1d, [{ $amqp: 'symbol', value: condition }, text, map]);
+  return described(DESCRIPTOR.error, [{ $amqp: 'symbol', value: condition }, text, map]);
 }
 
 /** A map with keys that are symbols (2.8.13). */
@@ -98,13 +99,13 @@ const REMOTE_ACCEPTED: RemoteOutcome = { state: 'accepted' };
 /** Reads an outcome, which was checked as a frame. Undefined: it is none that says something of a message. */
 export function readOutcome(descriptor: number | undefined, bytes: Buffer): RemoteOutcome | undefined {
   switch (descriptor) {
-    case 0x24:
+    case DESCRIPTOR.accepted:
       return REMOTE_ACCEPTED;
-    case 0x25:
+    case DESCRIPTOR.rejected:
       return { state: 'rejected', error: readError(fieldsOf(bytes)[0]) };
-    case 0x26:
+    case DESCRIPTOR.released:
       return { state: 'released' };
-    case 0x27:
+    case DESCRIPTOR.modified:
       return { state: 'modified', isUndeliverable: fieldsOf(bytes)[1] === true };
     default:
       return undefined;

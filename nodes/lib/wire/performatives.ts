@@ -1,6 +1,7 @@
 /**
  * Writes the performatives that carry messages (2.7.4 to 2.7.6), and reads nothing. rhea writes all others.
  */
+import { CODE, DESCRIPTOR } from '../codec/codes';
 import type { Output } from './output';
 
 /** The most bytes of a transfer beside its payload. */
@@ -8,7 +9,6 @@ export const TRANSFER_SIZE = 40;
 /** Payloads from this size on are not copied. */
 const LARGE = 2 ** 13;
 const MAX_UINT = 0xffffffff;
-const [NULL, TRUE, FALSE, ZERO, SMALL, UINT, BINARY] = [0x40, 0x41, 0x42, 0x43, 0x52, 0x70, 0xa0];
 
 /** A frame of a delivery: its tag is its id. */
 export function writeTransfer(
@@ -24,20 +24,20 @@ export function writeTransfer(
   const isCopied = size < LARGE;
   let at = output.reserve(isCopied ? headSize + size : headSize);
   const { slab } = output;
-  at = putHead(slab, at, headSize + size, channel, 0x14);
-  slab[at++] = 0xc0;
+  at = putHead(slab, at, headSize + size, channel, DESCRIPTOR.transfer);
+  slab[at++] = CODE.list8;
   slab[at++] = 15 + uintSize;
   slab[at++] = 6;
   at = putUint(slab, at, handle);
   at = putUint32(slab, at, id);
-  slab[at++] = BINARY;
+  slab[at++] = CODE.binary8;
   slab[at++] = 4;
   slab.writeUInt32BE(id, at);
   at += 4;
   // The message-format.
-  slab[at++] = ZERO;
-  slab[at++] = isSettled ? TRUE : FALSE;
-  slab[at++] = more ? TRUE : FALSE;
+  slab[at++] = CODE.uint0;
+  slab[at++] = isSettled ? CODE.true : CODE.false;
+  slab[at++] = more ? CODE.true : CODE.false;
   const bytes = from === 0 && to === payload.length ? payload : payload.subarray(from, to);
   if (isCopied) slab.set(bytes, at);
   else output.append(bytes);
@@ -66,22 +66,22 @@ export function writeDisposition(
   const size = 11 + (isLarge ? 9 : 3) + fields;
   let at = output.reserve(size);
   const { slab } = output;
-  at = putHead(slab, at, size, channel, 0x15);
+  at = putHead(slab, at, size, channel, DESCRIPTOR.disposition);
   if (isLarge) {
-    slab[at++] = 0xd0;
+    slab[at++] = CODE.list;
     slab.writeUInt32BE(fields + 4, at);
     slab.writeUInt32BE(5, at + 4);
     at += 8;
   } else {
-    slab[at++] = 0xc0;
+    slab[at++] = CODE.list8;
     slab[at++] = fields + 1;
     slab[at++] = 5;
   }
-  slab[at++] = role ? TRUE : FALSE;
+  slab[at++] = role ? CODE.true : CODE.false;
   at = putUint32(slab, at, first);
-  if (first === last) slab[at++] = NULL;
+  if (first === last) slab[at++] = CODE.null;
   else at = putUint32(slab, at, last);
-  slab[at++] = TRUE;
+  slab[at++] = CODE.true;
   slab.set(state, at);
 }
 
@@ -105,8 +105,8 @@ export function writeFlow(output: Output, channel: number, session: SessionFlow,
   const size = 14 + fields;
   let at = output.reserve(size);
   const { slab } = output;
-  at = putHead(slab, at, size, channel, 0x13);
-  slab[at++] = 0xc0;
+  at = putHead(slab, at, size, channel, DESCRIPTOR.flow);
+  slab[at++] = CODE.list8;
   slab[at++] = fields + 1;
   slab[at++] = link ? 9 : 4;
   at = putUint32(slab, at, session.nextIncomingId);
@@ -118,8 +118,8 @@ export function writeFlow(output: Output, channel: number, session: SessionFlow,
   at = putUint32(slab, at, link.deliveryCount);
   at = putUint32(slab, at, link.credit);
   // How many messages wait is not told.
-  slab[at++] = NULL;
-  slab[at] = link.drain ? TRUE : FALSE;
+  slab[at++] = CODE.null;
+  slab[at] = link.drain ? CODE.true : CODE.false;
 }
 
 function putHead(bytes: Buffer, at: number, size: number, channel: number, descriptor: number): number {
@@ -127,8 +127,8 @@ function putHead(bytes: Buffer, at: number, size: number, channel: number, descr
   bytes[at + 4] = 2;
   bytes[at + 5] = 0;
   bytes.writeUInt16BE(channel, at + 6);
-  bytes[at + 8] = 0x00;
-  bytes[at + 9] = 0x53;
+  bytes[at + 8] = CODE.described;
+  bytes[at + 9] = CODE.ulong8;
   bytes[at + 10] = descriptor;
   return at + 11;
 }
@@ -140,16 +140,16 @@ function sizeOfUint(value: number): number {
 function putUint(bytes: Buffer, at: number, value: number): number {
   if (value >= 256) return putUint32(bytes, at, value);
   if (value === 0) {
-    bytes[at] = ZERO;
+    bytes[at] = CODE.uint0;
     return at + 1;
   }
-  bytes[at] = SMALL;
+  bytes[at] = CODE.uint8;
   bytes[at + 1] = value;
   return at + 2;
 }
 
 function putUint32(bytes: Buffer, at: number, value: number): number {
-  bytes[at] = UINT;
+  bytes[at] = CODE.uint;
   bytes.writeUInt32BE(value, at + 1);
   return at + 5;
 }

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { DESCRIPTOR } from '../codec/codes';
 import type { PeerError } from '../errors';
 import type { Disposition, Flow, MessageFrames, Transfer } from './frames';
 import {
@@ -17,9 +18,8 @@ import { distance, serial } from './serial';
 
 /** Frames that the peer may send before it is told of more. What bounds deliveries is credit. */
 const INCOMING_WINDOW = 2048;
-const RECEIVED = 0x23;
 /** Descriptors of what a source and a target can be (3.5). */
-const TERMINI = new Set<unknown>([0x28, 0x29, 'amqp:source:list', 'amqp:target:list']);
+const TERMINI = new Set<unknown>([DESCRIPTOR.source, DESCRIPTOR.target, 'amqp:source:list', 'amqp:target:list']);
 
 /** What a session needs of its connection. */
 export interface SessionUser {
@@ -231,7 +231,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     const newest = serial(this.#nextDeliveryId, -1);
     const last = distance(newest, end) > 0 ? newest : end;
     // `received` is no end, and a state that is not of messaging says nothing to us (3.4).
-    const descriptor = state?.descriptor === RECEIVED ? undefined : state?.descriptor;
+    const descriptor = state?.descriptor === DESCRIPTOR.received ? undefined : state?.descriptor;
     if (!isSettled && descriptor === undefined) return;
     const width = distance(first, last) + 1;
     const outcome = { descriptor, bytes: state?.bytes };
