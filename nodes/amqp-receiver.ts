@@ -1,7 +1,7 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
 import { endpointOf } from './flow/endpoint';
 import { ending, errorOf } from './flow/give';
-import { received } from './flow/msg';
+import { newMsg } from './flow/msg';
 import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
@@ -33,13 +33,12 @@ export default function init(RED: NodeAPI): void {
     const mapping = mappingOf(settings);
     const onerror = onErrorOf(settings, config);
     const options = receiverOptions(settings, config, mapping);
-    const { settle } = options;
     if (!settings.check()) return;
     const receiver = new Receiver(endpoint.connection, options, {
-      message: (incoming, delivery, id) => {
-        const { msg, error } = received(incoming, delivery, mapping);
-        if (!error) return this.send(settle === 'flow' ? { ...msg, delivery: { id, ...delivery } } : msg);
-        if (settle === 'flow') receiver.fail(id, outcomeOf(onerror, { error }));
+      message: (incoming, delivery) => {
+        const { msg, error } = newMsg(incoming, delivery, mapping);
+        if (!error) return this.send(msg);
+        if (delivery.id !== undefined) receiver.fail(delivery.id, outcomeOf(onerror, { error }));
         this.error(error, msg);
       },
       undelivered: (error, delivery) => {

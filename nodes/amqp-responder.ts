@@ -1,7 +1,7 @@
 import type { Node, NodeAPI } from 'node-red';
 import { endpointOf } from './flow/endpoint';
 import { ending, errorOf, give } from './flow/give';
-import { received, withSent } from './flow/msg';
+import { newMsg, withSent } from './flow/msg';
 import { type AddressDef, headerOf, isLegacy, mappingOf, responderOptions } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
@@ -22,8 +22,8 @@ export default function init(RED: NodeAPI): void {
     const options = responderOptions(settings, config, mapping);
     if (!settings.check()) return;
     const responder = new Responder(endpoint.connection, options, {
-      message: (incoming, delivery, id) => {
-        const { msg, error } = received(incoming, { id, ...delivery }, mapping);
+      message: (incoming, delivery) => {
+        const { msg, error } = newMsg(incoming, delivery, mapping);
         if (error) this.error(error, msg);
         else this.send(msg);
       },

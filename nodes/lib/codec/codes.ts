@@ -75,7 +75,7 @@ export function isTypeName(name: unknown): name is TypeName {
 export const TYPES: readonly (TypeName | undefined)[] = typesByCode();
 
 function typesByCode(): (TypeName | undefined)[] {
-  const types = new Array<TypeName | undefined>(0x100).fill(undefined);
+  const types = Array.from<TypeName | undefined>({ length: 0x100 });
   for (const [name, code] of Object.entries(CODE)) types[code] = { ...COMPACT }[name] ?? (name as TypeName);
   types[CODE.described] = undefined;
   return types;

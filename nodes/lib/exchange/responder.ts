@@ -102,7 +102,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
         styles,
       },
       {
-        message: (incoming, delivery, id) => this.#request(incoming, delivery, id, user),
+        message: (incoming, delivery) => this.#request(incoming, delivery, user),
         undelivered: (error, delivery) => user.undelivered(error, delivery),
         undecodable: (error, delivery, fields) => user.undecodable(error, delivery, fields),
       },
@@ -178,17 +178,18 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     await this.#receiver.close();
   }
 
-  #request(incoming: Incoming, delivery: DeliveryInfo, id: string, user: ReceiverUser): void {
+  #request(incoming: Incoming, delivery: DeliveryInfo, user: ReceiverUser): void {
+    const id = delivery.id!;
     const { reply_to: replyTo } = incoming.fields;
     if (typeof replyTo !== 'string' || replyTo === '') {
-      user.message(incoming, delivery, id + NO_REPLY_TO);
+      user.message(incoming, { ...delivery, id: id + NO_REPLY_TO });
       // Nobody waits for a reply, so nothing is to be waited for here either.
       return this.#receiver.acceptOnArrival(id);
     }
     const isHeld = this.#options.settle === 'reply';
     this.#requests.set(id, { replyTo, fields: copyOf(incoming.fields), isHeld });
     try {
-      user.message(incoming, delivery, id);
+      user.message(incoming, delivery);
     } catch (error) {
       this.#take(id);
       throw error;

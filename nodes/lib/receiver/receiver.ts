@@ -31,8 +31,10 @@ export interface ReceiverOptions extends Omit<ReceiverLinkOptions, 'isPreSettled
   styles: { fields: Style; body: Style };
 }
 
-/** How a message came: `msg.delivery` but for the token. Plain data. */
+/** How a message came: `msg.delivery`. Plain data. */
 export type DeliveryInfo = {
+  /** The token for settling it, where the flow settles. */
+  id?: string;
   /** Delivery tag in hexadecimal. */
   tag: string;
   address?: string;
@@ -43,8 +45,8 @@ export type DeliveryInfo = {
 
 /** What a receiver tells its node. */
 export interface ReceiverUser {
-  /** `id` is the token for settling it. May throw when the flow cannot be given the message. */
-  message(incoming: Incoming, delivery: DeliveryInfo, id: string): void;
+  /** May throw when the flow cannot be given the message. */
+  message(incoming: Incoming, delivery: DeliveryInfo): void;
   /** That has thrown: gives the outcome that the message is to have. */
   undelivered(error: AmqpError, delivery: DeliveryInfo): Outcome;
   /** A message that cannot be decoded: it has been rejected. `fields` are those that could be read. */
@@ -63,6 +65,8 @@ interface Held {
   isFailed?: boolean;
 }
 
+const ACCEPT: Outcome = { settle: 'accept' };
+const RELEASE: Outcome = { settle: 'release' };
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
 const FIRST_CREDIT = 10;
@@ -82,6 +86,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   readonly #held: Expiring<string, Held>;
   /** Tokens are `<name>.<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
   readonly #object = randomBytes(6).toString('hex');
+  /** What tokens begin with now. */
+  #prefix: string;
   /** What the flow was given in this turn, to be accepted in the next: deliveries, and tokens of messages. */
   #given: (IncomingDelivery | string)[] = [];
   #attaches = 0;
@@ -110,6 +116,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     this.#connection = connection;
     this.#options = options;
     this.#user = user;
+    this.#prefix = this.#newPrefix();
     this.#link = new ReceiverLink(
       connection,
       { ...options, isPreSettled: options.settle === 'pre-settled' },
@@ -120,7 +127,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       },
     );
     this.#link.on('state', (state) => this.emit('state', state));
-    const late = connection.guarded((_id: string, held: Held) => this.#settlePart(held, { settle: 'release' }));
+    const late = connection.guarded((_id: string, held: Held) => this.#settlePart(held, RELEASE));
     this.#held = new Expiring(options.settleTimeout, late);
   }
 
@@ -196,14 +203,19 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     const given = this.#given;
     this.#given = [];
     for (const one of given) {
-      if (typeof one !== 'string') this.#settle(one, { settle: this.#isStopped ? 'release' : 'accept' });
-      else if (!this.#isStopped && this.holds(one)) this.settle(one, { settle: 'accept' });
+      if (typeof one !== 'string') this.#link.settle(one, this.#isStopped ? RELEASE : ACCEPT);
+      else if (!this.#isStopped && this.holds(one)) this.settle(one, ACCEPT);
     }
+    this.#replenish();
   }
 
   /** True while the message can be settled. */
   holds(id: string): boolean {
     return this.#held.get(id) !== undefined;
+  }
+
+  #newPrefix(): string {
+    return `${this.#options.name}.${this.#object}.${this.#attaches}.`;
   }
 
   /** Why a token does not name a message that can be settled. */
@@ -294,7 +306,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   async #detach(options?: { deletes?: boolean }): Promise<void> {
     this.#acceptGiven();
-    for (const held of this.#held.clear()) this.#settlePart(held, { settle: 'release' });
+    for (const held of this.#held.clear()) this.#settlePart(held, RELEASE);
     this.#releaseFailed();
     await this.#link.detach(options);
   }
@@ -311,6 +323,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   #lost(): void {
     this.#attaches++;
+    this.#prefix = this.#newPrefix();
     this.#given = [];
     this.#held.clear();
     clearTimeout(this.#failedTimer);
@@ -322,10 +335,9 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   #message(delivery: IncomingDelivery): void {
     // On its way when the credit was taken back.
-    if (this.#isStopped) return this.#settle(delivery, { settle: 'release' });
+    if (this.#isStopped) return this.#settle(delivery, RELEASE);
     if (this.#granted > 0) this.#granted--;
     const { format, tag, bytes } = delivery;
-    const info = { tag: tag.toString('hex'), address: this.address, redelivered: false };
     let messages: Incoming[];
     this.#size = Math.max(bytes.length, 0.9 * (this.#size ?? 0));
     let fields: AmqpFields = {};
@@ -336,26 +348,29 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     } catch (error) {
       const { message: description } = error as AmqpError;
       this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
-      return this.#user.undecodable(error as AmqpError, info, fields);
+      return this.#user.undecodable(error as AmqpError, { tag, address: this.address, redelivered: false }, fields);
     }
-    const held: Held = { delivery, messages: messages.length, outcome: { settle: 'accept' }, size: bytes.length };
+    const held: Held = { delivery, messages: messages.length, outcome: ACCEPT, size: bytes.length };
     const isHeld = this.#options.settle === 'flow' && messages.length > 0;
     if (isHeld) this.#bytes += held.size;
-    for (const incoming of messages) this.#give(incoming, { ...info, ...markersOf(incoming) }, held);
+    for (const incoming of messages) this.#give(incoming, held);
     if (isHeld) this.#replenish();
     else if (held.outcome.settle === 'accept') this.#acceptLater(delivery);
     else this.#settle(delivery, held.outcome);
   }
 
-  #give(incoming: Incoming, info: DeliveryInfo, held: Held): void {
-    const id = `${this.#options.name}.${this.#object}.${this.#attaches}.${++this.#deliveries}`;
-    const isHeld = this.#options.settle === 'flow';
-    if (isHeld) this.#held.set(id, held);
+  #give(incoming: Incoming, held: Held): void {
+    const info = infoOf(incoming, held.delivery.tag, this.#link.address);
+    let id: string | undefined;
+    if (this.#options.settle === 'flow') {
+      id = info.id = `${this.#prefix}${++this.#deliveries}`;
+      this.#held.set(id, held);
+    }
     try {
-      this.#user.message(incoming, info, id);
+      this.#user.message(incoming, info);
     } catch (cause) {
-      const outcome = this.#user.undelivered(flowError(cause), info);
-      if (!isHeld) held.outcome = outcome;
+      const outcome = this.#user.undelivered(flowError(cause), { ...info, id: undefined });
+      if (id === undefined) held.outcome = outcome;
       else if (this.holds(id)) this.fail(id, outcome);
     }
   }
@@ -419,9 +434,9 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 }
 
-/** What the message itself tells of its delivery. RabbitMQ 3 marks a redelivery by first-acquirer only. */
-function markersOf({ fields }: Incoming): { redelivered: boolean; to?: string } {
+/** What is told of a message, with what it tells of itself. RabbitMQ 3 marks a redelivery by first-acquirer only. */
+function infoOf({ fields }: Incoming, tag: string, address: string | undefined): DeliveryInfo {
   const { delivery_count: count, first_acquirer: isFirst, to } = fields;
   const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
-  return typeof to === 'string' ? { redelivered, to } : { redelivered };
+  return typeof to === 'string' ? { tag, address, redelivered, to } : { tag, address, redelivered };
 }

@@ -46,7 +46,8 @@ const NOTHING = Buffer.alloc(0);
 export interface Transfer {
   handle: number;
   deliveryId: number | undefined;
-  tag: Buffer | undefined;
+  /** In hexadecimal, as flows see it. */
+  tag: string | undefined;
   format: number | undefined;
   isSettled: boolean;
   more: boolean;
@@ -198,7 +199,7 @@ class Frame {
     const end = this.#listEnd;
     const handle = this.#mandatory(this.#number(count > 0));
     const deliveryId = this.#number(count > 1);
-    const tag = this.#binary(count > 2);
+    const tag = this.#hex(count > 2);
     const format = this.#number(count > 3);
     const isSettled = this.#boolean(count > 4) === true;
     const more = this.#boolean(count > 5) === true;
@@ -310,14 +311,14 @@ class Frame {
     }
   }
 
-  #binary(isThere: boolean): Buffer | undefined {
+  #hex(isThere: boolean): string | undefined {
     if (!isThere || this.#isNull()) return undefined;
     const code = this.#byte();
     if (code !== CODE.binary8 && code !== CODE.binary) throw wrong('binary');
     const length = code === CODE.binary8 ? this.#byte() : this.#word();
     const start = this.#at;
     this.#to(start + length);
-    return this.#bytes.subarray(start, this.#at);
+    return this.#bytes.toString('hex', start, this.#at);
   }
 
   #state(isThere: boolean): State | undefined {

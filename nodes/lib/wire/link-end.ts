@@ -8,7 +8,6 @@ import { peerErrorOf, type RemoteSource, sourceOf } from './remote';
 import type { RheaLink, RheaTypes } from './rhea';
 import { distance, serial } from './serial';
 
-const NOTHING = Buffer.alloc(0);
 /** The largest message that is taken (R78). */
 const MAX_MESSAGE_SIZE = 64 * 2 ** 20;
 /** Deliveries beyond credit that are taken before the connection is closed (R30). */
@@ -257,7 +256,8 @@ export class SendingEnd extends LinkEnd {
 /** A delivery that came. */
 export interface IncomingDelivery {
   id: number;
-  tag: Buffer;
+  /** In hexadecimal. */
+  tag: string;
   format: number;
   /** The peer has settled it already. */
   isSettled: boolean;
@@ -331,11 +331,12 @@ export class ReceivingEnd extends LinkEnd {
 
   #begin({ deliveryId: id, tag, format, isSettled, isAborted, payload }: Transfer): IncomingDelivery {
     // An abort may come where all that it aborts was never sent.
-    if (id === undefined || (!tag && !isAborted)) throw new Error('the peer sent a message without id or tag');
+    if (id === undefined || (tag === undefined && !isAborted))
+      throw new Error('the peer sent a message without id or tag');
     this.session.expect(id);
     if (this.credit === 0 && this.#held > MAX_DELIVERIES)
       throw new Error(`the peer sent more than ${MAX_DELIVERIES} messages without credit`);
-    return { id, tag: tag ?? NOTHING, format: format ?? 0, isSettled, bytes: payload };
+    return { id, tag: tag ?? '', format: format ?? 0, isSettled, bytes: payload };
   }
 
   /** Each delivery uses credit, also one that comes without (R30), or not whole. */

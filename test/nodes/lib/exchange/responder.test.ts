@@ -57,7 +57,8 @@ async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: Br
       ...options,
     },
     {
-      message: ({ fields, body }, delivery, id) => flow.emit('request', { fields, body: body?.content, delivery, id }),
+      message: ({ fields, body }, delivery) =>
+        void flow.emit('request', { fields, body: body?.content, delivery, id: delivery.id! }),
       undelivered: (error) => {
         undelivered.push(error);
         return { settle: 'modify' };

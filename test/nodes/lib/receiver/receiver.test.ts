@@ -35,7 +35,8 @@ class Inbox extends EventEmitter {
       connection,
       { name, ...defaults, styles, ...options },
       {
-        message: (incoming, delivery, id) => {
+        message: (incoming, delivery) => {
+          const id = delivery.id ?? '';
           this.got.push({ incoming, delivery, id });
           this.emit('message');
           onMessage({ incoming, delivery, id });

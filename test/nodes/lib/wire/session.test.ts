@@ -83,7 +83,7 @@ describe('a session', () => {
       connection,
       { ...options, settleTimeout: 0, styles },
       {
-        message: ({ body }, _info, id) => got.push([body?.content, id]) === count && arrived(),
+        message: ({ body }, { id }) => void (got.push([body?.content, id!]) === count && arrived()),
         undelivered: () => ({ settle: 'modify' }),
         undecodable: () => {},
       },
