@@ -1,6 +1,6 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
 import { endpointOf } from './flow/endpoint';
-import { ending, errorOf } from './flow/give';
+import { endMsg, errorOf } from './flow/give';
 import { newMsg } from './flow/msg';
 import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
 import { isOwnError } from './flow/own-error';
@@ -51,7 +51,7 @@ export default function init(RED: NodeAPI): void {
       this.log(RED._(`${LOG}durable`, { id: endpoint.connection.options.containerId }));
 
     this.on('input', (msg, _send, done) => {
-      const end = ending(this, done);
+      const end = (error?: Error): void => endMsg(this, done, error);
       const failed = (error: unknown): void => end(errorOf(error));
       try {
         const acting = take(msg);

@@ -1,7 +1,7 @@
 import type { Node, NodeAPI } from 'node-red';
 import { addressing } from './flow/address';
 import { endpointOf } from './flow/endpoint';
-import { ending, errorOf, give } from './flow/give';
+import { endMsg, errorOf, give } from './flow/give';
 import { received, withSent } from './flow/msg';
 import { type AddressDef, headerOf, mappingOf, requesterOptions } from './flow/options';
 import { Settings } from './flow/settings';
@@ -34,14 +34,14 @@ export default function init(RED: NodeAPI): void {
     const requester = new Requester(endpoint.connection, options);
 
     this.on('input', (msg, send, done) => {
-      const end = ending(this, done);
+      const end = (error?: Error): void => endMsg(this, done, error);
       try {
         const message = outgoing(msg, mapping);
         withHeader(message, header);
         // The msg itself is to leave with the reply; what tells of the outcome is a copy of the request.
         let request: typeof msg | undefined;
         let isTold = false;
-        const dispatch = (to?: string): void =>
+        const ask = (to?: string): void =>
           requester.request(message, to, {
             sent: (sent) => {
               isTold = true;
@@ -72,7 +72,9 @@ export default function init(RED: NodeAPI): void {
               end(error);
             },
           });
-        address.resolve(msg, message, dispatch, end);
+        const to = address.of(msg, message);
+        if (to instanceof Promise) to.then(ask).catch((error: unknown) => end(errorOf(error)));
+        else ask(to);
       } catch (error) {
         end(errorOf(error));
       }

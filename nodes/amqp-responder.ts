@@ -1,6 +1,6 @@
 import type { Node, NodeAPI } from 'node-red';
 import { endpointOf } from './flow/endpoint';
-import { ending, errorOf, give } from './flow/give';
+import { endMsg, errorOf, give } from './flow/give';
 import { newMsg, withSent } from './flow/msg';
 import { type AddressDef, headerOf, isLegacy, mappingOf, responderOptions } from './flow/options';
 import { isOwnError } from './flow/own-error';
@@ -35,7 +35,7 @@ export default function init(RED: NodeAPI): void {
     });
 
     this.on('input', (msg, _send, done) => {
-      const end = ending(this, done);
+      const end = (error?: Error): void => endMsg(this, done, error);
       try {
         if (isOwnError(this, msg)) return end();
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};

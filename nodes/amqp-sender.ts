@@ -2,21 +2,17 @@ import type { Node, NodeAPI, NodeMessage } from 'node-red';
 import { addressing } from './flow/address';
 import { Disk } from './flow/disk';
 import { endpointOf } from './flow/endpoint';
-import { ending, errorOf, give } from './flow/give';
+import { endMsg, errorOf, give } from './flow/give';
 import { received, withSent } from './flow/msg';
 import { durabilityOf, headerOf, isLegacy, mappingOf, outcomesOf, type SenderDef, senderOptions } from './flow/options';
 import { Settings } from './flow/settings';
-import { decode, encode, outgoing, stylesOf, withHeader, withMessageId } from './lib/message/message';
+import { decode, encode, type Outgoing, outgoing, stylesOf, withHeader, withMessageId } from './lib/message/message';
 import { type Done, Entry } from './lib/link/entry';
 import { Sender } from './lib/sender/sender';
 import type { Stored } from './lib/sender/store';
 
-/** Who learns what became of a msg, and how. */
-interface Teller {
-  msg: NodeMessage;
-  send: (msg: NodeMessage) => void;
-  done: (error?: Error) => void;
-}
+type Send = (msg: NodeMessage) => void;
+type End = (error?: Error) => void;
 
 let tellOfLeft: (() => void) | undefined;
 
@@ -52,20 +48,20 @@ export default function init(RED: NodeAPI): void {
     }
     const sender = new Sender(endpoint.connection, options);
 
-    const entryOf = (bytes: Buffer, to: string | undefined, { msg, send, done }: Teller): Entry => {
-      let tell = ending(this, done);
+    const entryOf = (bytes: Buffer, to: string | undefined, msg: NodeMessage, send: Send, done: End): Entry => {
+      let end = done;
       const ended: Done = (error, sent) => {
         const failure = give(() => {
           withSent(msg, sent, format);
           if (!error || outcomes === 'all') send(msg);
         });
-        tell(error ?? failure);
+        endMsg(this, end, error ?? failure);
       };
       if (!options.store) return new Entry(bytes, ended, { address: to });
       const stored = (): void => {
-        tell();
+        endMsg(this, end);
         // Node-RED takes one end of a msg only; what fails later is an error of the node.
-        tell = ending(this, (error) => error && this.error(error, msg));
+        end = (error) => error && this.error(error, msg);
       };
       return new Entry(bytes, ended, { address: to, stored });
     };
@@ -75,21 +71,39 @@ export default function init(RED: NodeAPI): void {
       const delivery = { tag: '', address: to, redelivered: false };
       const { msg } = received(decode(bytes, stylesOf(format, output)), delivery, { format, output });
       const { delivery: _, ...rest } = msg;
-      const entry = entryOf(bytes, to, { msg: rest, send: (sent) => this.send(sent), done: () => {} });
+      const entry = entryOf(
+        bytes,
+        to,
+        rest,
+        (sent) => this.send(sent),
+        () => {},
+      );
       entry.stored?.();
       return entry;
     };
 
+    // Not within the input, so that no msg needs closures for it that has its address at once.
+    const sendLater = (
+      to: Promise<string | undefined>,
+      message: Outgoing,
+      msg: NodeMessage,
+      send: Send,
+      done: End,
+    ): void => {
+      const take = (given?: string): void => sender.send(entryOf(encode(message), given, msg, send, done));
+      to.then(take).catch((error: unknown) => endMsg(this, done, errorOf(error)));
+    };
+
     this.on('input', (msg, send, done) => {
-      const end = ending(this, done);
       try {
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
         if (guarantee !== 'pre-settled') withMessageId(message);
-        const dispatch = (to?: string): void => sender.send(entryOf(encode(message), to, { msg, send, done }));
-        address.resolve(msg, message, dispatch, end);
+        const to = address.of(msg, message);
+        if (to instanceof Promise) sendLater(to, message, msg, send, done);
+        else sender.send(entryOf(encode(message), to, msg, send, done));
       } catch (error) {
-        end(errorOf(error));
+        endMsg(this, done, errorOf(error));
       }
     });
 

@@ -1,5 +1,5 @@
 import type { Node, NodeAPI, NodeMessageInFlow } from 'node-red';
-import { AmqpError } from '../lib/errors';
+import { AmqpError, messageOf } from '../lib/errors';
 import type { Outgoing } from '../lib/message/message';
 import type { AddressDef } from './options';
 import type { Settings } from './settings';
@@ -7,8 +7,11 @@ import type { Settings } from './settings';
 /** Where messages go: always to one address, or to the one that each gives. */
 export interface Addressing {
   fixed?: string;
-  /** Calls `send` with the address of the msg (without one when it is fixed), in the order in which messages came. */
-  resolve(msg: NodeMessageInFlow, message: Outgoing, send: (to?: string) => void, fail: (error: Error) => void): void;
+  /**
+   * The address of the msg; undefined when it is fixed, or there is none. Promises are kept in the order in which they
+   * were made, so that messages keep theirs. Throws, or rejects with, AMQP_NO_ADDRESS for what is no address.
+   */
+  of(msg: NodeMessageInFlow, message: Outgoing): string | undefined | Promise<string | undefined>;
 }
 
 /** The address that the node's typed input gives; where that is empty, each msg gives its own. */
@@ -17,19 +20,19 @@ export function addressing(RED: NodeAPI, node: Node, settings: Settings, config:
   const isDynamic = settings.flag('dynamic', false);
   // Of another type it is an expression, in which `${…}` is not ours.
   const address = (addressType === 'str' ? settings.text('address') : config.address) ?? '';
-  if (isDynamic) return { resolve: (_msg, _message, send) => send() };
+  if (isDynamic) return { of: () => undefined };
   if (address === '') {
     return {
-      resolve(msg, { fields, fieldsPath }, send, fail) {
+      of(msg, { fields, fieldsPath }) {
         const [name, to] = fields.to === undefined ? ['msg.topic', msg.topic] : [`${fieldsPath}.to`, fields.to];
-        const isMissing = to === undefined || to === null || to === '';
-        if (!isMissing && typeof to !== 'string') return fail(notText(name, to));
-        fields.to = isMissing ? undefined : to;
-        send(fields.to as string | undefined);
+        const given = to === null || to === '' ? undefined : to;
+        if (given !== undefined && typeof given !== 'string') throw notText(name, given);
+        fields.to = given;
+        return given;
       },
     };
   }
-  if (addressType === 'str') return { fixed: address, resolve: (_msg, _message, send) => send() };
+  if (addressType === 'str') return { fixed: address, of: () => undefined };
 
   const evaluate = (msg: NodeMessageInFlow): Promise<string | undefined> =>
     new Promise<string | undefined>((resolve, reject) => {
@@ -43,16 +46,17 @@ export function addressing(RED: NodeAPI, node: Node, settings: Settings, config:
     });
   let previous: Promise<unknown> = Promise.resolve();
   return {
-    resolve(msg, { fields }, send, fail) {
+    of(msg, { fields }) {
       const to = evaluate(msg);
-      previous = Promise.allSettled([previous, to])
-        .then(() => to)
-        .then((value) => {
-          fields.to = value;
-          send(value);
-        })
-        // JSONata throws objects that are no errors.
-        .catch((error: Error) => fail(error instanceof Error ? error : addressError((error as Error).message)));
+      const inOrder = Promise.allSettled([previous, to]).then(() => to);
+      previous = inOrder;
+      return inOrder.then(
+        (value) => (fields.to = value),
+        (error: unknown) => {
+          // JSONata throws objects that are no errors.
+          throw error instanceof Error ? error : addressError(messageOf(error));
+        },
+      );
     },
   };
 }

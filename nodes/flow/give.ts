@@ -21,12 +21,10 @@ export function errorOf(thrown: unknown): AmqpError {
 }
 
 /**
- * What ends a msg of the flow. Complete and Catch nodes get copies too: when that fails, the error is told without the
- * msg, since nobody would catch what is thrown where an outcome is told.
+ * Ends a msg of the flow. Complete and Catch nodes get copies too: when that fails, the error is told without the msg,
+ * since nobody would catch what is thrown where an outcome is told.
  */
-export function ending<A extends unknown[]>(node: Node, end: (...args: A) => void): (...args: A) => void {
-  return (...args) => {
-    const failure = give(() => end(...args));
-    if (failure) node.error(failure.message);
-  };
+export function endMsg(node: Node, done: (error?: Error) => void, error?: Error): void {
+  const failure = give(() => done(error));
+  if (failure) node.error(failure.message);
 }

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import type { NodeMessage } from 'node-red';
 import type { AmqpError } from '../lib/errors';
 import type { Sent } from '../lib/link/entry';
 import { fromCloudEvent } from '../lib/message/cloudevents';
 import { type Format, type Incoming, type OutputOption, payloadOf, toMsg } from '../lib/message/message';
+import { randomId } from '../lib/random-id';
 import type { DeliveryInfo } from '../lib/receiver/receiver';
 
 type Received = NodeMessage & { topic?: string; amqp?: unknown; delivery: DeliveryInfo };
@@ -31,29 +31,15 @@ export function received(
   return { msg, error };
 }
 
-/** As `received`, for a msg that begins here. */
+/** As `received`, for a msg that begins here: the id that Node-RED gives to a msg without takes longer than all else. */
 export function newMsg(
   incoming: Incoming,
   delivery: DeliveryInfo,
   mapping: Mapping,
 ): { msg: Received; error?: AmqpError } {
   const made = received(incoming, delivery, mapping);
-  made.msg._msgid = newId();
+  made.msg._msgid = randomId();
   return made;
-}
-
-let begin = '';
-let next = 0;
-const IDS = 2 ** 24;
-
-/**
- * An id as Node-RED's own, which is unique by chance too. It would make one for a msg that has none, at the cost of all
- * that is done here with a small message.
- */
-function newId(): string {
-  next = (next + 1) % IDS;
-  if (begin === '' || next === 0) begin = randomBytes(5).toString('hex');
-  return begin + (IDS + next).toString(16).slice(1);
 }
 
 /** `msg` with what became of it, in the dialect of the node. */

@@ -1,81 +1,84 @@
+import { Ring } from './ring';
+
+/** What expires. */
+export interface Expires {
+  /** For `Expiring` alone: when that is, by the clock of `performance`. */
+  deadline: number;
+}
+
 /**
- * A Map whose entries expire, all after the same time, so that one timer on the oldest serves any number of them.
- * An expired entry is removed, then given to `expired`.
+ * Values by numbers that rise, which expire all after the same time, so that one timer on the oldest serves any number
+ * of them. What has expired is removed, then given to `expired`.
  */
-export class Expiring<K, V> {
-  #entries = new Map<K, { value: V; deadline: number }>();
+export class Expiring<V extends Expires> {
+  readonly #values = new Ring<V>();
   #timer: NodeJS.Timeout | undefined;
   readonly #timeout: number;
-  readonly #expired: (key: K, value: V) => void;
+  readonly #expired: (value: V, number: number) => void;
 
-  /** `timeout` in milliseconds; 0: entries never expire. */
-  constructor(timeout: number, expired: (key: K, value: V) => void) {
+  /** `timeout` in milliseconds; 0: values never expire. */
+  constructor(timeout: number, expired: (value: V, number: number) => void) {
     this.#timeout = timeout;
     this.#expired = expired;
   }
 
   get size(): number {
-    return this.#entries.size;
+    return this.#values.size;
   }
 
-  get(key: K): V | undefined {
-    return this.#entries.get(key)?.value;
+  get(number: number): V | undefined {
+    return this.#values.get(number);
   }
 
-  /** Keys in the order in which they came; entries may be taken meanwhile. */
-  keys(): IterableIterator<K> {
-    return this.#entries.keys();
+  /** In the order of their numbers; values may be taken meanwhile. */
+  values(): Generator<V> {
+    return this.#values.values();
   }
 
-  *values(): IterableIterator<V> {
-    for (const { value } of this.#entries.values()) yield value;
+  set(number: number, value: V): void {
+    this.#values.set(number, value);
+    if (this.#timeout === 0) return;
+    value.deadline = performance.now() + this.#timeout;
+    this.#timer ??= this.#wait(this.#timeout);
   }
 
-  set(key: K, value: V): void {
-    const deadline = this.#timeout > 0 ? performance.now() + this.#timeout : Infinity;
-    this.#entries.set(key, { value, deadline });
-    if (this.#timeout > 0) this.#timer ??= this.#wait(this.#timeout);
-  }
-
-  /** Adds entries that are older than all others: each with the milliseconds that it has been there already. */
-  prepend(entries: Iterable<[key: K, value: V, age: number]>): void {
+  /** Adds values that are older than all others, each with the milliseconds that it has been there already. */
+  prepend(entries: Iterable<[number: number, value: V, age: number]>): void {
     const now = performance.now();
-    const later = this.#entries;
-    this.#entries = new Map();
-    for (const [key, value, age] of entries) this.#entries.set(key, { value, deadline: now + this.#timeout - age });
-    for (const [key, entry] of later) this.#entries.set(key, entry);
+    for (const [number, value, age] of entries) {
+      value.deadline = now + this.#timeout - age;
+      this.#values.set(number, value);
+    }
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#timeout > 0 && this.#entries.size > 0) this.#timer = this.#wait(0);
+    if (this.#timeout > 0 && this.size > 0) this.#timer = this.#wait(0);
   }
 
-  /** Removes the entry and gives its value. */
-  take(key: K): V | undefined {
-    const entry = this.#entries.get(key);
-    this.#entries.delete(key);
-    return entry?.value;
+  /** Removes a value, and gives it. */
+  take(number: number): V | undefined {
+    return this.#values.take(number);
   }
 
-  /** Removes all entries, in the order in which they came, and gives their values. */
+  /** Removes all values, and gives them in the order of their numbers. */
   clear(): V[] {
-    const values = [...this.values()];
-    this.#entries.clear();
+    const entries = [...this.#values.entries()];
+    for (const [number] of entries) this.#values.take(number);
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    return values;
+    return entries.map(([, value]) => value);
   }
 
   #wait(delay: number): NodeJS.Timeout {
     return setTimeout(() => {
       const now = performance.now();
-      for (const [key, { value, deadline }] of this.#entries) {
-        if (deadline > now) break;
-        this.#entries.delete(key);
-        this.#expired(key, value);
+      let oldest = this.#values.first;
+      while (oldest !== undefined && this.#values.get(oldest)!.deadline <= now) {
+        this.#expired(this.#values.take(oldest)!, oldest);
+        oldest = this.#values.first;
       }
       // Of those added meanwhile none is older than what is left.
-      const [oldest] = this.#entries.values();
-      this.#timer = oldest && this.#wait(Math.max(0, oldest.deadline - now));
+      this.#timer =
+        oldest === undefined ? undefined : this.#wait(Math.max(0, this.#values.get(oldest)!.deadline - now));
     }, Math.ceil(delay));
   }
 }

@@ -1,11 +1,11 @@
 import { EventEmitter } from 'node:events';
-import { randomUUID } from 'node:crypto';
 import { type Bounds, isFull } from '../bounds';
 import type { Connection } from '../connection/connection';
 import { Encoder } from '../codec/encoder';
 import { AmqpError } from '../errors';
 import { Pause } from '../pause';
-import { Expiring } from '../expiring';
+import { randomId } from '../random-id';
+import { type Expires, Expiring } from '../expiring';
 import {
   type AmqpFields,
   encode,
@@ -47,7 +47,8 @@ export interface RequestUser {
   failed(error: AmqpError, fields?: AmqpFields): void;
 }
 
-interface Request extends RequestUser {
+interface Request extends RequestUser, Expires {
+  number: number;
   entry: Entry;
   keys: string[];
   /** Bytes. */
@@ -70,7 +71,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   readonly #options: RequesterOptions;
   readonly #sender: Sender;
   readonly #replies: Receiver;
-  readonly #requests: Expiring<Request, Request>;
+  readonly #requests: Expiring<Request>;
+  #lastNumber = 0;
   /** By correlation id and message id, since peers answer with either. */
   #byKey = new Map<string, Request>();
   #bytes = 0;
@@ -146,7 +148,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   request(message: Outgoing, address: string | undefined, user: RequestUser): void {
     if (this.#isClosing) throw new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
     const { fields } = message;
-    fields.message_id ??= randomUUID();
+    fields.message_id ??= randomId();
     fields.correlation_id ??= fields.message_id;
     // Until there is an address this only finds out whether the message can be encoded.
     fields.reply_to = this.#replyTo ?? '';
@@ -160,7 +162,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     if (keys.some((key) => this.#byKey.has(key))) {
       // A message delivered again, whose first request is still in flight, is a request of its own.
       if (message.isReceived) {
-        fields.message_id = fields.correlation_id = randomUUID();
+        fields.message_id = fields.correlation_id = randomId();
         return this.request(message, address, user);
       }
       throw new AmqpError(
@@ -169,8 +171,16 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       );
     }
     const entry = new Entry(bytes, (error, sent) => this.#sent(request, error, sent), { address });
-    const request: Request = { ...user, keys, size: bytes.length, stage: 'sending', entry };
-    this.#requests.set(request, request);
+    const request: Request = {
+      ...user,
+      keys,
+      size: bytes.length,
+      stage: 'sending',
+      entry,
+      number: ++this.#lastNumber,
+      deadline: 0,
+    };
+    this.#requests.set(request.number, request);
     this.#bytes += request.size;
     for (const key of keys) this.#byKey.set(key, request);
     this.#sender.send(request.entry);
@@ -226,7 +236,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
 
   #sent(request: Request, error: AmqpError | undefined, sent: Sent): void {
     if (!this.#isClosing) request.sent(sent);
-    if (!this.#requests.get(request)) return;
+    if (!this.#requests.get(request.number)) return;
     if (error) return this.#fail(request, error);
     request.stage = 'delivered';
     if (request.isStale) this.#resend(request);
@@ -269,7 +279,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   }
 
   #forget(request: Request): void {
-    this.#requests.take(request);
+    this.#requests.take(request.number);
     this.#bytes -= request.size;
     for (const key of request.keys) this.#byKey.delete(key);
     if (this.#isClosing && this.#requests.size === 0) this.#drained.end();

@@ -4,7 +4,7 @@ import { bytesOf, isPlainObject, type Style } from '../codec/notation';
 import type { Connection } from '../connection/connection';
 import { AmqpError } from '../errors';
 import { Pause } from '../pause';
-import { Expiring } from '../expiring';
+import { type Expires, Expiring } from '../expiring';
 import { type AmqpFields, encode, type Incoming, type Outgoing } from '../message/message';
 import { type DeliveryInfo, type Outcome, Receiver, type ReceiverUser } from '../receiver/receiver';
 import { type Done, Entry, type Sent } from '../link/entry';
@@ -30,7 +30,9 @@ export interface ResponderOptions {
   styles: { fields: Style; body: Style };
 }
 
-interface Request {
+interface Request extends Expires {
+  /** Its token. */
+  id: string;
   replyTo: string;
   /** Of the request as it came: the flow may change the msg in place. */
   fields: AmqpFields;
@@ -66,7 +68,8 @@ const BUFFER_BYTES = 64 * 1024 * 1024;
  */
 export class Responder extends EventEmitter<{ state: [State] }> {
   readonly #options: ResponderOptions;
-  readonly #requests: Expiring<string, Request>;
+  /** By the number that ends the token. */
+  readonly #requests: Expiring<Request>;
   readonly #receiver: Receiver;
   readonly #replies: Sender;
   /** Ends `leave`. */
@@ -78,7 +81,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const { name, address, kind, creditWindow, windowBytes, timeout, retryTime, styles } = options;
     this.#requests = new Expiring(
       timeout,
-      connection.guarded((id: string, request: Request) => this.#expired(id, request)),
+      connection.guarded((request: Request) => this.#expired(request)),
     );
     this.#replies = new Sender(connection, {
       name: `${name}:reply`,
@@ -109,9 +112,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     );
     this.#receiver.on('state', () => {
       // Requests that went with the link are delivered again.
-      for (const id of this.#requests.keys()) {
-        if (this.#requests.get(id)!.isHeld && !this.#receiver.holds(id)) this.#take(id);
-      }
+      for (const { id, isHeld } of this.#requests.values()) if (isHeld && !this.#receiver.holds(id)) this.#take(id);
       this.emit('state', this.state);
     });
     this.#replies.on('state', () => this.emit('state', this.state));
@@ -134,7 +135,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     if (id.endsWith(NO_REPLY_TO)) {
       throw new AmqpError('AMQP_NO_REPLY_TO', 'the request has no reply_to, so its sender waits for no reply');
     }
-    const request = this.#requests.get(id);
+    const request = this.#requestOf(id);
     if (!request || request.entry) throw this.#receiver.notHeld(id);
     const { replyTo, fields: given } = request;
     const correlationId = given.correlation_id ?? given.message_id;
@@ -153,7 +154,12 @@ export class Responder extends EventEmitter<{ state: [State] }> {
 
   /** True while the request can be replied to. */
   holds(id: string): boolean {
-    return this.#requests.get(id) !== undefined;
+    return this.#requestOf(id) !== undefined;
+  }
+
+  #requestOf(id: string): Request | undefined {
+    const request = this.#requests.get(numberIn(id));
+    return request?.id === id ? request : undefined;
   }
 
   /** From now on no request is taken. For good. */
@@ -187,7 +193,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
       return this.#receiver.acceptOnArrival(id);
     }
     const isHeld = this.#options.settle === 'reply';
-    this.#requests.set(id, { replyTo, fields: copyOf(incoming.fields), isHeld });
+    this.#requests.set(numberIn(id), { id, replyTo, fields: copyOf(incoming.fields), isHeld, deadline: 0 });
     try {
       user.message(incoming, delivery);
     } catch (error) {
@@ -215,11 +221,11 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   }
 
   #take(id: string): void {
-    this.#requests.take(id);
+    this.#requests.take(numberIn(id));
     if (this.#requests.size === 0) this.#left.end();
   }
 
-  #expired(id: string, { entry, replyTo }: Request): void {
+  #expired({ id, entry, replyTo }: Request): void {
     if (this.#receiver.holds(id)) this.#receiver.settle(id, { settle: 'release' });
     if (!entry) return;
     const { done } = entry;
@@ -227,6 +233,11 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const error = new AmqpError('AMQP_TIMEOUT', 'the reply could not be delivered in time');
     done(error, { address: replyTo, state: 'failed', error: { code: error.code } });
   }
+}
+
+/** The number that ends a token of the receiver. */
+function numberIn(id: string): number {
+  return Number(id.slice(id.lastIndexOf('.') + 1));
 }
 
 /** Whether two fields have the same value, also when one of them has been JSON in between. */

@@ -1,4 +1,5 @@
 import type { AmqpError } from '../errors';
+import type { Expires } from '../expiring';
 import type { OutgoingDelivery, SendingEnd } from '../wire/link-end';
 
 /** What became of a message: `msg.sent`. */
@@ -23,7 +24,7 @@ export interface EntryOptions {
 }
 
 /** A message that is to be sent, and all that its sender and its link know of it. An object is sent by one sender, once. */
-export class Entry implements OutgoingDelivery {
+export class Entry implements OutgoingDelivery, Expires {
   bytes: Buffer;
   address: string | undefined;
   isDirect: boolean;
@@ -38,6 +39,9 @@ export class Entry implements OutgoingDelivery {
   sequence = 0;
   /** When it was taken: milliseconds since 1970. */
   taken = 0;
+  /** By which its sender finds it. */
+  number = 0;
+  deadline = 0;
   isOnDisk = false;
   /** It was sent, and its outcome never came. */
   isInDoubt = false;

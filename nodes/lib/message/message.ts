@@ -2,7 +2,6 @@
  * What a flow sees of a message <-> the sections of an AMQP message (specification part 3.2). Pure.
  * `msg.payload` is the body, `msg.amqp` everything else, under the specification's names with `_` for `-`.
  */
-import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
 import { DESCRIPTOR, type TypeName } from '../codec/codes';
 import { type Allowance, Decoder } from '../codec/decoder';
@@ -10,6 +9,7 @@ import { Encoder, type Field } from '../codec/encoder';
 import { bytesOf, isNotation, isPlainObject, objectOf, type Style } from '../codec/notation';
 import { toCloudEvent } from './cloudevents';
 import { AmqpError } from '../errors';
+import { randomId } from '../random-id';
 import { parseJson, writeJson } from './json';
 
 /** How `msg` maps to a message: body in `msg.payload`, or (dialect of node-red-contrib-rhea) all of it in there. */
@@ -154,7 +154,7 @@ export function withHeader({ fields }: Outgoing, { durable, priority, ttl }: Hea
 
 /** A message id for a message that has none, so that a consumer can tell a repeated delivery from a new one. */
 export function withMessageId(message: Outgoing): Outgoing {
-  message.fields.message_id ??= randomUUID();
+  message.fields.message_id ??= randomId();
   return message;
 }
 

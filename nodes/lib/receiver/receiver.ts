@@ -4,7 +4,7 @@ import { pauseAfter } from '../connection/backoff';
 import type { Connection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
 import { AmqpError, flowError } from '../errors';
-import { Expiring } from '../expiring';
+import { type Expires, Expiring } from '../expiring';
 import { ReceiverLink, type ReceiverLinkOptions } from '../link/receiver-link';
 import { Pause } from '../pause';
 import { type AmqpFields, decode, type Incoming, messagesIn } from '../message/message';
@@ -54,7 +54,7 @@ export interface ReceiverUser {
 }
 
 /** A delivery that is to be settled. */
-interface Held {
+interface Held extends Expires {
   delivery: IncomingDelivery;
   /** How many of its messages are not settled yet: more than one in a batch. */
   messages: number;
@@ -82,8 +82,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   readonly #link: ReceiverLink;
   readonly #options: ReceiverOptions;
   readonly #user: ReceiverUser;
-  /** What is to be settled, by the token of each message. */
-  readonly #held: Expiring<string, Held>;
+  /** What is to be settled, by the number that ends the token of each message. */
+  readonly #held: Expiring<Held>;
   /** Tokens are `<name>.<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
   readonly #object = randomBytes(6).toString('hex');
   /** What tokens begin with now. */
@@ -127,7 +127,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       },
     );
     this.#link.on('state', (state) => this.emit('state', state));
-    const late = connection.guarded((_id: string, held: Held) => this.#settlePart(held, RELEASE));
+    const late = connection.guarded((held: Held) => this.#settlePart(held, RELEASE));
     this.#held = new Expiring(options.settleTimeout, late);
   }
 
@@ -179,7 +179,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   #settleBy(id: string, outcome: Outcome, isFailed: boolean): void {
     // Tells what is wrong with it while the message is still held.
     this.#link.check(outcome);
-    const held = this.#held.take(id);
+    const held = this.#held.take(this.#numberOf(id));
     if (!held) throw this.notHeld(id);
     held.isFailed ||= isFailed;
     if (outcome.settle === 'accept') this.#failures = 0;
@@ -211,11 +211,19 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /** True while the message can be settled. */
   holds(id: string): boolean {
-    return this.#held.get(id) !== undefined;
+    return this.#held.get(this.#numberOf(id)) !== undefined;
   }
 
   #newPrefix(): string {
     return `${this.#options.name}.${this.#object}.${this.#attaches}.`;
+  }
+
+  /** What ends a token of now; NaN: it is none. */
+  #numberOf(id: string): number {
+    if (!id.startsWith(this.#prefix)) return NaN;
+    const text = id.slice(this.#prefix.length);
+    const number = Number(text);
+    return String(number) === text ? number : NaN;
   }
 
   /** Why a token does not name a message that can be settled. */
@@ -350,7 +358,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
       return this.#user.undecodable(error as AmqpError, { tag, address: this.address, redelivered: false }, fields);
     }
-    const held: Held = { delivery, messages: messages.length, outcome: ACCEPT, size: bytes.length };
+    const held: Held = { delivery, messages: messages.length, outcome: ACCEPT, size: bytes.length, deadline: 0 };
     const isHeld = this.#options.settle === 'flow' && messages.length > 0;
     if (isHeld) this.#bytes += held.size;
     for (const incoming of messages) this.#give(incoming, held);
@@ -363,8 +371,9 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     const info = infoOf(incoming, held.delivery.tag, this.#link.address);
     let id: string | undefined;
     if (this.#options.settle === 'flow') {
-      id = info.id = `${this.#prefix}${++this.#deliveries}`;
-      this.#held.set(id, held);
+      const number = ++this.#deliveries;
+      id = info.id = `${this.#prefix}${number}`;
+      this.#held.set(number, held);
     }
     try {
       this.#user.message(incoming, info);

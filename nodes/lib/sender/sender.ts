@@ -28,6 +28,8 @@ export interface SenderOptions extends RoutesOptions, Bounds {
 
 /** A message is given up when so many connections in a row were lost over it: some brokers fall over a message. */
 const MAX_LOSSES = 10;
+/** States in which the number of messages that wait changes all the time. */
+const WAITING = new Set<State['name']>(['waiting', 'buffering', 'retrying']);
 /** How often the number of waiting messages is told, in milliseconds. */
 const COUNT_INTERVAL = 1000;
 
@@ -37,7 +39,10 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   readonly #options: SenderOptions;
   readonly #routes: Routes;
   /** All messages that have not ended. */
-  readonly #held: Expiring<Entry, Entry>;
+  readonly #held: Expiring<Entry>;
+  /** The numbers that are given out: those of earlier messages are put in front. */
+  #firstNumber = 0;
+  #lastNumber = 0;
   #bytes = 0;
   #sequence = 0;
   /** On their way to the disk. */
@@ -95,11 +100,11 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   #holds(entry: Entry): boolean {
-    return this.#held.get(entry) !== undefined;
+    return this.#held.get(entry.number) === entry;
   }
 
   get state(): State {
-    const { fault } = this.#store ?? {};
+    const fault = this.#store?.fault;
     if (fault) return { name: 'fault', error: fault };
     const { state, waiting: count, isRefused } = this.#routes;
     if (count === 0 && !isRefused) return state;
@@ -124,7 +129,8 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     if (objection) return entry.fail(objection);
     entry.sequence = ++this.#sequence;
     entry.taken = Date.now();
-    this.#held.set(entry, entry);
+    entry.number = ++this.#lastNumber;
+    this.#held.set(entry.number, entry);
     this.#bytes += entry.bytes.length;
     // Needed when the endpoint does not connect by itself.
     this.#connection.open();
@@ -205,7 +211,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   /** As `#end`, for a message that waits nowhere. */
   #release(entry: Entry): void {
-    this.#held.take(entry);
+    this.#held.take(entry.number);
     this.#bytes -= entry.bytes.length;
     // One that stays there is sent again by the next start, as after a crash.
     if (entry.isOnDisk) this.#store?.delete(entry.sequence);
@@ -236,7 +242,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   /** Takes up what an earlier process has left. It is older than all that has come since. */
   #restore(messages: Stored[], last: number, store: NonNullable<SenderOptions['store']>): void {
-    const restored: [Entry, Entry, number][] = [];
+    const restored: [Entry, age: number][] = [];
     const left: AmqpError[] = [];
     this.#sequence = Math.max(this.#sequence, last);
     const now = Date.now();
@@ -246,13 +252,15 @@ export class Sender extends EventEmitter<{ state: [State] }> {
         const entry = store.restored({ sequence, taken, ...stored });
         // The process before this one may have sent it.
         Object.assign(entry, { address, isDirect, sequence, taken, isOnDisk: true, isInDoubt: true });
-        restored.push([entry, entry, Math.max(0, now - taken)]);
+        restored.push([entry, Math.max(0, now - taken)]);
       } catch (error) {
         left.push(error as AmqpError);
       }
     }
-    this.#held.prepend(restored);
-    for (const [, entry] of restored) {
+    this.#firstNumber -= restored.length;
+    restored.forEach(([entry], index) => (entry.number = this.#firstNumber + index + 1));
+    this.#held.prepend(restored.map(([entry, age]) => [entry.number, entry, age]));
+    for (const [entry] of restored) {
       this.#bytes += entry.bytes.length;
       this.#routes.push(entry);
     }
@@ -335,15 +343,19 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   /** Emits changes at once; the number waiting at most once a second. */
   #tell(): void {
     const { state } = this;
-    const isWaiting = ['waiting', 'buffering', 'retrying'].includes(state.name);
+    const isWaiting = WAITING.has(state.name);
     if (!isWaiting && !isSame(state, this.#told)) return this.#emit(state);
     if (!isWaiting && countOf(state) === countOf(this.#told)) return;
+    this.#counting ??= this.#tellLater();
+  }
+
+  #tellLater(): NodeJS.Timeout {
     const tell = (): void => {
       this.#counting = undefined;
       const now = this.state;
       if (countOf(now) !== countOf(this.#told) || !isSame(now, this.#told)) this.#emit(now);
     };
-    this.#counting ??= setTimeout(this.#connection.guarded(tell), COUNT_INTERVAL);
+    return setTimeout(this.#connection.guarded(tell), COUNT_INTERVAL);
   }
 
   #emit(state: State): void {

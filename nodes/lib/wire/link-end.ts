@@ -28,8 +28,10 @@ export interface EndSession {
   readonly maxFrameSize: number;
   /** Frames that may be sent now. */
   readonly window: number;
-  /** Sent, and without an outcome that is final, by delivery id. */
-  readonly unsettled: Map<number, OutgoingDelivery>;
+  /** Deliveries that were sent and have no outcome that is final, in that order. */
+  readonly unsettled: Iterable<OutgoingDelivery>;
+  keep(delivery: OutgoingDelivery): void;
+  forget(delivery: OutgoingDelivery): void;
   /** Takes one frame of the window. */
   takeWindow(): void;
   /** The id of a delivery that begins. */
@@ -176,7 +178,7 @@ export class SendingEnd extends LinkEnd {
     delivery.end = this;
     this.credit--;
     this.deliveryCount = serial(this.deliveryCount);
-    if (!isSettled) this.session.unsettled.set(id, delivery);
+    if (!isSettled) this.session.keep(delivery);
     this.#write(delivery, bytes, 0, isSettled);
   }
 
@@ -219,14 +221,14 @@ export class SendingEnd extends LinkEnd {
   }
 
   /** Lets go of a delivery: its outcome goes nowhere. */
-  forget({ id }: OutgoingDelivery): void {
-    this.session.unsettled.delete(id);
+  forget(delivery: OutgoingDelivery): void {
+    this.session.forget(delivery);
   }
 
   /** Lets go of all deliveries, and returns those without an end in the order in which they were sent. */
   forgetAll(): OutgoingDelivery[] {
-    const all = [...this.session.unsettled.values()].filter(({ end }) => end === this);
-    for (const delivery of all) this.session.unsettled.delete(delivery.id);
+    const all = [...this.session.unsettled].filter(({ end }) => end === this);
+    for (const delivery of all) this.session.forget(delivery);
     // One that is pre-settled ends when all of it is written.
     if (this.#rest?.isSettled) all.push(this.#rest.delivery);
     this.#rest = undefined;

@@ -14,6 +14,7 @@ import type { Due, Output } from './output';
 import { writeDisposition, writeFlow } from './performatives';
 import { peerErrorOf } from './remote';
 import type { Attach, RheaSession } from './rhea';
+import { Ring } from '../ring';
 import { distance, serial } from './serial';
 
 /** Frames that the peer may send before it is told of more. What bounds deliveries is credit. */
@@ -38,11 +39,12 @@ export interface SessionUser {
  * and 'end' once it has ended, whoever was first.
  */
 export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implements MessageFrames, EndSession, Due {
-  /** Sent, and without an outcome that is final, by delivery id. */
-  readonly unsettled = new Map<number, OutgoingDelivery>();
   readonly channel: number;
   readonly #user: SessionUser;
   readonly #rhea: RheaSession;
+  /** Sent, and without an outcome that is final, by how many were before it: ids begin anew at 2^32. */
+  readonly #unsettled = new Ring<OutgoingDelivery>();
+  #deliveries = 0;
   readonly #ends = new Map<string, LinkEnd>();
   /** By the peer's handle. */
   readonly #byHandle = new Map<number, LinkEnd>();
@@ -236,11 +238,11 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     const width = distance(first, last) + 1;
     const outcome = { descriptor, bytes: state?.bytes };
     let isAny = false;
-    if (width <= this.unsettled.size) {
-      for (let id = first, left = width; left > 0; left--, id = serial(id))
-        isAny = this.#settled(this.unsettled.get(id), outcome) || isAny;
+    if (width <= this.#unsettled.size) {
+      for (let number = this.#numberOf(first), left = width; left > 0; left--, number++)
+        isAny = this.#settled(this.#unsettled.get(number), outcome) || isAny;
     } else {
-      for (const delivery of this.unsettled.values()) {
+      for (const delivery of this.#unsettled.values()) {
         const from = distance(first, delivery.id);
         if (from >= 0 && from < width) isAny = this.#settled(delivery, outcome) || isAny;
       }
@@ -253,7 +255,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   /** False for one that is settled already. */
   #settled(delivery: OutgoingDelivery | undefined, outcome: { descriptor?: number; bytes?: Buffer }): boolean {
     if (!delivery) return false;
-    this.unsettled.delete(delivery.id);
+    this.forget(delivery);
     delivery.end!.settled(delivery, outcome);
     return true;
   }
@@ -275,7 +277,27 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   takeId(): number {
     const id = this.#nextDeliveryId;
     this.#nextDeliveryId = serial(id);
+    this.#deliveries++;
     return id;
+  }
+
+  /** For a link end: waits for the outcome of a delivery. */
+  keep(delivery: OutgoingDelivery): void {
+    this.#unsettled.set(this.#numberOf(delivery.id), delivery);
+  }
+
+  /** For a link end: waits for it no more. */
+  forget({ id }: OutgoingDelivery): void {
+    this.#unsettled.take(this.#numberOf(id));
+  }
+
+  /** For a link end: what is waited for, in the order in which it was sent. */
+  get unsettled(): Iterable<OutgoingDelivery> {
+    return this.#unsettled.values();
+  }
+
+  #numberOf(id: number): number {
+    return this.#deliveries - distance(id, this.#nextDeliveryId);
   }
 
   /** For a link end: settles a delivery that came, with the state, which is encoded. */

@@ -1,23 +1,30 @@
 import should from 'should';
-import { Expiring } from '../../../nodes/lib/expiring';
+import { type Expires, Expiring } from '../../../nodes/lib/expiring';
 
 const timers = () => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
 
-/** A map whose entries are short-lived; `told(n)` resolves with the first n that expired. */
+/** What expires. */
+interface Item extends Expires {
+  name: string;
+}
+const item = (name: string): Item => ({ name, deadline: 0 });
+const names = (items: Iterable<Item>) => Array.from(items, ({ name }) => name);
+
+/** Values that are short-lived; `told(n)` resolves with the names of the first n that expired. */
 function expiring(timeout = 20) {
-  const expired: [string, number][] = [];
+  const expired: string[] = [];
   let wanted = Infinity;
   let resolve: (told: typeof expired) => void;
-  const entries = new Expiring<string, number>(timeout, (key, value) => {
-    should(entries.get(key)).equal(undefined, 'is removed before it is told');
-    if (expired.push([key, value]) === wanted) resolve(expired);
+  const values = new Expiring<Item>(timeout, ({ name }, number) => {
+    should(values.get(number)).equal(undefined, 'is removed before it is told');
+    if (expired.push(name) === wanted) resolve(expired);
   });
   const told = (count: number) =>
     new Promise<typeof expired>((done) => {
       wanted = count;
       resolve = done;
     });
-  return { entries, told };
+  return { values, told };
 }
 
 /** Stands in for the real one, which nobody can hold to the millisecond. */
@@ -52,68 +59,63 @@ class Clock {
 }
 
 describe('Expiring', () => {
-  it('keeps entries like a map', () => {
-    const { entries } = expiring(0);
-    entries.set('a', 1);
-    entries.set('b', 2);
-    should(entries.get('a')).equal(1);
-    should(entries.get('c')).equal(undefined);
-    should(entries.size).equal(2);
-    should([...entries.keys()]).deepEqual(['a', 'b']);
-    should([...entries.values()]).deepEqual([1, 2]);
+  it('keeps values by their numbers, in the order of these', () => {
+    const { values } = expiring(0);
+    values.set(1, item('a'));
+    values.set(2, item('b'));
+    should(values.get(1)).match({ name: 'a' });
+    should(values.get(3)).equal(undefined);
+    should(values.size).equal(2);
+    should(names(values.values())).deepEqual(['a', 'b']);
   });
 
   it('removes what has expired and tells of it, oldest first', async () => {
-    const { entries, told } = expiring();
-    entries.set('a', 1);
-    entries.set('b', 2);
-    setTimeout(() => entries.set('c', 3), 10);
-    should(await told(3)).deepEqual([
-      ['a', 1],
-      ['b', 2],
-      ['c', 3],
-    ]);
-    should(entries.size).equal(0);
+    const { values, told } = expiring();
+    values.set(1, item('a'));
+    values.set(2, item('b'));
+    setTimeout(() => values.set(3, item('c')), 10);
+    should(await told(3)).deepEqual(['a', 'b', 'c']);
+    should(values.size).equal(0);
   });
 
-  it('never tells of an entry that was taken', async () => {
-    const { entries, told } = expiring();
-    entries.set('taken', 1);
-    entries.set('left', 2);
-    should(entries.take('taken')).equal(1);
-    should(entries.take('taken')).equal(undefined);
-    should(await told(1)).deepEqual([['left', 2]]);
+  it('never tells of a value that was taken', async () => {
+    const { values, told } = expiring();
+    values.set(1, item('taken'));
+    values.set(2, item('left'));
+    should(values.take(1)).match({ name: 'taken' });
+    should(values.take(1)).equal(undefined);
+    should(await told(1)).deepEqual(['left']);
   });
 
   it('gives back what it held when it is cleared, and tells of none of it', async () => {
-    const { entries, told } = expiring();
-    entries.set('a', 1);
-    entries.set('b', 2);
-    should(entries.clear()).deepEqual([1, 2]);
-    entries.set('c', 3);
-    should(await told(1)).deepEqual([['c', 3]]);
+    const { values, told } = expiring();
+    values.set(1, item('a'));
+    values.set(2, item('b'));
+    should(names(values.clear())).deepEqual(['a', 'b']);
+    values.set(3, item('c'));
+    should(await told(1)).deepEqual(['c']);
   });
 
-  it('needs one timer for any number of entries, and none once cleared', () => {
-    const { entries } = expiring(60_000);
+  it('needs one timer for any number of values, and none once cleared', () => {
+    const { values } = expiring(60_000);
     const before = timers();
-    for (let i = 0; i < 1000; i++) entries.set(`entry ${i}`, i);
+    for (let i = 0; i < 1000; i++) values.set(i, item(`${i}`));
     should(timers()).equal(before + 1);
-    entries.clear();
+    values.clear();
     should(timers()).equal(before);
   });
 
-  it('lets an entry expire in time though another one is added just before', () => {
+  it('lets a value expire in time though another one is added just before', () => {
     const clock = new Clock();
     try {
       const told: [string, number][] = [];
-      const entries = new Expiring<string, number>(60, (key) => {
-        told.push([key, performance.now()]);
-        if (key === 'first') entries.set('added', 3);
+      const values = new Expiring<Item>(60, ({ name }) => {
+        told.push([name, performance.now()]);
+        if (name === 'first') values.set(3, item('added'));
       });
-      entries.set('first', 1);
+      values.set(1, item('first'));
       clock.pass(20);
-      entries.set('second', 2);
+      values.set(2, item('second'));
       clock.pass(1000);
       should(told).deepEqual([
         ['first', 60],
@@ -125,19 +127,19 @@ describe('Expiring', () => {
     }
   });
 
-  it('takes entries that are older than all others, whose time is over sooner', () => {
+  it('takes values that are older than all others, whose time is over sooner', () => {
     const clock = new Clock();
     try {
       const expired: string[] = [];
-      const aged = new Expiring<string, number>(100, (key) => expired.push(key));
+      const aged = new Expiring<Item>(100, ({ name }) => expired.push(name));
       clock.pass(10);
-      aged.set('new', 1);
+      aged.set(1, item('new'));
       clock.pass(10);
       aged.prepend([
-        ['older', 2, 90],
-        ['old', 3, 40],
+        [-1, item('older'), 90],
+        [0, item('old'), 40],
       ]);
-      should([...aged.keys()]).eql(['older', 'old', 'new']);
+      should(names(aged.values())).eql(['older', 'old', 'new']);
       for (const [time, keys] of [
         [9, []],
         [1, ['older']],
@@ -152,10 +154,10 @@ describe('Expiring', () => {
     }
   });
 
-  it('without a time-out keeps entries for good', () => {
-    const { entries } = expiring(0);
+  it('without a time-out keeps values for good', () => {
+    const { values } = expiring(0);
     const before = timers();
-    entries.set('a', 1);
+    values.set(1, item('a'));
     should(timers()).equal(before);
   });
 });
