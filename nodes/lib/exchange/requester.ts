@@ -47,16 +47,25 @@ export interface RequestUser {
   failed(error: AmqpError, fields?: AmqpFields): void;
 }
 
-interface Request extends RequestUser, Expires {
-  number: number;
-  entry: Entry;
-  keys: string[];
-  /** Bytes. */
-  size: number;
+/** One request, until it has its reply or has failed. */
+class Request implements Expires {
+  deadline = 0;
+  entry!: Entry;
   /** Where it is: with the sender, or delivered and waiting for its reply. */
-  stage: 'sending' | 'delivered';
+  stage: 'sending' | 'delivered' = 'sending';
   /** Sent with the former reply address, and unsettled when that changed. */
-  isStale?: boolean;
+  isStale = false;
+
+  constructor(
+    readonly number: number,
+    readonly user: RequestUser,
+    /** Its message id, unless the flow has given one. */
+    readonly ownId: string | undefined,
+    /** Of the ids that the flow has given. */
+    readonly keys: readonly string[],
+    /** Bytes. */
+    readonly size: number,
+  ) {}
 }
 
 /** Window of the link that replies come by: they are accepted on arrival. */
@@ -73,7 +82,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   readonly #replies: Receiver;
   readonly #requests: Expiring<Request>;
   #lastNumber = 0;
-  /** By correlation id and message id, since peers answer with either. */
+  /** By the correlation id and message id that the flow has given, since peers answer with either. */
   #byKey = new Map<string, Request>();
   #bytes = 0;
   #replyTo: string | undefined;
@@ -148,7 +157,10 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   request(message: Outgoing, address: string | undefined, user: RequestUser): void {
     if (this.#isClosing) throw new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
     const { fields } = message;
-    fields.message_id ??= randomId();
+    const number = ++this.#lastNumber;
+    // By the number its request is found. Nobody who was asked something else is to guess it.
+    const ownId = isGiven(fields.message_id) ? undefined : `${number}.${randomId()}`;
+    fields.message_id ??= ownId;
     fields.correlation_id ??= fields.message_id;
     // Until there is an address this only finds out whether the message can be encoded.
     fields.reply_to = this.#replyTo ?? '';
@@ -158,11 +170,11 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const { size } = this.#requests;
     if (isFull(this.#options, size, this.#bytes, bytes.length))
       throw new AmqpError('AMQP_BUFFER_FULL', `${size} requests are in flight already`);
-    const keys = keysOf(fields);
-    if (keys.some((key) => this.#byKey.has(key))) {
+    const given = [fields.correlation_id, fields.message_id].filter((id) => id !== ownId);
+    if (given.some((id) => this.#find(id))) {
       // A message delivered again, whose first request is still in flight, is a request of its own.
       if (message.isReceived) {
-        fields.message_id = fields.correlation_id = randomId();
+        fields.message_id = fields.correlation_id = undefined;
         return this.request(message, address, user);
       }
       throw new AmqpError(
@@ -170,19 +182,11 @@ export class Requester extends EventEmitter<{ state: [State] }> {
         `${message.fieldsPath}.correlation_id or message_id is that of a request in flight`,
       );
     }
-    const entry = new Entry(bytes, (error, sent) => this.#sent(request, error, sent), { address });
-    const request: Request = {
-      ...user,
-      keys,
-      size: bytes.length,
-      stage: 'sending',
-      entry,
-      number: ++this.#lastNumber,
-      deadline: 0,
-    };
+    const request = new Request(number, user, ownId, given.map(keyOf), bytes.length);
+    request.entry = this.#entryOf(request, bytes, address);
     this.#requests.set(request.number, request);
     this.#bytes += request.size;
-    for (const key of keys) this.#byKey.set(key, request);
+    for (const key of request.keys) this.#byKey.set(key, request);
     this.#sender.send(request.entry);
   }
 
@@ -230,12 +234,16 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     request.stage = 'sending';
     request.isStale = false;
     const { bytes, address } = request.entry;
-    request.entry = new Entry(bytes, (error, sent) => this.#sent(request, error, sent), { address });
+    request.entry = this.#entryOf(request, bytes, address);
     this.#sender.send(request.entry);
   }
 
+  #entryOf(request: Request, bytes: Buffer, address: string | undefined): Entry {
+    return new Entry(bytes, (error, sent) => this.#sent(request, error, sent), { address });
+  }
+
   #sent(request: Request, error: AmqpError | undefined, sent: Sent): void {
-    if (!this.#isClosing) request.sent(sent);
+    if (!this.#isClosing) request.user.sent(sent);
     if (!this.#requests.get(request.number)) return;
     if (error) return this.#fail(request, error);
     request.stage = 'delivered';
@@ -245,9 +253,14 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   /** The request that a reply is for; without, the reply is counted. */
   #requestOf({ correlation_id: correlationId, message_id: messageId }: AmqpFields): Request | undefined {
     const id = correlationId ?? messageId;
-    const request = id === undefined ? undefined : this.#byKey.get(keyOf(id));
+    const request = id === undefined ? undefined : this.#find(id);
     if (!request) this.unmatched++;
     return request;
+  }
+
+  #find(id: unknown): Request | undefined {
+    const request = typeof id === 'string' ? this.#requests.get(parseInt(id, 10)) : undefined;
+    return request && request.ownId === id ? request : this.#byKey.get(keyOf(id));
   }
 
   #reply(incoming: Incoming, delivery: DeliveryInfo): void {
@@ -255,15 +268,15 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     if (!request) return;
     this.#forget(request);
     // The address of the reply says nothing to a flow, and is not to be where it forwards the reply to.
-    const { to: _to, ...fields } = incoming.fields;
-    request.reply({ ...incoming, fields }, delivery);
+    const { to, ...fields } = incoming.fields;
+    request.user.reply(to === undefined ? incoming : { ...incoming, fields }, delivery);
   }
 
   #undecodable({ message }: AmqpError, fields: AmqpFields): void {
     const request = this.#requestOf(fields);
     if (!request) return;
     this.#forget(request);
-    request.failed(new AmqpError('AMQP_DECODE', `the reply cannot be decoded: ${message}`), fields);
+    request.user.failed(new AmqpError('AMQP_DECODE', `the reply cannot be decoded: ${message}`), fields);
   }
 
   #expired(request: Request): void {
@@ -275,7 +288,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
 
   #fail(request: Request, error: AmqpError): void {
     this.#forget(request);
-    request.failed(error);
+    request.user.failed(error);
   }
 
   #forget(request: Request): void {
@@ -290,10 +303,8 @@ function replyAddressLost(): AmqpError {
   return new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came');
 }
 
-function keysOf({ message_id: messageId, correlation_id: correlationId }: AmqpFields): string[] {
-  const key = keyOf(messageId);
-  const other = correlationId === messageId ? key : keyOf(correlationId);
-  return key === other ? [key] : [key, other];
+function isGiven(id: unknown): boolean {
+  return id !== undefined && id !== null;
 }
 
 /** Two ids are the same only when value and type are, however they are written. */
