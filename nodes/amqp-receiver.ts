@@ -6,7 +6,7 @@ import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
 import { isPlainObject } from './lib/codec/notation';
-import { AmqpError, nameOf, type PeerError } from './lib/errors';
+import { amqpError, nameOf, type PeerError } from './lib/errors';
 import { Receiver } from './lib/receiver/receiver';
 import type { Outcome } from './lib/wire/outcome';
 
@@ -79,7 +79,7 @@ export default function init(RED: NodeAPI): void {
       // A msg that was received may well have an action of its own, for other nodes.
       if (action !== undefined && !delivery) return act(action, msg.topic);
       if (!delivery && credit === undefined) {
-        throw new AmqpError('AMQP_BAD_INPUT', 'the msg has nothing for a receiver: no delivery, credit or action');
+        throw amqpError('AMQP_BAD_INPUT.nothing');
       }
       return undefined;
     };
@@ -107,10 +107,7 @@ export default function init(RED: NodeAPI): void {
             endpoint.connection.open();
           return;
         default:
-          throw new AmqpError(
-            'AMQP_BAD_INPUT',
-            `msg.action is not one of pause, resume, drain, subscribe, unsubscribe: ${nameOf(action)}`,
-          );
+          throw amqpError('AMQP_BAD_INPUT.action', { given: nameOf(action) });
       }
     };
 
@@ -125,13 +122,13 @@ function tokenOf(delivery: unknown): string | undefined {
   if (delivery === undefined || delivery === null) return undefined;
   const { id } = isPlainObject(delivery) ? delivery : { id: null };
   if (id === undefined || typeof id === 'string') return id;
-  throw new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery is not that of a message which this node has received');
+  throw amqpError('AMQP_DELIVERY_UNKNOWN.delivery');
 }
 
 function creditOf(credit: unknown): number {
   const number = typeof credit === 'string' && credit !== '' ? Number(credit) : credit;
   if (typeof number === 'number' && Number.isInteger(number) && number > 0) return number;
-  throw new AmqpError('AMQP_BAD_INPUT', `msg.credit is not a whole number above 0: ${nameOf(credit)}`);
+  throw amqpError('AMQP_BAD_INPUT.credit', { given: nameOf(credit) });
 }
 
 function outcomeOf(
@@ -150,9 +147,6 @@ function outcomeOf(
       return { settle, error: { condition, description, info } };
     }
     default:
-      throw new AmqpError(
-        'AMQP_BAD_INPUT',
-        `msg.settle is not one of accept, reject, release, modify: ${nameOf(settle)}`,
-      );
+      throw amqpError('AMQP_BAD_INPUT.settle', { given: nameOf(settle) });
   }
 }

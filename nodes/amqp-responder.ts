@@ -5,7 +5,7 @@ import { newMsg, withSent } from './flow/msg';
 import { type AddressDef, headerOf, isLegacy, mappingOf, responderOptions } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
-import { AmqpError } from './lib/errors';
+import { amqpError } from './lib/errors';
 import { Responder } from './lib/exchange/responder';
 import { outgoing, withHeader } from './lib/message/message';
 
@@ -39,8 +39,7 @@ export default function init(RED: NodeAPI): void {
       try {
         if (isOwnError(this, msg)) return end();
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
-        if (typeof id !== 'string')
-          throw new AmqpError('AMQP_NO_REQUEST', 'msg.delivery.id is missing: reply with the msg that came in');
+        if (typeof id !== 'string') throw amqpError('AMQP_NO_REQUEST.none');
         const message = outgoing(msg, mapping);
         withHeader(message, header);
         endpoint.holderOf(this, responder, id).respond(id, message, (error, sent) => {

@@ -1,5 +1,5 @@
 import type { Node, NodeAPI, NodeMessageInFlow } from 'node-red';
-import { AmqpError, messageOf } from '../lib/errors';
+import { type AmqpError, amqpError, messageOf } from '../lib/errors';
 import type { Outgoing } from '../lib/message/message';
 import type { AddressDef } from './options';
 import type { Settings } from './settings';
@@ -54,7 +54,7 @@ export function addressing(RED: NodeAPI, node: Node, settings: Settings, config:
         (value) => (fields.to = value),
         (error: unknown) => {
           // JSONata throws objects that are no errors.
-          throw error instanceof Error ? error : addressError(messageOf(error));
+          throw error instanceof Error ? error : amqpError('AMQP_NO_ADDRESS.unknown', { text: messageOf(error) });
         },
       );
     },
@@ -62,9 +62,5 @@ export function addressing(RED: NodeAPI, node: Node, settings: Settings, config:
 }
 
 function notText(name: string, value: unknown): AmqpError {
-  return new AmqpError('AMQP_NO_ADDRESS', `${name} is not text: it is of type ${typeof value}`);
-}
-
-function addressError(text: string): AmqpError {
-  return new AmqpError('AMQP_NO_ADDRESS', `the address cannot be found out: ${text}`);
+  return amqpError('AMQP_NO_ADDRESS.text', { name, type: typeof value });
 }

@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import type { Node, NodeAPI } from 'node-red';
 import { Connection, type ConnectionOptions } from '../lib/connection/connection';
-import { AmqpError, messageOf } from '../lib/errors';
+import { type AmqpError, amqpError, messageOf } from '../lib/errors';
 import { isSame, type State } from '../lib/state';
 import { named, show, STATUS } from './status';
 
@@ -47,8 +47,8 @@ export function endpointOf(RED: NodeAPI, node: Node, id: string): Endpoint | und
   if (endpoint) return endpoint;
   const isDisabled = configOf(RED, id)?.['d'] === true;
   node.status({ fill: 'red', shape: 'ring', text: STATUS + (isDisabled ? 'disabled' : 'no-endpoint') });
-  const text = isDisabled ? 'the AMQP endpoint of the node is disabled' : 'no AMQP endpoint is chosen';
-  node.on('input', (_msg, _send, done) => done(new AmqpError('AMQP_NO_ENDPOINT', text)));
+  const key = isDisabled ? 'AMQP_NO_ENDPOINT.disabled' : 'AMQP_NO_ENDPOINT.none';
+  node.on('input', (_msg, _send, done) => done(amqpError(key)));
   return undefined;
 }
 

@@ -1,5 +1,5 @@
 import type { Node } from 'node-red';
-import { AmqpError, flowError, messageOf } from '../lib/errors';
+import { AmqpError, amqpError, flowError, messageOf } from '../lib/errors';
 
 /**
  * Gives a msg to the flow. Node-RED copies it for each wire but the first, and throws for one that is nested too deeply:
@@ -17,7 +17,7 @@ export function give(send: () => void): AmqpError | undefined {
 /** What was thrown as an error with a code: a msg may have getters, and these may throw anything. */
 export function errorOf(thrown: unknown): AmqpError {
   if (thrown instanceof AmqpError) return thrown;
-  return new AmqpError('AMQP_BAD_MESSAGE', `the msg cannot be read: ${messageOf(thrown)}`, null, thrown);
+  return amqpError('AMQP_BAD_MESSAGE.unreadable', { text: messageOf(thrown) }, { cause: thrown });
 }
 
 /**

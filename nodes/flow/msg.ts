@@ -1,5 +1,5 @@
 import type { NodeMessage } from 'node-red';
-import type { AmqpError } from '../lib/errors';
+import { type AmqpError } from '../lib/errors';
 import type { Sent } from '../lib/link/entry';
 import { fromCloudEvent } from '../lib/message/cloudevents';
 import { type Format, type Incoming, type OutputOption, payloadOf, toMsg } from '../lib/message/message';

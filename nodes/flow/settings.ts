@@ -1,5 +1,5 @@
 import type { Node, NodeAPI } from 'node-red';
-import { AmqpError } from '../lib/errors';
+import { type AmqpError, amqpError } from '../lib/errors';
 import { STATUS } from './status';
 
 /** A number that a node is configured with. `value` is what blank stands for; undefined: nothing is asked for then. */
@@ -100,7 +100,7 @@ export class Settings {
 
   /** Notes that a field cannot be used; `why` goes on from its name. */
   refuse(name: string, why: string, label = this.#labelOf(name)): void {
-    this.fault ??= new AmqpError('AMQP_CONFIG', `${label} (${name}): ${why}`, null, undefined, { field: label });
+    this.fault ??= amqpError('AMQP_CONFIG.setting', { label, name, why }, { field: label });
   }
 
   number(name: NumberName): number {

@@ -1,3 +1,5 @@
+import { type ErrorKey, errorText } from './error-texts';
+
 /** What went wrong, as a closed list: the README documents each for users. */
 export type AmqpErrorCode =
   | 'AMQP_AUTH'
@@ -114,7 +116,23 @@ export class AmqpError extends Error {
   }
 }
 
+/** What else an error tells: the peer's own words, what it comes of, and what a status says. */
+export interface ErrorOrigin extends Brief {
+  peer?: PeerError | null;
+  cause?: unknown;
+}
+
+/** An error with a text of the table, whose gaps are filled with `values`. */
+export function amqpError(
+  key: ErrorKey,
+  values: Record<string, string | number> = {},
+  { peer, cause, ...brief }: ErrorOrigin = {},
+): AmqpError {
+  const [code] = key.split('.') as [AmqpErrorCode];
+  return new AmqpError(code, errorText(key, values), peer, cause, brief);
+}
+
 /** What Node-RED, or a node of the flow, throws when it is given a msg. */
 export function flowError(cause: unknown): AmqpError {
-  return new AmqpError('AMQP_FLOW', `the flow cannot take the msg: ${messageOf(cause)}`, null, cause);
+  return amqpError('AMQP_FLOW.refused', { text: messageOf(cause) }, { cause });
 }

@@ -1,5 +1,5 @@
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { AmqpError } from '../errors';
+import { amqpError } from '../errors';
 
 export interface Login {
   username?: string;
@@ -32,7 +32,6 @@ export function mechanismsOf({ username, password, tls }: Login): Record<string,
 function mechanism(response: Buffer): Mechanism {
   return {
     start: (callback) => callback(undefined, response),
-    step: (_challenge, callback) =>
-      callback(new AmqpError('AMQP_AUTH', 'the peer asked for more than this mechanism has')),
+    step: (_challenge, callback) => callback(amqpError('AMQP_AUTH.more')),
   };
 }

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { CODE, DESCRIPTOR_OF, type TypeName, TYPES } from './codes';
 import { decimalFromBytes } from './decimal';
-import { AmqpError } from '../errors';
+import { amqpError } from '../errors';
 import { jsonOf, MAX_DEPTH, MAX_EMPTY, maxKeyBytes, numberType, objectOf, type Style } from './notation';
 
 // oxlint-disable-next-line no-control-regex -- they are ASCII
@@ -46,7 +46,7 @@ export class Decoder {
   }
 
   fail(text: string, position = this.offset): never {
-    throw new AmqpError('AMQP_DECODE', `${text} at byte ${position}`, { info: { position } });
+    throw amqpError('AMQP_DECODE.value', { text, position }, { peer: { info: { position } } });
   }
 
   /** The next value, whatever its type, in the style asked for. */

@@ -1,7 +1,7 @@
 import { types } from 'node:util';
 import { CODE, isTypeName, type TypeName } from './codes';
 import { decimalToBytes } from './decimal';
-import { AmqpError, messageOf } from '../errors';
+import { AmqpError, amqpError, messageOf } from '../errors';
 import {
   bytesOf,
   INT,
@@ -114,7 +114,7 @@ export class Encoder {
     const steps = this.#path.map((step) => `[${JSON.stringify(step)}]`);
     const path = steps.length > 12 ? `${steps.slice(0, 6).join('')}…${steps.slice(-3).join('')}` : steps.join('');
     const root = this.#field === undefined ? this.#root : `${this.#root}.${this.#field}`;
-    throw new AmqpError('AMQP_BAD_MESSAGE', `${root}${path} ${text}`, null, cause);
+    throw amqpError('AMQP_BAD_MESSAGE.value', { path: root + path, text }, { cause });
   }
 
   /** A value whose type follows from JavaScript, or from the notation. */

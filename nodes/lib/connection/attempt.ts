@@ -1,5 +1,5 @@
 import { type Login, mechanismsOf } from '../auth/sasl';
-import { AmqpError, type Diagnosis, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type Diagnosis, type PeerError } from '../errors';
 import { MIN_MAX_FRAME_SIZE, Wire, type WireOptions, type WireUser } from '../wire/wire';
 import { diagnose, diagnoseBytes, TEXTS } from './diagnosis';
 
@@ -112,9 +112,9 @@ export class Attempt implements WireUser {
     if (peer && isOwnIdTaken(peer))
       return this.#lost(`another client uses the client ID ${containerId}`, peer, null, 'client-id');
     if (this.#openedAt === undefined && peer?.condition === 'amqp:unauthorized-access')
-      return this.#over(new AmqpError('AMQP_AUTH', 'the login was refused', peer));
+      return this.#over(amqpError('AMQP_AUTH.refused', {}, { peer }));
     if (!isOpen || (peer && peer.condition !== 'amqp:connection:forced')) return this.#lost('closed by the peer', peer);
-    this.#over(new AmqpError('AMQP_DISCONNECTED', 'connection lost: closed by the peer', peer), true);
+    this.#over(amqpError('AMQP_DISCONNECTED.lost-by', { why: 'closed by the peer' }, { peer }), true);
   }
 
   /** Why is told by the error (undefined: closed), what the peer has sent, and how far it came. */
@@ -151,12 +151,9 @@ export class Attempt implements WireUser {
   }
 
   #lost(text: string, peer?: PeerError | null, cause?: unknown, diagnosis?: Diagnosis): void {
-    if (this.#isClosing) return this.#over(new AmqpError('AMQP_SHUTDOWN', 'closed by the endpoint'));
-    const [code, what] =
-      this.#openedAt === undefined
-        ? (['AMQP_CONNECT', 'cannot connect'] as const)
-        : (['AMQP_DISCONNECTED', 'connection lost'] as const);
-    this.#over(new AmqpError(code, `${what}: ${text}`, peer, cause, { diagnosis }));
+    if (this.#isClosing) return this.#over(amqpError('AMQP_SHUTDOWN.endpoint'));
+    const key = this.#openedAt === undefined ? 'AMQP_CONNECT.failed' : 'AMQP_DISCONNECTED.lost-by';
+    this.#over(amqpError(key, { why: text }, { peer, cause, diagnosis }));
   }
 
   #over(error: AmqpError, isOrderly = false): void {

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { type Bounds, isFull } from '../bounds';
 import type { Connection } from '../connection/connection';
 import { Encoder } from '../codec/encoder';
-import { AmqpError } from '../errors';
+import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
 import { randomId } from '../random-id';
 import { type Expires, Expiring } from '../expiring';
@@ -155,7 +155,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
 
   /** Sends a request. Throws when it cannot be encoded, or its correlation id is that of another one in flight. */
   request(message: Outgoing, address: string | undefined, user: RequestUser): void {
-    if (this.#isClosing) throw new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
+    if (this.#isClosing) throw amqpError('AMQP_SHUTDOWN.closing');
     const { fields } = message;
     const number = ++this.#lastNumber;
     // By the number its request is found. Nobody who was asked something else is to guess it.
@@ -169,7 +169,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const bytes = encode(message);
     const { size } = this.#requests;
     if (isFull(this.#options, size, this.#bytes, bytes.length))
-      throw new AmqpError('AMQP_BUFFER_FULL', `${size} requests are in flight already`);
+      throw amqpError('AMQP_BUFFER_FULL.requests', { count: size });
     const given = [fields.correlation_id, fields.message_id].filter((id) => id !== ownId);
     if (given.some((id) => this.#find(id))) {
       // A message delivered again, whose first request is still in flight, is a request of its own.
@@ -177,10 +177,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
         fields.message_id = fields.correlation_id = undefined;
         return this.request(message, address, user);
       }
-      throw new AmqpError(
-        'AMQP_BAD_MESSAGE',
-        `${message.fieldsPath}.correlation_id or message_id is that of a request in flight`,
-      );
+      throw amqpError('AMQP_BAD_MESSAGE.in-flight', { fields: message.fieldsPath });
     }
     const request = new Request(number, user, ownId, given.map(keyOf), bytes.length);
     request.entry = this.#entryOf(request, bytes, address);
@@ -194,8 +191,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   async close(timeout: number): Promise<void> {
     this.#isClosing = true;
     if (this.#requests.size > 0) await this.#drained.wait(timeout);
-    for (const request of this.#requests.clear())
-      this.#fail(request, new AmqpError('AMQP_SHUTDOWN', 'no reply before the node was closed'));
+    for (const request of this.#requests.clear()) this.#fail(request, amqpError('AMQP_SHUTDOWN.no-reply'));
     this.removeAllListeners();
     await Promise.all([this.#sender.close(0), this.#replies.close()]);
   }
@@ -276,14 +272,14 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const request = this.#requestOf(fields);
     if (!request) return;
     this.#forget(request);
-    request.user.failed(new AmqpError('AMQP_DECODE', `the reply cannot be decoded: ${message}`), fields);
+    request.user.failed(amqpError('AMQP_DECODE.reply', { text: message }), fields);
   }
 
   #expired(request: Request): void {
     const why = this.#sender.whyHeld(request.entry);
     this.#sender.cancel(request.entry);
-    const text = `no reply within ${this.#options.timeout / 1000} s`;
-    this.#fail(request, new AmqpError('AMQP_REPLY_TIMEOUT', text + because(why), why, why));
+    const values = { seconds: this.#options.timeout / 1000, because: because(why) };
+    this.#fail(request, amqpError('AMQP_REPLY_TIMEOUT.time', values, { peer: why, cause: why }));
   }
 
   #fail(request: Request, error: AmqpError): void {
@@ -300,7 +296,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
 }
 
 function replyAddressLost(): AmqpError {
-  return new AmqpError('AMQP_IN_DOUBT', 'the reply address was lost before the reply came');
+  return amqpError('AMQP_IN_DOUBT.reply-address');
 }
 
 function isGiven(id: unknown): boolean {

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
 import { bytesOf, isPlainObject, type Style } from '../codec/notation';
 import type { Connection } from '../connection/connection';
-import { AmqpError } from '../errors';
+import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
 import { type Expires, Expiring } from '../expiring';
 import { type AmqpFields, encode, type Incoming, type Outgoing } from '../message/message';
@@ -133,7 +133,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
    */
   respond(id: string, message: Outgoing, done: Done): void {
     if (id.endsWith(NO_REPLY_TO)) {
-      throw new AmqpError('AMQP_NO_REPLY_TO', 'the request has no reply_to, so its sender waits for no reply');
+      throw amqpError('AMQP_NO_REPLY_TO.none');
     }
     const request = this.#requestOf(id);
     if (!request || request.entry) throw this.#receiver.notHeld(id);
@@ -230,7 +230,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     if (!entry) return;
     const { done } = entry;
     this.#replies.cancel(entry);
-    const error = new AmqpError('AMQP_TIMEOUT', 'the reply could not be delivered in time');
+    const error = amqpError('AMQP_TIMEOUT.reply');
     done(error, { address: replyTo, state: 'failed', error: { code: error.code } });
   }
 }

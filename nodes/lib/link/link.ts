@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { pauseAfter, STABLE_AFTER } from '../connection/backoff';
 import type { Connection, ConnectionUser, SessionLease } from '../connection/connection';
-import { AmqpError, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
@@ -104,14 +104,14 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
 
   async #detach(deletes: boolean): Promise<void> {
     clearTimeout(this.#retry);
-    await this.#give(new AmqpError('AMQP_SHUTDOWN', 'the link was closed'), deletes);
+    await this.#give(amqpError('AMQP_SHUTDOWN.link'), deletes);
     await this.connection.remove(this);
     this.change({ name: 'detached' });
   }
 
   /** Gives the link up, and shows `state` until the connection is another one or the link is opened again. */
   protected giveUp(state: State): void {
-    void this.#give(new AmqpError('AMQP_SHUTDOWN', 'the link was given up'), !this.isDurable);
+    void this.#give(amqpError('AMQP_SHUTDOWN.given-up'), !this.isDurable);
     this.change(state);
   }
 
@@ -138,7 +138,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** For the connection. */
   connected(wire: Wire): void {
     clearTimeout(this.#retry);
-    this.#lose(new AmqpError('AMQP_DISCONNECTED', 'connection lost'));
+    this.#lose(amqpError('AMQP_DISCONNECTED.lost'));
     this.#failures = 0;
     this.#thefts = 0;
     if (this.#isOpen) this.#attach(wire);
@@ -147,7 +147,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** For the connection. */
   disconnected(state: State): void {
     clearTimeout(this.#retry);
-    this.#lose('error' in state ? state.error : new AmqpError('AMQP_DISCONNECTED', 'not connected'));
+    this.#lose('error' in state ? state.error : amqpError('AMQP_DISCONNECTED.never'));
     this.change(state);
   }
 
@@ -241,8 +241,8 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     const { backoff, loginBackoff, containerId } = this.connection.options;
     const isStolen = peer?.condition === STOLEN;
     const why = isStolen ? `another client uses the client ID ${containerId} and this link` : text;
-    const code = this.end ? 'AMQP_LINK_DETACHED' : 'AMQP_LINK_REFUSED';
-    const error = new AmqpError(code, why, peer, null, isStolen ? { diagnosis: 'client-id' } : {});
+    const key = this.end ? 'AMQP_LINK_DETACHED.why' : 'AMQP_LINK_REFUSED.why';
+    const error = amqpError(key, { why }, { peer, ...(isStolen && { diagnosis: 'client-id' }) });
     const isOrderly = this.end !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
     const current = this.#current;
     this.#lose(error);

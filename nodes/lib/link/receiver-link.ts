@@ -1,5 +1,5 @@
 import type { Connection } from '../connection/connection';
-import { AmqpError } from '../errors';
+import { amqpError } from '../errors';
 import { Pause } from '../pause';
 import type { State } from '../state';
 import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
@@ -115,14 +115,14 @@ export class ReceiverLink extends Link<ReceivingEnd> {
 
   async #drainCredit(): Promise<void> {
     const { end } = this;
-    if (!end) throw new AmqpError('AMQP_DISCONNECTED', 'cannot drain: the link is not attached');
+    if (!end) throw amqpError('AMQP_DISCONNECTED.drain');
     end.startDrain();
     await this.#drain.wait(DRAIN_TIMEOUT);
     const isDone = end.credit === 0;
     // R47: drain stays on for good otherwise.
     end.drain = false;
-    if (this.end !== end) throw new AmqpError('AMQP_LINK_DETACHED', 'the link was lost while it drained');
-    if (!isDone) throw new AmqpError('AMQP_TIMEOUT', 'the peer does not answer to drain');
+    if (this.end !== end) throw amqpError('AMQP_LINK_DETACHED.drain');
+    if (!isDone) throw amqpError('AMQP_TIMEOUT.drain');
   }
 
   /** Throws when the outcome cannot be sent. */

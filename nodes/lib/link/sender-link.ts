@@ -1,5 +1,5 @@
 import type { Connection } from '../connection/connection';
-import { AmqpError, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { State } from '../state';
 import type { SendingEnd } from '../wire/link-end';
 import { readOutcome } from '../wire/outcome';
@@ -74,12 +74,12 @@ export class SenderLink extends Link<SendingEnd> {
   /** To be called while the link is ready. */
   send(entry: Entry): void {
     const { end } = this;
-    if (!end) throw new AmqpError('AMQP_DISCONNECTED', 'not attached');
+    if (!end) throw amqpError('AMQP_DISCONNECTED.detached');
     const { bytes } = entry;
     const { maxMessageSize } = end;
     if (bytes.length > maxMessageSize) {
-      const text = `the message has ${bytes.length} bytes, the peer takes no more than ${maxMessageSize}`;
-      return this.#user.failed(entry, new AmqpError('AMQP_TOO_LARGE', text));
+      const values = { size: bytes.length, most: maxMessageSize };
+      return this.#user.failed(entry, amqpError('AMQP_TOO_LARGE.message', values));
     }
     this.inFlight++;
     end.send(entry, bytes, this.#options.guarantee === 'pre-settled');

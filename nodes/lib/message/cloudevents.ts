@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
 import { bytesOf, isNotation, isPlainObject } from '../codec/notation';
-import { AmqpError } from '../errors';
+import { amqpError } from '../errors';
 import { parseJson, writeJson } from './json';
 
 /** Content modes on send: attributes as application properties (3.1), or all of the event as JSON (3.2). */
@@ -89,15 +89,15 @@ function split({ fields, fieldsPath }: Outgoing): {
 } {
   const path = `${fieldsPath}.application_properties`;
   const given = fields.application_properties ?? {};
-  if (!isPlainObject(given)) throw badMessage(`${path} must be an object`);
+  if (!isPlainObject(given)) throw amqpError('AMQP_BAD_MESSAGE.object', { path });
   const attributes = new Map<string, Attribute>();
   const others: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(given)) {
     const name = nameOf(key);
     if (name === undefined) others[key] = value;
-    else if (!NAME.test(name)) throw badMessage(`${path}["${key}"] is no name of an attribute`);
+    else if (!NAME.test(name)) throw amqpError('AMQP_BAD_MESSAGE.attribute-name', { path: `${path}["${key}"]` });
     else if (RESERVED.includes(name))
-      throw badMessage(`${path}["${key}"] is given by the payload and its content type`);
+      throw amqpError('AMQP_BAD_MESSAGE.attribute-reserved', { path: `${path}["${key}"]` });
     else if (value !== undefined && value !== null) attributes.set(name, attributeOf(value, `${path}["${key}"]`));
   }
   if (!attributes.has('specversion')) attributes.set('specversion', '1.0');
@@ -106,8 +106,9 @@ function split({ fields, fieldsPath }: Outgoing): {
   }
   for (const name of REQUIRED) {
     const value = attributes.get(name);
-    if (value === undefined) throw badMessage(`${path}["${PREFIX}${name}"] is missing: every event has one`);
-    if (value === '') throw badMessage(`${path}["${PREFIX}${name}"] is empty: every event has one`);
+    if (value === undefined)
+      throw amqpError('AMQP_BAD_MESSAGE.attribute-missing', { path: `${path}["${PREFIX}${name}"]` });
+    if (value === '') throw amqpError('AMQP_BAD_MESSAGE.attribute-empty', { path: `${path}["${PREFIX}${name}"]` });
   }
   return { attributes, others };
 }
@@ -119,12 +120,14 @@ function nameOf(key: string): string | undefined {
 
 function attributeOf(value: unknown, path: string): Attribute {
   const attribute = read(value);
-  if (attribute === undefined) throw badMessage(`${path} is nothing that an attribute of an event can be`);
+  if (attribute === undefined) throw amqpError('AMQP_BAD_MESSAGE.attribute', { path });
   if (typeof attribute === 'number' && attribute !== Math.trunc(attribute))
-    throw badMessage(`${path} is no whole number`);
+    throw amqpError('AMQP_BAD_MESSAGE.attribute-whole', { path });
   // "a whole number in the range -2,147,483,648 to +2,147,483,647" (CloudEvents 1.0.2, type system)
-  if (typeof attribute === 'number' && attribute !== (attribute | 0)) throw badMessage(`${path} is beyond 32 bits`);
-  if (types.isDate(attribute) && Number.isNaN(attribute.getTime())) throw badMessage(`${path} is no valid time`);
+  if (typeof attribute === 'number' && attribute !== (attribute | 0))
+    throw amqpError('AMQP_BAD_MESSAGE.attribute-size', { path });
+  if (types.isDate(attribute) && Number.isNaN(attribute.getTime()))
+    throw amqpError('AMQP_BAD_MESSAGE.attribute-time', { path });
   return attribute;
 }
 
@@ -157,15 +160,11 @@ function canonical(attribute: Attribute): boolean | number | string {
 /** The data as a member of the event's JSON (JSON event format, 3.1.1). */
 function jsonData({ payload, payloadPath }: Outgoing, type: unknown): unknown {
   if (typeof payload !== 'string' && typeof type === 'string' && !JSON_TYPE.test(type)) {
-    throw badMessage(`${payloadPath} must be a Buffer or string for an event with the content type ${type}`);
+    throw amqpError('AMQP_BAD_MESSAGE.event-data', { path: payloadPath, type });
   }
   // As a member of the event, what JSON does not have would be left out.
   writeJson(payload, payloadPath);
   return payload;
-}
-
-function badMessage(text: string, cause?: unknown): AmqpError {
-  return new AmqpError('AMQP_BAD_MESSAGE', text, null, cause);
 }
 
 /** A received message as an event, when it is one; any other message as it is. */
@@ -182,7 +181,7 @@ export function fromCloudEvent<T extends Incoming>(incoming: T): T {
   const { content: given } = body ?? {};
   const bytes = bytesOf(given) ?? Buffer.from(typeof given === 'string' ? given : '');
   const event = parseJson(bytes, 'the event');
-  if (!isPlainObject(event)) throw new AmqpError('AMQP_DECODE', 'the event is not a JSON object');
+  if (!isPlainObject(event)) throw amqpError('AMQP_DECODE.event');
   const { data, data_base64: base64, datacontenttype, ...attributes } = event;
   const { content_type: _envelope, ...others } = withAttributes(fields, { ...attributesOf(fields), ...attributes });
   const content = typeof base64 === 'string' ? Buffer.from(base64, 'base64') : data;

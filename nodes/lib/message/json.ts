@@ -1,5 +1,5 @@
 import { Allowance, COST } from '../codec/decoder';
-import { AmqpError, messageOf } from '../errors';
+import { amqpError, messageOf } from '../errors';
 import { MAX_DEPTH } from '../codec/notation';
 
 /** A value as JSON. Throws AMQP_BAD_MESSAGE, which begins with the path, when it cannot be written or read again. */
@@ -8,25 +8,24 @@ export function writeJson(value: unknown, path: string): Buffer {
   try {
     text = JSON.stringify(value ?? null) as string | undefined;
   } catch (error) {
-    const [reason] = messageOf(error).split('\n');
-    throw new AmqpError('AMQP_BAD_MESSAGE', `${path} cannot be written as JSON: ${reason}`, null, error);
+    const [reason = ''] = messageOf(error).split('\n');
+    throw amqpError('AMQP_BAD_MESSAGE.json', { path, reason }, { cause: error });
   }
-  if (text === undefined)
-    throw new AmqpError('AMQP_BAD_MESSAGE', `${path} is a ${typeof value}, which JSON does not have`);
+  if (text === undefined) throw amqpError('AMQP_BAD_MESSAGE.no-json', { path, type: typeof value });
   const bytes = Buffer.from(text);
   const excess = excessOf(bytes);
-  if (excess) throw new AmqpError('AMQP_BAD_MESSAGE', `${path} cannot be written as JSON: ${excess}`);
+  if (excess) throw amqpError('AMQP_BAD_MESSAGE.json', { path, reason: excess });
   return bytes;
 }
 
 /** Throws AMQP_DECODE, which begins with `what` the bytes are. */
 export function parseJson(bytes: Buffer, what: string): unknown {
   const excess = excessOf(bytes);
-  if (excess) throw new AmqpError('AMQP_DECODE', `${what} is JSON that is not taken: ${excess}`);
+  if (excess) throw amqpError('AMQP_DECODE.json-refused', { what, reason: excess });
   try {
     return JSON.parse(bytes.toString()) as unknown;
   } catch (error) {
-    throw new AmqpError('AMQP_DECODE', `${what} is not JSON: ${(error as Error).message}`, null, error);
+    throw amqpError('AMQP_DECODE.json', { what, reason: (error as Error).message }, { cause: error });
   }
 }
 

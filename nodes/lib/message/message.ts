@@ -8,7 +8,7 @@ import { type Allowance, Decoder } from '../codec/decoder';
 import { Encoder, type Field } from '../codec/encoder';
 import { bytesOf, isNotation, isPlainObject, objectOf, type Style } from '../codec/notation';
 import { toCloudEvent } from './cloudevents';
-import { AmqpError } from '../errors';
+import { type AmqpError, amqpError } from '../errors';
 import { randomId } from '../random-id';
 import { parseJson, writeJson } from './json';
 
@@ -96,11 +96,11 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
   const isMessage = options.format === 'message';
   const fieldsPath = isMessage ? 'msg.payload' : 'msg.amqp';
   if (isMessage) {
-    if (!isPlainObject(payload)) throw badMessage('msg.payload must be the AMQP message, an object such as {body: …}');
+    if (!isPlainObject(payload)) throw amqpError('AMQP_BAD_MESSAGE.message');
     ({ body: payload, ...fields } = payload as { body?: unknown });
   } else {
     if (msg.amqp !== undefined && msg.amqp !== null && !isPlainObject(msg.amqp))
-      throw badMessage('msg.amqp must be an object');
+      throw amqpError('AMQP_BAD_MESSAGE.object', { path: 'msg.amqp' });
     fields = { ...(msg.amqp as AmqpFields) };
   }
   for (const name in fields) if (!KNOWN.has(name)) throw unknownFields(fields, fieldsPath);
@@ -124,7 +124,8 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
 
 function unknownFields(fields: AmqpFields, path: string): AmqpError {
   const unknown = Object.keys(fields).filter((name) => !KNOWN.has(name));
-  return badMessage(`${path} has unknown field${unknown.length > 1 ? 's' : ''}: ${unknown.join(', ')}`);
+  const key = unknown.length > 1 ? 'AMQP_BAD_MESSAGE.fields' : 'AMQP_BAD_MESSAGE.field';
+  return amqpError(key, { path, names: unknown.join(', ') });
 }
 
 /** What a peer has put under reserved keys cannot be passed on: others end the link over it. */
@@ -234,21 +235,19 @@ function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): B
       return { type: 'value', content: payload };
     case 'sequence':
       if (!Array.isArray(payload))
-        throw badMessage(`${payloadPath} must be an array for ${fieldsPath}.body_type "sequence"`);
+        throw amqpError('AMQP_BAD_MESSAGE.sequence', { path: payloadPath, fields: fieldsPath });
       return { type: 'sequence', content: payload };
     case 'data': {
       const content =
         bytesOf(payload) ?? (typeof payload === 'string' && !isJson(given) ? Buffer.from(payload) : undefined);
       if (content) return { type: 'data', content };
       if (isPresent(given) && !isJson(given)) {
-        throw badMessage(
-          `${payloadPath} must be a Buffer or string for ${fieldsPath}.body_type "data" with this content type`,
-        );
+        throw amqpError('AMQP_BAD_MESSAGE.data', { path: payloadPath, fields: fieldsPath });
       }
       return json();
     }
     default:
-      throw badMessage(`${fieldsPath}.body_type must be one of ${BODY_TYPES.join(', ')}`);
+      throw amqpError('AMQP_BAD_MESSAGE.body-type', { fields: fieldsPath, types: BODY_TYPES.join(', ') });
   }
   const bytes = bytesOf(payload);
   switch (body) {
@@ -257,8 +256,7 @@ function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): B
     case 'string':
       return { type: 'value', content: bytes ? bytes.toString() : toText(payload, payloadPath) };
     case 'binary':
-      if (!bytes && typeof payload !== 'string')
-        throw badMessage(`${payloadPath} must be a Buffer or string to be sent as binary`);
+      if (!bytes && typeof payload !== 'string') throw amqpError('AMQP_BAD_MESSAGE.binary', { path: payloadPath });
       return { type: 'data', content: bytes ?? Buffer.from(payload as string) };
     case 'auto':
       if (bytes) return { type: 'data', content: bytes };
@@ -277,10 +275,6 @@ function toText(payload: unknown, path: string): string {
   return writeJson(payload, path).toString();
 }
 
-function badMessage(text: string, cause?: unknown): AmqpError {
-  return new AmqpError('AMQP_BAD_MESSAGE', text, null, cause);
-}
-
 /** Message-format of a batch: each data section is an encoded message of its own (Azure Event Hubs and Service Bus). */
 const BATCH_FORMAT = 0x80013700;
 
@@ -288,10 +282,10 @@ const BATCH_FORMAT = 0x80013700;
 export function messagesIn(bytes: Buffer, format: number, allowance?: Allowance): Buffer[] {
   if (format === 0) return [bytes];
   if (format !== BATCH_FORMAT) {
-    throw new AmqpError('AMQP_DECODE', `the message has the unknown message-format 0x${format.toString(16)}`);
+    throw amqpError('AMQP_DECODE.format', { format: `0x${format.toString(16)}` });
   }
   const body = readSections(bytes, { fields: 'exact', body: 'exact' }, {}, allowance);
-  if (body && body.type !== 'data') throw new AmqpError('AMQP_DECODE', 'the batch is not made of data sections');
+  if (body && body.type !== 'data') throw amqpError('AMQP_DECODE.batch');
   return body?.content ?? [];
 }
 
@@ -358,7 +352,7 @@ function readSections(
   fields: AmqpFields = {},
   allowance?: Allowance,
 ): BodySections | undefined {
-  if (bytes.length === 0) throw new AmqpError('AMQP_DECODE', 'the message is empty');
+  if (bytes.length === 0) throw amqpError('AMQP_DECODE.empty');
   const decoder = new Decoder(bytes, styles.fields, allowance);
   let body: BodySections | undefined;
   /** A bit for each section. */

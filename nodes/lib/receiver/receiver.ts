@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { pauseAfter } from '../connection/backoff';
 import type { Connection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
-import { AmqpError, flowError } from '../errors';
+import { type AmqpError, amqpError, flowError } from '../errors';
 import { type Expires, Expiring } from '../expiring';
 import { ReceiverLink, type ReceiverLinkOptions } from '../link/receiver-link';
 import { Pause } from '../pause';
@@ -154,7 +154,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       this.#link.moveTo(address);
     }
     if (!this.#link.hasAddress) {
-      throw new AmqpError('AMQP_NO_ADDRESS', 'there is no address to subscribe to: set it in the node or in msg.topic');
+      throw amqpError('AMQP_NO_ADDRESS.subscribe');
     }
     this.open();
     return true;
@@ -233,18 +233,12 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     const isOfThis = object === this.#object;
     const isGiven = Number(attach) <= this.#attaches && Number(number) <= this.#deliveries;
     if (!isOfNode || number === undefined || (isOfThis && !isGiven)) {
-      return new AmqpError('AMQP_DELIVERY_UNKNOWN', 'msg.delivery.id is not of a message that this node has received');
+      return amqpError('AMQP_DELIVERY_UNKNOWN.id');
     }
     if (!isOfThis || Number(attach) < this.#attaches || !this.#link.isAttached) {
-      return new AmqpError(
-        'AMQP_DELIVERY_LOST',
-        'the message was received before the link was lost, or the node redeployed: the peer delivers it again',
-      );
+      return amqpError('AMQP_DELIVERY_LOST.lost');
     }
-    return new AmqpError(
-      'AMQP_DELIVERY_SETTLED',
-      'the message has been settled already, by the flow or by the time-out',
-    );
+    return amqpError('AMQP_DELIVERY_SETTLED.settled');
   }
 
   /** Grants credit beyond the window. */
@@ -306,8 +300,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /** As `close`; a durable subscription is deleted, which takes a link. */
   async unsubscribe(): Promise<void> {
-    if (this.#link.isDurable && !this.#link.isAttached)
-      throw new AmqpError('AMQP_DISCONNECTED', 'cannot unsubscribe: the link is not attached');
+    if (this.#link.isDurable && !this.#link.isAttached) throw amqpError('AMQP_DISCONNECTED.unsubscribe');
     this.#turn++;
     await this.#detach({ deletes: true });
   }

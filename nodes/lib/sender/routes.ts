@@ -1,5 +1,5 @@
 import type { Connection, ConnectionUser } from '../connection/connection';
-import { AmqpError } from '../errors';
+import { type AmqpError, amqpError } from '../errors';
 import { isOverdue, Lane } from './lane';
 import type { Entry } from '../link/entry';
 import { SenderLink, type SenderLinkOptions, type SenderLinkUser } from '../link/sender-link';
@@ -125,10 +125,7 @@ export class Routes implements ConnectionUser {
     const { retryTime } = this.#options;
     if (retryTime === 0 || isOverdue(entry, retryTime)) {
       // What waits behind it has waited as long.
-      const error = new AmqpError(
-        'AMQP_RELEASED',
-        'the peer has released what was before the message: nobody takes it',
-      );
+      const error = amqpError('AMQP_RELEASED.before');
       for (const other of route.lane.overdue(entry.address, retryTime)) this.#user.failed(other, error);
       return false;
     }

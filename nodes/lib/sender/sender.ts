@@ -1,7 +1,8 @@
 import { EventEmitter } from 'node:events';
 import { type Bounds, isFull } from '../bounds';
 import type { Connection } from '../connection/connection';
-import { AmqpError } from '../errors';
+import { type AmqpError, amqpError } from '../errors';
+import type { ErrorKey } from '../error-texts';
 import { Pause } from '../pause';
 import { Expiring } from '../expiring';
 import type { Entry, Sent } from '../link/entry';
@@ -96,7 +97,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   #whyHeld(entry: Entry): AmqpError | undefined {
     const state = this.#routes.stateFor(entry);
     if ('error' in state) return state.error;
-    return entry.refusedAt === undefined ? undefined : new AmqpError(...FAILURE.released);
+    return entry.refusedAt === undefined ? undefined : amqpError(FAILURE.released);
   }
 
   #holds(entry: Entry): boolean {
@@ -162,8 +163,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     for (const entry of this.#held.clear()) {
       this.#routes.delete(entry);
       if (entry.isOnDisk) continue;
-      const what = entry.end || entry.isInDoubt ? 'no outcome' : 'not sent';
-      entry.fail(new AmqpError('AMQP_SHUTDOWN', `${what} before the node was closed`));
+      entry.fail(amqpError(entry.end || entry.isInDoubt ? 'AMQP_SHUTDOWN.no-outcome' : 'AMQP_SHUTDOWN.not-sent'));
     }
     clearTimeout(this.#counting);
     await this.#routes.close();
@@ -182,15 +182,12 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   // The buffer
 
   #objectionTo(entry: Entry): AmqpError | undefined {
-    if (this.#isClosing) return new AmqpError('AMQP_SHUTDOWN', 'the node is closing');
+    if (this.#isClosing) return amqpError('AMQP_SHUTDOWN.closing');
     if (!this.#routes.hasAddress && !entry.address) {
-      return new AmqpError(
-        'AMQP_NO_ADDRESS',
-        'the message has no address: set it in the node, msg.amqp.to or msg.topic',
-      );
+      return amqpError('AMQP_NO_ADDRESS.message');
     }
     while (isFull(this.#options, this.size, this.#bytes, entry.bytes.length)) {
-      const error = new AmqpError('AMQP_BUFFER_FULL', `the buffer is full: ${this.size} messages wait to be sent`);
+      const error = amqpError('AMQP_BUFFER_FULL.messages', { count: this.size });
       const oldest = this.#options.full === 'drop' ? this.#routes.first : undefined;
       if (!oldest) return error;
       this.#fail(oldest, error);
@@ -231,11 +228,8 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   #expired(entry: Entry): void {
     const seconds = this.#options.timeout / 1000;
     const why = this.#whyHeld(entry);
-    const [code, text] =
-      entry.end || entry.isInDoubt
-        ? (['AMQP_IN_DOUBT', `no outcome within ${seconds} s, the message may have been delivered`] as const)
-        : (['AMQP_TIMEOUT', `not sent within ${seconds} s`] as const);
-    this.#fail(entry, new AmqpError(code, text + because(why), why, why));
+    const key = entry.end || entry.isInDoubt ? 'AMQP_IN_DOUBT.time' : 'AMQP_TIMEOUT.message';
+    this.#fail(entry, amqpError(key, { seconds, because: because(why) }, { peer: why, cause: why }));
   }
 
   // The store
@@ -265,8 +259,10 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       this.#routes.push(entry);
     }
     if (!left[0]) return;
-    const text = `${left.length} messages stay in ${store.directory}: ${left[0].message}`;
-    store.damaged(new AmqpError('AMQP_STORE', text, null, left[0]));
+    const [cause] = left;
+    const { directory } = store;
+    const values = { count: left.length, directory, reason: cause.message };
+    store.damaged(amqpError('AMQP_STORE.stay', values, { cause }));
   }
 
   /** Where a message goes that was taken when the sender may have been set to something else. */
@@ -275,8 +271,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     isDirect?: boolean;
   } {
     const { hasAddress } = this.#routes;
-    if (!address && !hasAddress)
-      throw new AmqpError('AMQP_NO_ADDRESS', 'they have no address, and neither has the node');
+    if (!address && !hasAddress) throw amqpError('AMQP_NO_ADDRESS.stored');
     if (!address || (isOfSender && address === this.#options.address)) return { address: undefined };
     return { address, isDirect: hasAddress || isOfSender };
   }
@@ -322,7 +317,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       entry.done(undefined, sent);
       this.#ended();
     } else if (mayRetry && this.#routes.retry(entry, sent.state === 'released')) this.#tell();
-    else this.#fail(entry, new AmqpError(...FAILURE[sent.state], peer), sent);
+    else this.#fail(entry, amqpError(FAILURE[sent.state], {}, { peer }), sent);
   }
 
   #lost(inDoubt: Entry[], error: AmqpError): void {
@@ -333,8 +328,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     const isGivenUp = ({ losses }: Entry): boolean => !isResent || losses >= MAX_LOSSES;
     this.#routes.putBack(...inDoubt.filter((entry) => !isGivenUp(entry)));
     for (const entry of inDoubt.filter(isGivenUp)) {
-      const text = `it is not known whether the message was delivered: ${error.message}`;
-      this.#fail(entry, new AmqpError('AMQP_IN_DOUBT', text, null, error));
+      this.#fail(entry, amqpError('AMQP_IN_DOUBT.lost', { text: error.message }, { cause: error }));
     }
   }
 
@@ -374,17 +368,16 @@ export function because(why: AmqpError | undefined): string {
 /** A failure after a lost outcome is in doubt: the first attempt may have arrived. */
 function doubted({ isInDoubt }: Entry, error: AmqpError): AmqpError {
   if (!isInDoubt || error.code === 'AMQP_IN_DOUBT') return error;
-  const text = `it may have been delivered before its outcome was lost: ${error.message}`;
-  return new AmqpError('AMQP_IN_DOUBT', text, null, error);
+  return amqpError('AMQP_IN_DOUBT.before', { text: error.message }, { cause: error });
 }
 
 function countOf(state: State): number | undefined {
   return 'count' in state ? state.count : undefined;
 }
 
-const FAILURE: Record<Exclude<Sent['state'], 'accepted' | 'settled'>, [AmqpError['code'], string]> = {
-  rejected: ['AMQP_REJECTED', 'the peer rejected the message'],
-  released: ['AMQP_RELEASED', 'the peer released the message: nobody takes it'],
-  modified: ['AMQP_MODIFIED', 'the peer could not deliver the message'],
-  failed: ['AMQP_IN_DOUBT', 'the peer settled the message without an outcome'],
+const FAILURE: Record<Exclude<Sent['state'], 'accepted' | 'settled'>, ErrorKey> = {
+  rejected: 'AMQP_REJECTED.message',
+  released: 'AMQP_RELEASED.message',
+  modified: 'AMQP_MODIFIED.message',
+  failed: 'AMQP_IN_DOUBT.settled',
 };

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { ClassicLevel } from 'classic-level';
 import { type Backoff, pauseAfter } from '../connection/backoff';
-import { AmqpError } from '../errors';
+import { type AmqpError, amqpError } from '../errors';
+import type { ErrorKey } from '../error-texts';
 
 /** A message on disk. */
 export interface Stored {
@@ -93,7 +94,7 @@ export class Store {
         await level.close();
       }
     } catch (error) {
-      throw storeError(`cannot open ${directory}`, error);
+      throw storeError('AMQP_STORE.open', error, { directory });
     }
   }
 
@@ -146,7 +147,7 @@ export class Store {
       this.#failures = 0;
       if (missing.length > 0) this.#user.missing(missing);
     } catch (error) {
-      await this.#fail(storeError(`cannot open ${this.#directory}`, error));
+      await this.#fail(storeError('AMQP_STORE.open', error, { directory: this.#directory }));
       throw this.#fault;
     }
     this.#user.changed();
@@ -158,11 +159,11 @@ export class Store {
     const log = await readFile(join(this.#directory, 'LOG'), 'latin1').catch(() => '');
     const bytes = Array.from(log.matchAll(/dropping (\d+) bytes/g), ([, number]) => Number(number));
     const sum = bytes.reduce((total, number) => total + number, 0);
-    if (sum > 0) this.#damaged(`${sum} bytes of messages were damaged, and are lost`);
+    if (sum > 0) this.#damaged('AMQP_STORE.lost', { bytes: sum });
   }
 
-  #damaged(text: string): void {
-    this.#user.damaged(new AmqpError('AMQP_STORE', `the messages in ${this.#directory}: ${text}`));
+  #damaged(key: ErrorKey, values: Record<string, string | number>): void {
+    this.#user.damaged(amqpError(key, { directory: this.#directory, ...values }));
   }
 
   /** Reads record by record: what cannot be read stays where it is, and keeps nothing from the rest. */
@@ -178,7 +179,7 @@ export class Store {
         bad++;
       }
     }
-    if (bad > 0) this.#damaged(`${bad} are damaged, and stay there`);
+    if (bad > 0) this.#damaged('AMQP_STORE.damaged', { count: bad });
     if (this.#isClosing) return;
     this.#isRead = true;
     this.#user.restored(messages, last);
@@ -194,7 +195,7 @@ export class Store {
       }
       return;
     } catch (error) {
-      this.#damaged(`${reasonOf(error)}; what cannot be read of them is kept in the folder "lost"`);
+      this.#damaged('AMQP_STORE.kept', { reason: reasonOf(error) });
     }
     await this.#level!.close();
     this.#level = undefined;
@@ -255,7 +256,7 @@ export class Store {
     try {
       await level.batch(operations, { sync: puts.length > 0 && this.#durability === 'sync' });
     } catch (cause) {
-      const error = storeError('cannot write to disk', cause);
+      const error = storeError('AMQP_STORE.write', cause);
       for (const { sequence, reject } of puts) {
         this.#deletions.add(sequence);
         reject(error);
@@ -327,9 +328,9 @@ function reasonOf(error: unknown): string {
   return (cause as Error | undefined)?.message ?? message;
 }
 
-function storeError(text: string, cause: unknown): AmqpError {
+function storeError(key: ErrorKey, cause: unknown, values: Record<string, string> = {}): AmqpError {
   const reason = reasonOf(cause);
   // The system's own words stand behind LevelDB's and the path.
   const field = reason.split(': ').at(-1);
-  return new AmqpError('AMQP_STORE', `${text}: ${reason}`, null, cause, { field });
+  return amqpError(key, { reason, ...values }, { cause, field });
 }

@@ -1,7 +1,7 @@
 import { DESCRIPTOR } from '../codec/codes';
 import { Decoder } from '../codec/decoder';
 import { Encoder } from '../codec/encoder';
-import { AmqpError, type PeerError } from '../errors';
+import { amqpError, type PeerError } from '../errors';
 import { isPlainObject, type Notation } from '../codec/notation';
 
 /** An outcome (3.4), in the words of `msg.settle`. */
@@ -41,9 +41,8 @@ export function stateOf(outcome: Outcome, limit: number): Buffer {
 function errorOf(error: PeerError, limit: number): Notation {
   const { condition, description, info } = error as { condition: unknown; description: unknown; info: unknown };
   if (typeof condition !== 'string' || !SYMBOL.test(condition) || condition.length > LONGEST_CONDITION)
-    throw badInput(`msg.error.condition is not ASCII text of at most ${LONGEST_CONDITION} characters`);
-  if (description !== undefined && typeof description !== 'string')
-    throw badInput('msg.error.description is not a string');
+    throw amqpError('AMQP_BAD_INPUT.condition', { longest: LONGEST_CONDITION });
+  if (description !== undefined && typeof description !== 'string') throw amqpError('AMQP_BAD_INPUT.description');
   const map = mapOf(info, 'msg.error.info', limit - condition.length);
   // Of text that goes on and on, what it begins with is enough; a character takes up to three bytes of UTF-8.
   const room = Math.floor((limit - HEAD - condition.length - (map ? bytesOf(map).length : 0)) / 3) - 10;
@@ -54,7 +53,7 @@ function errorOf(error: PeerError, limit: number): Notation {
 /** A map with keys that are symbols (2.8.13). */
 function mapOf(map: unknown, path: string, limit: number): Notation | undefined {
   if (map === undefined || map === null) return undefined;
-  if (!isPlainObject(map)) throw badInput(`${path} is not an object`);
+  if (!isPlainObject(map)) throw amqpError('AMQP_BAD_INPUT.object', { path });
   const pairs = Object.entries(map).filter(([, value]) => value !== undefined);
   const notation: Notation = {
     $amqp: 'map',
@@ -66,9 +65,9 @@ function mapOf(map: unknown, path: string, limit: number): Notation | undefined 
     encoder.map(pairs, 'symbol');
     size = encoder.finish().length;
   } catch (error) {
-    throw badInput((error as Error).message);
+    throw amqpError('AMQP_BAD_INPUT.map', { text: (error as Error).message });
   }
-  if (size > limit - HEAD) throw badInput(`${path} takes ${size} bytes, more than the peer takes in one frame`);
+  if (size > limit - HEAD) throw amqpError('AMQP_BAD_INPUT.size', { path, size });
   return notation;
 }
 
@@ -134,8 +133,4 @@ function readError(value: unknown): PeerError | undefined {
     description: typeof description === 'string' ? description : undefined,
     info: info ?? undefined,
   };
-}
-
-function badInput(text: string): AmqpError {
-  return new AmqpError('AMQP_BAD_INPUT', text);
 }
