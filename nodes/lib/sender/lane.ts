@@ -57,14 +57,9 @@ export class Lane {
     );
   }
 
-  /** Adds a message that is later than all others. */
-  push(entry: Entry): void {
-    this.#waiting.push(entry);
-  }
-
-  /** Takes back a message that was taken before, to its place. */
-  putBack(entry: Entry): void {
-    this.#waiting.putBack(entry);
+  /** Adds a message, or takes one back, to its place in the order of all. */
+  put(entry: Entry): void {
+    this.#waiting.put(entry);
   }
 
   /** Takes the next message that may be sent now. */
@@ -74,7 +69,7 @@ export class Lane {
       const refusal = entry && this.#refusals.get(entry.address);
       if (!refusal || refusal.probe === entry) return entry;
       entry.refusedAt ??= performance.now();
-      refusal.waiting.putBack(entry);
+      refusal.waiting.put(entry);
     }
   }
 
@@ -87,7 +82,7 @@ export class Lane {
     // That one message was modified says nothing of the next.
     if (!refusal && (!isReleased || entry.isRefusedAlone)) return this.#pause(entry);
     if (!refusal) this.#refusals.set(address, (refusal = { waiting: new Queue<Entry>(), probes: 0 }));
-    refusal.waiting.putBack(entry);
+    refusal.waiting.put(entry);
     if (refusal.probe === entry) refusal.probe = undefined;
     this.#probeLater(refusal);
   }
@@ -120,10 +115,10 @@ export class Lane {
   /** Puts back what is refused no longer: should it be again, its time begins anew. */
   #free(entry: Entry): void {
     entry.refusedAt = undefined;
-    this.#waiting.putBack(entry);
+    this.#waiting.put(entry);
   }
 
-  /** Forgets a entry. False when it does not wait here: it may be on its way. */
+  /** Forgets a message. False when it does not wait here: it may be on its way. */
   delete(entry: Entry): boolean {
     const timer = this.#pausing.get(entry);
     clearTimeout(timer);
@@ -150,7 +145,7 @@ export class Lane {
     this.lift();
     for (const [entry, timer] of this.#pausing) {
       clearTimeout(timer);
-      this.#waiting.putBack(entry);
+      this.#waiting.put(entry);
     }
     this.#pausing.clear();
     const messages = [...this.#waiting];
@@ -166,7 +161,7 @@ export class Lane {
   #pause(entry: Entry): void {
     const resume = (): void => {
       this.#pausing.delete(entry);
-      this.#waiting.putBack(entry);
+      this.#waiting.put(entry);
       this.#ready();
     };
     this.#pausing.set(entry, setTimeout(resume, pauseAfter(entry.returns - 1, this.#backoff)));
@@ -181,7 +176,7 @@ export class Lane {
       refusal.probe = isSecond ? second : first;
       if (!refusal.probe) return;
       refusal.waiting.delete(refusal.probe);
-      this.#waiting.putBack(refusal.probe);
+      this.#waiting.put(refusal.probe);
       this.#ready();
     };
     refusal.timer = setTimeout(probe, pauseAfter(refusal.probes++, this.#backoff));

@@ -105,14 +105,14 @@ export class Routes implements ConnectionUser {
     const isPaused = route.isPumping || this.#isHeld || this.#connectionState.name !== 'connected';
     // Most messages wait for nothing.
     if (!isPaused && lane.isEmpty && link?.isReady) return link.send(entry);
-    lane.push(entry);
+    lane.put(entry);
     this.waiting++;
     this.#pump(route);
   }
 
   /** Returns messages to their places; `pump` sends them. */
   putBack(...messages: Entry[]): void {
-    for (const entry of messages) this.#routeFor(entry).lane.putBack(entry);
+    for (const entry of messages) this.#routeFor(entry).lane.put(entry);
     this.waiting += messages.length;
   }
 
@@ -190,7 +190,7 @@ export class Routes implements ConnectionUser {
       const messages = Array.from(this.#routes.values()).flatMap((route) => this.#drop(route));
       this.#isRelayed = isRelayed;
       for (const entry of messages.toSorted((a, b) => a.sequence - b.sequence)) {
-        this.#routeFor(entry).lane.push(entry);
+        this.#routeFor(entry).lane.put(entry);
       }
     }
     if (isRelayed) this.#attach(this.#routeOf(''));

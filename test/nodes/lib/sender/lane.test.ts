@@ -20,7 +20,7 @@ describe('a lane', () => {
   afterEach(() => lane.clear());
 
   const ready = () => once(told, 'ready');
-  const push = (...messages: Entry[]) => messages.forEach((one) => lane.push(one));
+  const push = (...messages: Entry[]) => messages.forEach((one) => lane.put(one));
   /** All that may be sent now. */
   function taken(): number[] {
     const all = [];
@@ -32,8 +32,8 @@ describe('a lane', () => {
     const [one, two, three] = [message(1), message(2), message(3)];
     push(one, two, three);
     should(sequences([lane.shift(), lane.shift()])).eql([1, 2]);
-    lane.putBack(two);
-    lane.putBack(one);
+    lane.put(two);
+    lane.put(one);
     should(taken()).eql([1, 2, 3]);
     should(lane.isEmpty).be.true();
   });

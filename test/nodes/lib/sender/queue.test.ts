@@ -7,7 +7,7 @@ describe('a queue', () => {
 
   beforeEach(() => {
     queue = new Queue();
-    for (const item of items) queue.push(item);
+    for (const item of items) queue.put(item);
   });
 
   it('gives items in the order in which they came', () => {
@@ -17,7 +17,7 @@ describe('a queue', () => {
 
   it('puts back where they were what was taken, in whatever order it comes back', () => {
     const [first, second, third] = [queue.shift()!, queue.shift()!, queue.shift()!];
-    for (const item of [second, third, first]) queue.putBack(item);
+    for (const item of [second, third, first]) queue.put(item);
     [...queue].should.eql(items);
     queue.size.should.equal(6);
     should(queue.first).equal(first);
@@ -26,7 +26,7 @@ describe('a queue', () => {
   it('forgets what is deleted, waiting or put back, and says whether it was there', () => {
     const first = queue.shift()!;
     queue.delete(first).should.equal(false);
-    queue.putBack(first);
+    queue.put(first);
     queue.delete(first).should.equal(true);
     queue.delete(items[3]!).should.equal(true);
     [...queue].should.eql([1, 2, 4, 5].map((sequence) => ({ sequence })));
