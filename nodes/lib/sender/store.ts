@@ -249,12 +249,12 @@ export class Store {
   async #writeWaiting(level: Level): Promise<void> {
     const [puts, deletions] = [this.#puts, [...this.#deletions]];
     this.#puts = [];
-    const operations = [
-      ...puts.map(({ sequence, value }) => ({ type: 'put' as const, key: keyOf(sequence), value })),
-      ...deletions.map((sequence) => ({ type: 'del' as const, key: keyOf(sequence) })),
-    ];
     try {
-      await level.batch(operations, { sync: puts.length > 0 && this.#durability === 'sync' });
+      // An array of operations, of which the library makes copies, would take three times as long.
+      const batch = level.batch();
+      for (const { sequence, value } of puts) batch.put(keyOf(sequence), value);
+      for (const sequence of deletions) batch.del(keyOf(sequence));
+      await batch.write({ sync: puts.length > 0 && this.#durability === 'sync' });
     } catch (cause) {
       const error = storeError('AMQP_STORE.write', cause);
       for (const { sequence, reject } of puts) {
