@@ -231,8 +231,7 @@ export class Decoder {
       case CODE.binary8:
       case CODE.binary:
         this.#make(COST.bytes);
-        // A copy: the slice would keep the whole chunk read from the socket alive.
-        return Buffer.from(this.#sized(code));
+        return kept(this.#sized(code));
       case CODE.string8:
       case CODE.string: {
         this.#make(COST.text);
@@ -411,6 +410,11 @@ export class Decoder {
     const start = this.#skip(length);
     return this.bytes.subarray(start, this.offset);
   }
+}
+
+/** The bytes to be kept: a copy where they are part of a much larger chunk, which they would keep alive. */
+export function kept(bytes: Buffer): Buffer {
+  return bytes.buffer.byteLength <= 2 * bytes.length ? bytes : Buffer.from(bytes);
 }
 
 /** A number where JavaScript holds it exactly, else its digits. */

@@ -4,7 +4,7 @@
  */
 import { types } from 'node:util';
 import { DESCRIPTOR, type TypeName } from '../codec/codes';
-import { type Allowance, Decoder } from '../codec/decoder';
+import { type Allowance, Decoder, kept } from '../codec/decoder';
 import { Encoder, type Field } from '../codec/encoder';
 import { bytesOf, isNotation, isPlainObject, objectOf, type Style } from '../codec/notation';
 import { toCloudEvent } from './cloudevents';
@@ -313,10 +313,9 @@ export function decode(
   return { fields, body: body?.type === 'data' ? { type: 'data', content: joined(body.content) } : body };
 }
 
-/** One Buffer of them. A slice of a chunk that is much larger would keep all of that alive, so it is copied. */
+/** One Buffer of them. */
 function joined(parts: Buffer[]): Buffer {
-  const [only] = parts;
-  return parts.length === 1 && only!.buffer.byteLength <= 2 * only!.length ? only! : Buffer.concat(parts);
+  return parts.length === 1 ? kept(parts[0]!) : Buffer.concat(parts);
 }
 
 /** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix. */

@@ -119,10 +119,23 @@ export class Frames {
 
   /** Hands on the whole frames that there are now. Throws at one that cannot be. */
   take(chunk: Buffer): void {
-    this.#chunks.push(chunk);
-    this.#length += chunk.length;
-    if (this.#length < this.#needed) return;
-    const bytes = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks, this.#length);
+    let rest = chunk;
+    // Only the frame that has begun is put together: the others are read where they are.
+    while (this.#length > 0 && rest.length > 0 && !this.#user.isOver) {
+      const part = rest.subarray(0, this.#needed - this.#length);
+      rest = rest.subarray(part.length);
+      this.#chunks.push(part);
+      this.#length += part.length;
+      if (this.#length < this.#needed) return;
+      const begun = Buffer.concat(this.#chunks, this.#length);
+      this.#chunks = [];
+      this.#length = 0;
+      this.#read(begun);
+    }
+    if (rest.length > 0 && !this.#user.isOver) this.#read(rest);
+  }
+
+  #read(bytes: Buffer): void {
     let at = 0;
     /** Where those begin that are for others. */
     let start = 0;
