@@ -160,6 +160,8 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   async close(timeout: number): Promise<void> {
     this.#isClosing = true;
     if (!this.#isDrained) await this.#drained.wait(timeout);
+    // What is given up now makes room for nothing else.
+    this.#routes.hold();
     for (const entry of this.#held.clear()) {
       this.#routes.delete(entry);
       if (entry.isOnDisk) continue;

@@ -8,12 +8,13 @@ export interface Frame<P> {
   performative: P;
 }
 
-export type RheaConnection = Omit<Connection, 'on_open' | 'on_begin' | 'input' | 'local' | '_process'> & {
+export type RheaConnection = Omit<Connection, 'on_open' | 'on_begin' | 'input' | 'local' | 'remote' | '_process'> & {
   local_channel_map: object;
   offered_capabilities?: unknown;
   /** rhea's own view of whether the socket can be written to. */
   socket_ready: boolean;
   local: { open: { idle_time_out?: number } };
+  remote: { close?: { error?: unknown } };
   input(chunk: Buffer): void;
   on_open(frame: Frame<{ idle_time_out?: number | null }>): void;
   on_begin(frame: Frame<{ remote_channel?: number | null }>): void;

@@ -90,7 +90,10 @@ export class Wire implements SessionUser {
       this.maxFrameSize = this.#rhea.max_frame_size ?? Infinity;
       user.opened();
     });
-    container.on('connection_error', ({ error }: EventContext) => user.closed(peerErrorOf(error)));
+    container.on('connection_error', ({ error }: EventContext) => {
+      // R89: what rhea gives has no info.
+      user.closed(peerErrorOf(this.#rhea.remote.close?.error ?? error));
+    });
     container.on('connection_close', () => user.closed(undefined));
     container.on('disconnected', ({ error }: EventContext) => user.dropped(error));
     // R34, R43: these two get the error itself. The socket may stay half open after them.

@@ -246,6 +246,16 @@ describe('a connection', () => {
       should(attempts).equal(1);
     });
 
+    it('knows by the info of a close alone that its client ID is in use (R89)', async () => {
+      const peer = await closing({ condition: 'amqp:invalid-field', info: { 'invalid-field': 'container-id' } });
+      const connection = connectionTo(peer, { loginBackoff: HOUR });
+      connection.open();
+      should(errorOf(await next(connection, 'disconnected'))).match({
+        diagnosis: 'client-id',
+        info: { 'invalid-field': 'container-id' },
+      });
+    });
+
     it('waits for a peer that is not there yet', async () => {
       const broker = await startBroker();
       await broker.stop();

@@ -138,6 +138,23 @@ describe('routes', () => {
       should(names()).containEql('sender:another').and.not.containEql('sender:a7');
     });
 
+    it('serve a 65th address also when a message that is on its way is deleted', async () => {
+      await withoutRelay();
+      const addresses = addressesOf(64);
+      for (const address of addresses) broker.answer(address, 'none', 1);
+      const [first, second] = addresses.map(push);
+      while (routes.inFlight < 64) await once(told, 'changed');
+      const [late, later] = [push('late'), push('later')];
+      for (const [given, waits] of [
+        [first!, late],
+        [second!, later],
+      ] as const) {
+        const served = settled(waits);
+        routes.delete(given);
+        should(await served).deepEqual(['accepted']);
+      }
+    });
+
     it('keep messages to an address whose link is lost after it was attached', async () => {
       await withoutRelay();
       await use('a');

@@ -148,7 +148,7 @@ describe('an end of a link', () => {
       await credit(other, { delivery_count: 0, link_credit: 10, handle: 1 });
       for (const [index, entry] of entries.entries()) (index === 1 ? other : end).send(entry, entry.bytes, false);
       should(end.forgetAll().map((entry) => entries.indexOf(entry as Entry))).deepEqual([0, 2, 3]);
-      should([...session.unsettled.values()]).deepEqual([entries[1]]);
+      should([...session.unsettled]).deepEqual([entries[1]]);
     });
 
     it('tells of each outcome, also when its user throws over one', async () => {

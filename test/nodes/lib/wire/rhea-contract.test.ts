@@ -44,6 +44,7 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   'connection.offered_capabilities': ['object', () => connection['offered_capabilities']],
   'connection.socket_ready': ['boolean', () => connection['socket_ready']],
   'connection.local.open.idle_time_out': ['number', () => connection['local'].open.idle_time_out],
+  'connection.remote.close.error': ['object', () => connection['remote'].close.error],
   'connection.abort_socket': ['function', () => connection['abort_socket']],
   'session.local.channel': ['number', () => session['local'].channel],
   'session.local.begin.next_outgoing_id': ['number', () => session['local'].begin.next_outgoing_id],
@@ -89,18 +90,22 @@ describe('rhea', () => {
   });
 
   after(async () => {
-    connection['close']();
-    await once(connection['socket'], 'close');
+    const { socket } = connection;
+    if (!socket.closed) await once(socket, 'close');
     await new Promise((resolve) => server.close(resolve));
   });
 
-  /** Logs in, begins, attaches both ways; the peer detaches and ends. */
+  /** Logs in, begins, attaches both ways; the peer detaches, ends and closes. */
   async function play(): Promise<void> {
     const peer = rhea.create_container();
     for (const one of [peer, container])
       for (const event of ['connection_close', 'disconnected', 'error', 'protocol_error']) one.on(event, () => {});
     peer.sasl_server_mechanisms.enable_anonymous();
-    peer.on('connection_open', ({ connection: { local } }: Inner) => (local.open.channel_max = 7));
+    let theirs: Inner;
+    peer.on('connection_open', ({ connection: one }: Inner) => {
+      theirs = one;
+      one.local.open.channel_max = 7;
+    });
     peer.once('receiver_open', ({ receiver: link }: Inner) => link.close());
     peer.once('sender_open', ({ sender: link }: Inner) => {
       link.set_source({ address: 'q' });
@@ -155,6 +160,9 @@ describe('rhea', () => {
     await once(container, 'sender_close');
     sender['close']();
     await ended;
+    const closed = once(container, 'connection_close');
+    theirs!['close']({ condition: 'amqp:internal-error', info: { key: 'value' } });
+    await closed;
   }
 
   it('begins, attaches, detaches and ends', () => {
