@@ -111,7 +111,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       retryTime: timeout || Infinity,
       timeout: 0,
     });
-    this.#sender.hold();
+    this.#sender.pause();
     this.#replies = new Receiver(
       connection,
       {
@@ -217,7 +217,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   }
 
   #noReplyAddress(): void {
-    this.#sender.hold();
+    this.#sender.pause();
     // A fixed address goes on collecting replies meanwhile.
     if ('address' in this.#options.replyTo || this.#options.reconnect === 'resend') return;
     for (const request of this.#requests.values()) {

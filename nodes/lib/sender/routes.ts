@@ -52,7 +52,7 @@ export class Routes implements ConnectionUser {
   #state: State | undefined;
   /** Whether the peer offers an anonymous relay: assumed until its open. */
   #isRelayed = true;
-  #isHeld = false;
+  #isPaused = false;
 
   constructor(connection: Connection, options: RoutesOptions, user: RoutesUser) {
     this.#connection = connection;
@@ -102,9 +102,9 @@ export class Routes implements ConnectionUser {
   push(entry: Entry): void {
     const route = this.#routeFor(entry);
     const { link, lane } = route;
-    const isPaused = route.isPumping || this.#isHeld || this.#connectionState.name !== 'connected';
+    const mustWait = route.isPumping || this.#isPaused || this.#connectionState.name !== 'connected';
     // Most messages wait for nothing.
-    if (!isPaused && lane.isEmpty && link?.isReady) return link.send(entry);
+    if (!mustWait && lane.isEmpty && link?.isReady) return link.send(entry);
     lane.put(entry);
     this.waiting++;
     this.#pump(route);
@@ -153,12 +153,12 @@ export class Routes implements ConnectionUser {
   }
 
   /** Sends nothing until `resume`. */
-  hold(): void {
-    this.#isHeld = true;
+  pause(): void {
+    this.#isPaused = true;
   }
 
   resume(): void {
-    this.#isHeld = false;
+    this.#isPaused = false;
     this.pump();
   }
 
@@ -325,7 +325,7 @@ export class Routes implements ConnectionUser {
   /** Hands over what can be sent, in order. */
   #pump(route: Route): void {
     // What is told from in here may send again.
-    if (route.isPumping || this.#isHeld || this.#connectionState.name !== 'connected') return;
+    if (route.isPumping || this.#isPaused || this.#connectionState.name !== 'connected') return;
     const { lane } = route;
     if (lane.isEmpty || !(route.link || this.#makeRoom())) return;
     const link = this.#attach(route);

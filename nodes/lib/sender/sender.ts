@@ -145,8 +145,8 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   /** Sends nothing until `resume`. */
-  hold(): void {
-    this.#routes.hold();
+  pause(): void {
+    this.#routes.pause();
   }
 
   resume(): void {
@@ -161,7 +161,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     this.#isClosing = true;
     if (!this.#isDrained) await this.#drained.wait(timeout);
     // What is given up now makes room for nothing else.
-    this.#routes.hold();
+    this.#routes.pause();
     for (const entry of this.#held.clear()) {
       this.#routes.delete(entry);
       if (entry.isOnDisk) continue;

@@ -202,10 +202,10 @@ describe('routes', () => {
     should([routes.state.name, routes.waiting]).deepEqual(['connected', 0]);
   });
 
-  it('send nothing between hold and resume, and then all of it in order', async () => {
+  it('send nothing between pause and resume, and then all of it in order', async () => {
     await withoutRelay();
     await use('a');
-    routes.hold();
+    routes.pause();
     const all = use('a', 'b', 'a');
     should([routes.waiting, routes.inFlight, names().length]).deepEqual([3, 0, 1]);
     should(routes.first).have.property('sequence', 2);

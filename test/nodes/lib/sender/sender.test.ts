@@ -418,7 +418,7 @@ describe('sender', () => {
 
     it('holds everything back between hold and resume', async () => {
       await open();
-      sender.hold();
+      sender.pause();
       const sending = send(1);
       const other = anotherSender('other', { address: 'other' });
       await send(2, { by: other });
@@ -430,7 +430,7 @@ describe('sender', () => {
 
     it('forgets a message that is cancelled', async () => {
       await open();
-      sender.hold();
+      sender.pause();
       const entry = new Entry(encoded(1), () => should.fail('told', 'forgotten'));
       sender.send(entry);
       const second = send(2);
@@ -507,7 +507,7 @@ describe('sender', () => {
       broker.answer('q', 'none', 2);
       const inDoubt = [send(1), send(2)];
       await send(3);
-      sender.hold();
+      sender.pause();
       const later = send(4);
       await broker.stop();
       await stateOf('disconnected');
@@ -749,7 +749,7 @@ describe('sender', () => {
     it('is over with the last message, also when that was too large', async () => {
       await open({}, { maxMessageSize: 1000 });
       await stateOf('connected');
-      sender.hold();
+      sender.pause();
       const waiting = failure(send('x'.repeat(1000)));
       const closed = sender.close(60_000);
       sender.resume();
@@ -765,7 +765,7 @@ describe('sender', () => {
       broker.answer('q', 'release', 1);
       left.push(send('to be retried'));
       await send('accepted');
-      sender.hold();
+      sender.pause();
       left.push(send('waiting'));
       const errors = left.map(failure);
       sender.size.should.equal(3);
