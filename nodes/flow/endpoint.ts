@@ -177,8 +177,11 @@ export class Endpoint {
   /** Node-RED routes what comes back to the next instance of the node, so that is not to wait for this one. */
   #leave(node: Node, link: Holder): void {
     const { closeTime } = this.#options;
-    const left = link.leave(closeTime).then(() => link.close(closeTime));
-    const entry = { link, left };
+    const gone = link.leave(closeTime).then(() => link.close(closeTime));
+    // One that still waits for its predecessor has no link: what comes back is still for that one.
+    const predecessor = this.#leaving.get(node.id);
+    const left = predecessor ? predecessor.left.then(() => gone) : gone;
+    const entry = { link: predecessor?.link ?? link, left };
     this.#leaving.set(node.id, entry);
     this.#keep(left.finally(() => this.#leaving.get(node.id) === entry && this.#leaving.delete(node.id)));
   }

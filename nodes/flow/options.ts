@@ -182,7 +182,7 @@ function linkNameOf(id: string, settings: Settings, subscription: Subscription):
 function sourceOptionsOf(settings: Settings, subscription: Subscription, config: ReceiverDef): SourceOptions {
   return {
     kind: kindOf(settings),
-    selector: config.selector || undefined,
+    selector: settings.text('selector'),
     browse: settings.flag('browse', false) && !subscription,
     shared: subscription.startsWith('shared'),
     trust: settings.flag('trust', false),

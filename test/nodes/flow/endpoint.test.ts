@@ -76,6 +76,17 @@ describe('an endpoint', () => {
       should(links).eql(['+receiver q', '-receiver q', '+receiver next']);
     });
 
+    it('settles them by the former instance also when it is deployed anew once more meanwhile', async () => {
+      const [held] = await holding(1);
+      await deploy(receiver({ address: 'second' }));
+      await status('receiver', '.detached');
+      await deploy(receiver({ address: 'third' }));
+      inject('receiver', held!);
+      should(await settled(1)).match([{ id: 1, state: 'accepted' }]);
+      await status('receiver', '.connected');
+      should(links).eql(['+receiver q', '-receiver q', '+receiver third']);
+    });
+
     it('takes nothing more from the peer until they are settled', async () => {
       const [held] = await holding(1);
       await deploy(receiver({ name: 'next' }));

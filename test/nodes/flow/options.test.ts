@@ -70,8 +70,7 @@ const fresh = (properties: object) => ({ format: 'body', address: 'q', ...proper
 /** A new node with all of its fields blank but those that must not be. */
 function blanked(type: Type, blank: unknown): object {
   const fields = Object.keys(savedNode(type)).filter((name) => !['id', 'type', 'format', 'address'].includes(name));
-  // Whoever enters spaces for a selector asks for a filter of spaces.
-  return fresh({ ...Object.fromEntries(fields.map((name) => [name, blank])), selector: '' });
+  return fresh(Object.fromEntries(fields.map((name) => [name, blank])));
 }
 
 describe('options', () => {
