@@ -67,6 +67,7 @@ interface Held extends Expires {
 
 const ACCEPT: Outcome = { settle: 'accept' };
 const RELEASE: Outcome = { settle: 'release' };
+const NOTHING = Buffer.alloc(0);
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
 const FIRST_CREDIT = 10;
@@ -339,6 +340,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     if (this.#isStopped) return this.#settle(delivery, RELEASE);
     if (this.#granted > 0) this.#granted--;
     const { format, tag, bytes } = delivery;
+    // They are part of a chunk from the socket, which would stay for as long as the delivery is not settled.
+    delivery.bytes = NOTHING;
     let messages: Incoming[];
     this.#size = Math.max(bytes.length, 0.9 * (this.#size ?? 0));
     let fields: AmqpFields = {};
