@@ -1,5 +1,5 @@
 import type { Node, NodeAPI, NodeMessageInFlow } from 'node-red';
-import { type AmqpError, amqpError, messageOf } from '../lib/errors';
+import { AmqpError, amqpError, messageOf } from '../lib/errors';
 import type { Outgoing } from '../lib/message/message';
 import type { AddressDef } from './options';
 import type { Settings } from './settings';
@@ -54,7 +54,8 @@ export function addressing(RED: NodeAPI, node: Node, settings: Settings, config:
         (value) => (fields.to = value),
         (error: unknown) => {
           // JSONata throws objects that are no errors.
-          throw error instanceof Error ? error : amqpError('AMQP_NO_ADDRESS.unknown', { text: messageOf(error) });
+          if (error instanceof AmqpError) throw error;
+          throw amqpError('AMQP_NO_ADDRESS.unknown', { text: messageOf(error) }, { cause: error });
         },
       );
     },

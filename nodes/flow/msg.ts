@@ -1,8 +1,9 @@
 import type { NodeMessage } from 'node-red';
-import { type AmqpError } from '../lib/errors';
+import type { AmqpError } from '../lib/errors';
 import type { Sent } from '../lib/link/entry';
 import { fromCloudEvent } from '../lib/message/cloudevents';
-import { type Format, type Incoming, type OutputOption, payloadOf, toMsg } from '../lib/message/message';
+import { type OutputOption, payloadOf } from '../lib/message/body';
+import { type Format, type Incoming, toMsg } from '../lib/message/message';
 import { randomId } from '../lib/random-id';
 import type { DeliveryInfo } from '../lib/receiver/receiver';
 
@@ -31,7 +32,7 @@ export function received(
   return { msg, error };
 }
 
-/** As `received`, for a msg that begins here: the id that Node-RED gives to a msg without takes longer than all else. */
+/** As `received`, for a msg that begins here. Node-RED makes an id for one without, which takes longer than all of this. */
 export function newMsg(
   incoming: Incoming,
   delivery: DeliveryInfo,

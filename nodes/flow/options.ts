@@ -7,15 +7,8 @@ import type { RequesterOptions } from '../lib/exchange/requester';
 import type { ResponderOptions } from '../lib/exchange/responder';
 import type { Guarantee } from '../lib/link/sender-link';
 import type { AddressKind, SourceOptions } from '../lib/link/source';
-import {
-  BODIES,
-  type BodyOption,
-  type Format,
-  type HeaderDefaults,
-  type OutputOption,
-  OUTPUTS,
-  stylesOf,
-} from '../lib/message/message';
+import { BODIES, type BodyOption, type OutputOption, OUTPUTS } from '../lib/message/body';
+import { type Format, type HeaderDefaults, stylesOf } from '../lib/message/message';
 import type { ReceiverOptions, Settle } from '../lib/receiver/receiver';
 import type { SenderOptions } from '../lib/sender/sender';
 import type { Durability } from '../lib/sender/store';

@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto';
 
 const SIZE = 16;
-/** Random bytes for so many ids at once: to ask the system for each would take ten times as long. */
+/** Random bytes for so many ids at once: asking the system costs about the same for one. */
 const pool = Buffer.alloc(256 * SIZE);
 let at = pool.length;
 

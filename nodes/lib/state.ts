@@ -1,4 +1,4 @@
-import { type AmqpError } from './errors';
+import type { AmqpError } from './errors';
 
 /** An option of a source of which a peer's answer tells whether it has taken it. */
 export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';

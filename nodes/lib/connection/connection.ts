@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { type AmqpError } from '../errors';
+import type { AmqpError } from '../errors';
 import { Pause } from '../pause';
 import { isSame, type State } from '../state';
 import type { Opened, Product } from '../wire/remote';

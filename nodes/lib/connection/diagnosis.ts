@@ -1,4 +1,4 @@
-import { type Diagnosis } from '../errors';
+import type { Diagnosis } from '../errors';
 
 /** What can be found out by errors of the socket and the bytes that came. */
 type Cause = keyof typeof TEXTS;

@@ -6,14 +6,8 @@ import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
 import { randomId } from '../random-id';
 import { type Expires, Expiring } from '../expiring';
-import {
-  type AmqpFields,
-  encode,
-  type Incoming,
-  type Outgoing,
-  withReplyTo,
-  withTemporaryReplyTo,
-} from '../message/message';
+import { type AmqpFields, withTemporaryReplyTo } from '../message/fields';
+import { encode, type Incoming, type Outgoing, withReplyTo } from '../message/message';
 import { CODE } from '../codec/codes';
 import type { Style } from '../codec/notation';
 import { type DeliveryInfo, Receiver } from '../receiver/receiver';

@@ -1,4 +1,4 @@
-import { type AmqpError } from '../errors';
+import type { AmqpError } from '../errors';
 import type { Expires } from '../expiring';
 import type { OutgoingDelivery, SendingEnd } from '../wire/link-end';
 

@@ -1,76 +1,30 @@
-/**
- * What a flow sees of a message <-> the sections of an AMQP message (specification part 3.2). Pure.
- * `msg.payload` is the body, `msg.amqp` everything else, under the specification's names with `_` for `-`.
- */
-import { types } from 'node:util';
-import { DESCRIPTOR, type TypeName } from '../codec/codes';
+/** What a flow sees of a message <-> the sections of an AMQP message (specification part 3.2). Pure. */
+import { DESCRIPTOR } from '../codec/codes';
 import { type Allowance, Decoder, kept } from '../codec/decoder';
-import { Encoder, type Field } from '../codec/encoder';
-import { bytesOf, isNotation, isPlainObject, objectOf, type Style } from '../codec/notation';
-import { toCloudEvent } from './cloudevents';
-import { type AmqpError, amqpError } from '../errors';
+import { Encoder } from '../codec/encoder';
+import { isPlainObject, type Style } from '../codec/notation';
+import { amqpError } from '../errors';
 import { randomId } from '../random-id';
-import { parseJson, writeJson } from './json';
+import { bodyOf, type BodyOption, type IncomingBody, type OutgoingBody, type OutputOption } from './body';
+import { toCloudEvent } from './cloudevents';
+import {
+  type AmqpFields,
+  annotationsSection,
+  HEADER,
+  isPresent,
+  KNOWN,
+  mapOf,
+  PROPERTIES,
+  readFields,
+  readMap,
+  unknownFields,
+  withoutReserved,
+} from './fields';
 
 /** How `msg` maps to a message: body in `msg.payload`, or (dialect of node-red-contrib-rhea) all of it in there. */
 export type Format = 'body' | 'message';
-/** How a payload becomes a body: the default first. */
-export const BODIES = ['auto', 'value', 'json', 'string', 'binary', 'cloudevent', 'cloudevent-json'] as const;
-export type BodyOption = (typeof BODIES)[number];
-/** How a body becomes a payload: the default first. */
-export const OUTPUTS = ['auto', 'buffer', 'string', 'json', 'typed', 'cloudevent'] as const;
-export type OutputOption = (typeof OUTPUTS)[number];
-
-const HEADER: readonly Field[] = [
-  ['durable', 'boolean'],
-  ['priority', 'ubyte'],
-  ['ttl', 'uint'],
-  ['first_acquirer', 'boolean'],
-  ['delivery_count', 'uint'],
-];
-const PROPERTIES: readonly Field[] = [
-  ['message_id', 'id'],
-  ['user_id', 'binary'],
-  ['to', 'string'],
-  ['subject', 'string'],
-  ['reply_to', 'string'],
-  ['correlation_id', 'id'],
-  ['content_type', 'symbol'],
-  ['content_encoding', 'symbol'],
-  ['absolute_expiry_time', 'timestamp'],
-  ['creation_time', 'timestamp'],
-  ['group_id', 'string'],
-  ['group_sequence', 'uint'],
-  ['reply_to_group_id', 'string'],
-];
-const JMS_REPLY_TO = 'x-opt-jms-reply-to';
-const MAPS = ['delivery_annotations', 'message_annotations', 'application_properties', 'footer'] as const;
-const BODY_TYPES = ['value', 'data', 'sequence'] as const;
-const KNOWN = new Set([...HEADER, ...PROPERTIES].map(([name]) => name).concat(MAPS, 'body_type'));
-
-/**
- * Annotations with a type that their readers insist on (JMS mapping), so that a plain number does for them. Both ways:
- * they are received as plain numbers too.
- */
-const ANNOTATION_TYPES: Record<string, TypeName> = {
-  'x-opt-jms-msg-type': 'byte',
-  'x-opt-jms-dest': 'byte',
-  'x-opt-jms-reply-to': 'byte',
-  'x-opt-delivery-time': 'long',
-};
-
-/** `msg.amqp`: the fields that are present. */
-export type AmqpFields = Record<string, unknown> & { body_type?: (typeof BODY_TYPES)[number] };
-
 /** A message without its hop: ready to be sent to any address, more than once. */
-export interface Outgoing {
-  fields: AmqpFields;
-  payload: unknown;
-  /** Name of the payload in errors. */
-  payloadPath: string;
-  /** Name of the fields in errors. */
-  fieldsPath: string;
-  body: BodyOption;
+export interface Outgoing extends OutgoingBody {
   /** The msg came from a receiver, and so did its ids. */
   isReceived: boolean;
 }
@@ -120,22 +74,6 @@ export function outgoing(msg: Msg, options: { format: Format; body: BodyOption }
     body: options.body,
     isReceived,
   };
-}
-
-function unknownFields(fields: AmqpFields, path: string): AmqpError {
-  const unknown = Object.keys(fields).filter((name) => !KNOWN.has(name));
-  const key = unknown.length > 1 ? 'AMQP_BAD_MESSAGE.fields' : 'AMQP_BAD_MESSAGE.field';
-  return amqpError(key, { path, names: unknown.join(', ') });
-}
-
-/** What a peer has put under reserved keys cannot be passed on: others end the link over it. */
-function withoutReserved(annotations: unknown): unknown {
-  const given = mapOf(annotations);
-  // Anything else is told of when it is encoded.
-  if (!isPlainObject(given) && !Array.isArray(given)) return annotations;
-  const pairs = Array.isArray(given) ? given : Object.entries(given);
-  if (!pairs.every((pair): pair is [unknown, unknown] => Array.isArray(pair) && pair.length === 2)) return annotations;
-  return new Map(pairs.filter(([key]) => typeof key === 'string' && key.startsWith('x-')));
 }
 
 /** What the header of a message says where the flow does not (3.2.1). */
@@ -190,91 +128,6 @@ export function encode(given: Outgoing): Buffer {
   return encoder.finish();
 }
 
-function isPresent(value: unknown): boolean {
-  return value !== undefined && value !== null;
-}
-
-function mapOf(value: unknown): unknown {
-  return isNotation(value) && value.$amqp === 'map' ? value.value : value;
-}
-
-function annotationsSection(
-  encoder: Encoder,
-  descriptor: number,
-  { fields, fieldsPath }: Outgoing,
-  name: string,
-): void {
-  const annotations = fields[name];
-  if (!isPresent(annotations)) return;
-  const path = `${fieldsPath}.${name}`;
-  // Keys without "x-" are reserved (3.2.10), but some services have such (Azure IoT Hub: operation, resource).
-  const pairs = Array.from(encoder.at(path).pairs(mapOf(annotations)), ([key, value]): [unknown, unknown] => {
-    const type = typeof key === 'string' ? ANNOTATION_TYPES[key] : undefined;
-    return [key, type && typeof value === 'number' ? { $amqp: type, value } : value];
-  });
-  encoder.describe(descriptor);
-  encoder.map(pairs, 'symbol');
-}
-
-interface Body {
-  type: 'data' | 'sequence' | 'value';
-  content: unknown;
-  /** Set when the message gets a content type that the flow did not give. */
-  contentType?: string;
-}
-
-function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgoing): Body {
-  const given = isNotation(fields.content_type) ? fields.content_type.value : fields.content_type;
-  const jsonType = isJson(given) ? undefined : 'application/json';
-  const json = (): Body => ({ type: 'data', content: writeJson(payload, payloadPath), contentType: jsonType });
-  switch (fields.body_type) {
-    case undefined:
-    case null:
-      break;
-    case 'value':
-      return { type: 'value', content: payload };
-    case 'sequence':
-      if (!Array.isArray(payload))
-        throw amqpError('AMQP_BAD_MESSAGE.sequence', { path: payloadPath, fields: fieldsPath });
-      return { type: 'sequence', content: payload };
-    case 'data': {
-      const content =
-        bytesOf(payload) ?? (typeof payload === 'string' && !isJson(given) ? Buffer.from(payload) : undefined);
-      if (content) return { type: 'data', content };
-      if (isPresent(given) && !isJson(given)) {
-        throw amqpError('AMQP_BAD_MESSAGE.data', { path: payloadPath, fields: fieldsPath });
-      }
-      return json();
-    }
-    default:
-      throw amqpError('AMQP_BAD_MESSAGE.body-type', { fields: fieldsPath, types: BODY_TYPES.join(', ') });
-  }
-  const bytes = bytesOf(payload);
-  switch (body) {
-    case 'json':
-      return json();
-    case 'string':
-      return { type: 'value', content: bytes ? bytes.toString() : toText(payload, payloadPath) };
-    case 'binary':
-      if (!bytes && typeof payload !== 'string') throw amqpError('AMQP_BAD_MESSAGE.binary', { path: payloadPath });
-      return { type: 'data', content: bytes ?? Buffer.from(payload as string) };
-    case 'auto':
-      if (bytes) return { type: 'data', content: bytes };
-      return isJson(given) ? json() : { type: 'value', content: payload };
-    default:
-      return { type: 'value', content: payload };
-  }
-}
-
-function toText(payload: unknown, path: string): string {
-  if (payload === undefined || payload === null) return '';
-  if (typeof payload === 'string' || typeof payload === 'bigint' || typeof payload === 'number') return String(payload);
-  // One that is no point in time is null in JSON.
-  if (types.isDate(payload) && !Number.isNaN(payload.getTime())) return payload.toISOString();
-  if (isNotation(payload) && typeof payload.value === 'string') return payload.value;
-  return writeJson(payload, path).toString();
-}
-
 /** Message-format of a batch: each data section is an encoded message of its own (Azure Event Hubs and Service Bus). */
 const BATCH_FORMAT = 0x80013700;
 
@@ -292,7 +145,7 @@ export function messagesIn(bytes: Buffer, format: number, allowance?: Allowance)
 /** What was received, decoded: the fields as for `msg.amqp`, and the body as it was sent. */
 export interface Incoming {
   fields: AmqpFields;
-  body: { type: 'data'; content: Buffer } | { type: 'value' | 'sequence'; content: unknown } | undefined;
+  body: IncomingBody;
 }
 
 /**
@@ -316,15 +169,6 @@ export function decode(
 /** One Buffer of them. */
 function joined(parts: Buffer[]): Buffer {
   return parts.length === 1 ? kept(parts[0]!) : Buffer.concat(parts);
-}
-
-/** Tells JMS clients that `reply_to` is a temporary queue: to another kind some of them would add a prefix. */
-export function withTemporaryReplyTo(annotations: unknown): unknown {
-  const kind = { $amqp: 'byte', value: 2 };
-  const given = mapOf(annotations ?? {});
-  if (given instanceof Map) return new Map([...given, [JMS_REPLY_TO, kind]]);
-  // Anything else is told of when it is encoded.
-  return isPlainObject(given) ? { ...given, [JMS_REPLY_TO]: kind } : annotations;
 }
 
 /** The same message with another reply-to: what the flow has made of the payload since does not matter. */
@@ -411,57 +255,10 @@ function otherKind(decoder: Decoder, start: number, first: string, other: string
   return decoder.fail(`the message has bodies of different kinds: ${first} and ${other}`, start);
 }
 
-function readFields(decoder: Decoder, definition: readonly Field[], fields: AmqpFields): void {
-  decoder.fields((index) => {
-    const field = definition[index];
-    if (!field) return decoder.fail('a section has more fields than are defined');
-    const [name, type] = field;
-    const value = type === 'id' ? decoder.id() : decoder.typed(type);
-    if (value !== undefined) fields[name] = value;
-  });
-}
-
-function readMap(decoder: Decoder, known = ANNOTATION_TYPES): unknown {
-  const pairs = decoder.pairs().map(([key, value]): [unknown, unknown] => {
-    const isPlain = isNotation(value) && typeof key === 'string' && value.$amqp === known[key];
-    return [key, isPlain && typeof value.value === 'number' ? value.value : value];
-  });
-  return objectOf(pairs) ?? { $amqp: 'map', value: pairs };
-}
-
 /** The styles that an output option asks for. In the older dialect all values are plain, as rhea gives them. */
 export function stylesOf(format: Format, output: OutputOption): { fields: Style; body: Style } {
   const body = output === 'typed' ? 'exact' : 'plain';
   return { fields: format === 'message' ? body : 'exact', body };
-}
-
-/**
- * The payload for a body. Throws AMQP_DECODE for JSON that does not parse; the raw body can be had with 'buffer' then.
- */
-export function payloadOf({ body, fields }: Incoming, output: OutputOption): unknown {
-  if (!body) return null;
-  const { content_type: type, content_encoding: encoding } = fields;
-  if (body.type === 'data') {
-    const { content } = body;
-    if (output === 'string') return content.toString();
-    if (output === 'json') return parseJson(content, 'the body');
-    if ((output !== 'auto' && output !== 'cloudevent') || isPresent(encoding)) return content;
-    if (isJson(type)) return parseJson(content, 'the body');
-    return isText(type) ? asUtf8(content) : content;
-  }
-  const { content } = body;
-  switch (output) {
-    case 'buffer':
-      return bytesOf(content) ?? Buffer.from(toText(content, 'the body'));
-    case 'string':
-      return bytesOf(content)?.toString() ?? toText(content, 'the body');
-    case 'json': {
-      const bytes = typeof content === 'string' ? Buffer.from(content) : bytesOf(content);
-      return bytes ? parseJson(bytes, 'the body') : content;
-    }
-    default:
-      return content;
-  }
 }
 
 /** Puts a received message into the form that the format gives it. */
@@ -469,21 +266,4 @@ export function toMsg(incoming: Incoming, payload: unknown, format: Format): { p
   if (format === 'body') return { payload, amqp: incoming.fields };
   const { body_type: _, ...fields } = incoming.fields;
   return { payload: { ...fields, body: payload } };
-}
-
-/** Text when it is UTF-8; the bytes as they are when it is not, so that nothing is lost. */
-function asUtf8(content: Buffer): string | Buffer {
-  const text = content.toString();
-  return Buffer.byteLength(text) === content.length && Buffer.from(text).equals(content) ? text : content;
-}
-
-function isJson(contentType: unknown): boolean {
-  return typeof contentType === 'string' && /^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType);
-}
-
-function isText(contentType: unknown): boolean {
-  if (typeof contentType !== 'string') return false;
-  const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/i.exec(contentType)?.[1]?.toLowerCase();
-  if (charset && !['utf-8', 'utf8', 'us-ascii', 'ascii'].includes(charset)) return false;
-  return /^\s*(?:text\/|application\/(?:[\w.-]+\+)?xml\s*(?:;|$))/i.test(contentType);
 }

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import rhea, { type Receiver, type Sender } from 'rhea';
-import { type PeerError } from '../errors';
+import type { PeerError } from '../errors';
 import type { Transfer } from './frames';
 import type { Output } from './output';
 import { type LinkFlow, TRANSFER_SIZE, writeTransfer } from './performatives';

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { DESCRIPTOR } from '../codec/codes';
-import { type PeerError } from '../errors';
+import type { PeerError } from '../errors';
 import type { Disposition, Flow, MessageFrames, Transfer } from './frames';
 import {
   type EndSession,

@@ -1,6 +1,6 @@
 import type net from 'node:net';
 import rhea, { type ConnectionOptions, type EventContext } from 'rhea';
-import { type PeerError } from '../errors';
+import type { PeerError } from '../errors';
 import { Frames, type MessageFrames } from './frames';
 import { Output } from './output';
 import { type Opened, openedOf, peerErrorOf } from './remote';

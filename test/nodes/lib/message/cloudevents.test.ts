@@ -3,14 +3,13 @@ import rhea, { type Message, type Typed } from 'rhea';
 import should from 'should';
 import { fromCloudEvent } from '../../../../nodes/lib/message/cloudevents';
 import type { AmqpError } from '../../../../nodes/lib/errors';
+import { type BodyOption, payloadOf } from '../../../../nodes/lib/message/body';
 import {
-  type BodyOption,
   decode,
   encode,
   type Format,
   type Msg,
   outgoing,
-  payloadOf,
   stylesOf,
   toMsg,
 } from '../../../../nodes/lib/message/message';

@@ -2,16 +2,14 @@ import * as fc from 'fast-check';
 import rhea from 'rhea';
 import should from 'should';
 import type { AmqpError } from '../../../../nodes/lib/errors';
+import { type BodyOption, type OutputOption, payloadOf } from '../../../../nodes/lib/message/body';
 import {
-  type BodyOption,
   decode,
   encode,
   type Format,
   messagesIn,
   type Msg,
   outgoing,
-  type OutputOption,
-  payloadOf,
   stylesOf,
   toMsg,
   withMessageId,
