@@ -113,4 +113,18 @@ export function inject(id: string, msg: object): void {
   helper.getNode(id).receive(msg as NodeMessage);
 }
 
+/** Gives a sender a msg, and the msg as it is once it is done. */
+export function send(msg: object): Promise<Msg> {
+  const completed = message('completed');
+  inject('sender', msg);
+  return completed;
+}
+
+/** Gives a sender a msg, and the msg as a Catch node gets it. */
+export function fail(msg: object): Promise<Msg> {
+  const caught = message('caught');
+  inject('sender', msg);
+  return caught;
+}
+
 export { helper };

@@ -1,6 +1,20 @@
 import { once } from 'node:events';
 import should from 'should';
-import { collect, endpointNode, flow, helper, inject, load, message, messages, type Msg, node, status } from '../flow';
+import {
+  collect,
+  endpointNode,
+  fail,
+  flow,
+  helper,
+  inject,
+  load,
+  message,
+  messages,
+  type Msg,
+  node,
+  send,
+  status,
+} from '../flow';
 import type { NodeConfig } from '../node-red';
 import { Broker, type BrokerOptions } from '../../broker/broker';
 
@@ -10,20 +24,6 @@ let broker: Broker;
 async function start(properties: object = {}, options: BrokerOptions = {}, ...others: NodeConfig[]): Promise<void> {
   broker = await Broker.start(options);
   await load(flow(endpointNode(broker.port), node('amqp-sender', properties), ...others));
-}
-
-/** Sends, and gives the msg as it is once it is done. */
-function send(msg: object): Promise<Msg> {
-  const completed = message('completed');
-  inject('sender', msg);
-  return completed;
-}
-
-/** Sends, and gives the msg as a Catch node gets it. */
-function fail(msg: object): Promise<Msg> {
-  const caught = message('caught');
-  inject('sender', msg);
-  return caught;
 }
 
 const bodies = (name: string) => broker.messages(name).map((stored) => stored!.body as unknown);

@@ -1,5 +1,5 @@
 import should from 'should';
-import { endpointNode, flow, helper, inject, load, message, messages, type Msg, node, status } from '../../flow';
+import { endpointNode, fail, flow, helper, inject, load, message, messages, node, send, status } from '../../flow';
 import { Broker, type BrokerOptions } from '../../../broker/broker';
 
 let broker: Broker;
@@ -8,20 +8,6 @@ let broker: Broker;
 async function start(properties: object = {}, options: BrokerOptions = {}): Promise<void> {
   broker = await Broker.start(options);
   await load(flow(endpointNode(broker.port), node('amqp-sender', properties)));
-}
-
-/** Sends, and gives the msg as it is once it is done. */
-function send(msg: object): Promise<Msg> {
-  const completed = message('completed');
-  inject('sender', msg);
-  return completed;
-}
-
-/** Sends, and gives the msg as a Catch node gets it. */
-function fail(msg: object): Promise<Msg> {
-  const caught = message('caught');
-  inject('sender', msg);
-  return caught;
 }
 
 const bodies = (name: string) => broker.messages(name).map((stored) => stored!.body as unknown);
