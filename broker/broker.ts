@@ -492,8 +492,8 @@ export class Broker extends EventEmitter {
 
   private onOpen(connection: Connection): void {
     this.open.add(connection);
-    const { container_id: containerId, hostname } = connection;
-    this.emit('connection', { containerId, hostname });
+    const { container_id: containerId, hostname, properties } = connection;
+    this.emit('connection', { containerId, hostname, properties });
   }
 
   private onGone(connection: Connection): void {

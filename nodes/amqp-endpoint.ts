@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { configOf, Endpoint, type EndpointNode } from './flow/endpoint';
@@ -34,6 +36,11 @@ interface TlsNode extends Node {
 
 /** The longest that a timer of Node.js runs, in milliseconds. */
 const MAX_TIME = 2 ** 31 - 1;
+
+const { name: product, version } = JSON.parse(readFileSync(join(__dirname, '../package.json'), 'utf8')) as {
+  name: string;
+  version: string;
+};
 
 /** What Node-RED keeps beside the flows. */
 interface Kept {
@@ -115,6 +122,11 @@ export default function init(RED: NodeAPI): void {
       username: user,
       password: pass,
       hostname: settings.text('hostname'),
+      properties: {
+        product,
+        version,
+        platform: `Node-RED ${(RED.settings as { version?: string }).version}, Node.js ${process.version}, ${process.platform}`,
+      },
       containerId: containerId ?? `nodered_${instanceOf(RED)}_${this.id}`,
       isNamed: containerId !== undefined,
       isAutomatic: settings.flag('autoconnect', true),

@@ -376,7 +376,19 @@ describe('amqp-endpoint', () => {
         flow(endpointNode(broker.port, { container_id: 'plant-7', hostname: 'vhost:orders' }), node('amqp-sender')),
         LOGIN,
       );
-      should((await opened)[0]).deepEqual({ containerId: 'plant-7', hostname: 'vhost:orders' });
+      should((await opened)[0]).match({ containerId: 'plant-7', hostname: 'vhost:orders' });
+    });
+
+    it('tell the peer what they are, and where they run', async () => {
+      const broker = await start();
+      const opened = once(broker, 'connection');
+      await load(flow(endpointNode(broker.port), node('amqp-sender')));
+      const { name, version } = JSON.parse(readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8'));
+      should((await opened)[0].properties).match({
+        product: name,
+        version,
+        platform: /^Node-RED \d+\.\d+\.\S+, Node\.js v\d+\.\S+, \w+$/,
+      });
     });
 
     it('have a connection for each endpoint, apart from that of others', async () => {

@@ -13,6 +13,8 @@ export interface WireOptions extends TransportOptions {
   containerId: string;
   /** Sent in open.hostname. Default: the host. */
   hostname?: string;
+  /** Sent in open.properties: who we are, for those who look at the peer. */
+  properties?: Record<string, string>;
   /** Milliseconds without a frame from the peer after which the connection counts as lost. 0: never. */
   idleTimeout: number;
 }
@@ -83,7 +85,7 @@ export class Wire implements SessionUser {
   }
 
   #connectionOf(options: WireOptions, mechanisms: Mechanisms): RheaConnection {
-    const { containerId, hostname, host, port, idleTimeout } = options;
+    const { containerId, hostname, properties, host, port, idleTimeout } = options;
     const user = this.#user;
     const container = rhea.create_container();
     container.on('connection_open', () => {
@@ -104,6 +106,7 @@ export class Wire implements SessionUser {
       reconnect: false,
       container_id: containerId,
       hostname: hostname || host,
+      properties,
       host,
       port,
       // R42: rhea gives up after twice the value.
