@@ -493,7 +493,7 @@ export class Broker extends EventEmitter {
   private onOpen(connection: Connection): void {
     this.open.add(connection);
     const { container_id: containerId, hostname, properties } = connection;
-    this.emit('connection', { containerId, hostname, properties });
+    this.emit('connection', { containerId, hostname, ...(properties && { properties }) });
   }
 
   private onGone(connection: Connection): void {
