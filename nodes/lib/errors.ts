@@ -116,6 +116,8 @@ export class AmqpError extends Error {
   }
 }
 
+type CodeOf<K extends string> = K extends `${infer Code}.${string}` ? Code : never;
+
 /** What else an error tells: the peer's own words, what it comes of, and what a status says. */
 export interface ErrorOrigin extends Brief {
   peer?: PeerError | null;
@@ -128,7 +130,8 @@ export function amqpError(
   values: Record<string, string | number> = {},
   { peer, cause, ...brief }: ErrorOrigin = {},
 ): AmqpError {
-  const [code] = key.split('.') as [AmqpErrorCode];
+  // A key whose code is not in the list does not compile.
+  const code = key.slice(0, key.indexOf('.')) as CodeOf<ErrorKey>;
   return new AmqpError(code, errorText(key, values), peer, cause, brief);
 }
 

@@ -203,6 +203,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   #acceptGiven(): void {
     const given = this.#given;
+    if (given.length === 0) return;
     this.#given = [];
     for (const one of given) {
       if (typeof one !== 'string') this.#link.settle(one, this.#isStopped ? RELEASE : ACCEPT);

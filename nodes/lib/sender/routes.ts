@@ -144,7 +144,8 @@ export class Routes implements ConnectionUser {
     else link?.forget(entry);
     this.#count(route);
     if (!link && lane.isEmpty) this.#routes.delete(route.address);
-    this.#freed(route);
+    // What was on its way by the link is not any more: a message to another address may wait for that.
+    if (route.address && isIdle(route)) this.#serveNext();
   }
 
   /** The state of the link that the message waits for. */
@@ -248,14 +249,10 @@ export class Routes implements ConnectionUser {
           this.#user.settled(entry, outcome);
           this.#idle(route);
         },
-        failed: (entry, error) => {
-          this.#user.failed(entry, error);
-          this.#freed(route);
-        },
+        failed: (entry, error) => this.#user.failed(entry, error),
         lost: (messages, error) => {
           this.#lift(route);
           this.#user.lost(messages, error);
-          this.#freed(route);
         },
       },
     );
@@ -300,11 +297,6 @@ export class Routes implements ConnectionUser {
     if (!route.address || !isIdle(route)) return;
     if (this.hasAddress) this.#drop(route);
     this.#serveNext();
-  }
-
-  /** What was on its way by a link is not any more: where nothing else is, a message to another address may need it. */
-  #freed(route: Route): void {
-    if (route.address && isIdle(route)) this.#serveNext();
   }
 
   #serveNext(): void {
