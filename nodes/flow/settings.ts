@@ -128,6 +128,12 @@ export class Settings {
     return Math.round(1000 * this.number(name));
   }
 
+  /** The same; blank is undefined. */
+  optionalMilliseconds(name: 'firstpause' | 'longestpause' | 'giveup'): number | undefined {
+    const seconds = this.#number(name);
+    return seconds === undefined ? undefined : Math.round(1000 * seconds);
+  }
+
   /** A number of megabytes, in bytes. */
   megabytes(name: NumberName): number {
     return 2 ** 20 * this.number(name);
