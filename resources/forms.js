@@ -19,8 +19,19 @@ const decode = (text) => {
   }
 };
 const SERVER_URL = /^([a-z][a-z\d+.-]*):\/\/(?:([^:]*)(?::(.*))?@)?(.*)$/is;
+// A comma or a blank inside a URL may belong to a password: they separate only where another URL, or nothing, follows.
+const BETWEEN = /\s*\n\s*|[\s,]+(?=[a-z][a-z\d+.-]*:\/\/|\$\{|$)/i;
+const SCHEMES = new Map([
+  ['amqp', { port: '5672', usetls: false }],
+  ['amqps', { port: '5671', usetls: true }],
+  ['ws', { port: '80', usetls: false, isWebSocket: true }],
+  ['wss', { port: '443', usetls: true, isWebSocket: true }],
+]);
 const IPV6 = /^[\da-f]*:[\da-f:.]*:[\da-f.]*(?:%\w+)?$/i;
 const HOST = /^(?:\[([\da-f:.]+(?:%\w+)?)\]|([^\s@;=/?#[\]:,"'<>\\]+))(?::(\d{1,5}|\$\{\w+\}))?$/i;
+
+const VARIABLE = /\$\{\w+\}/g;
+const hasVariable = (text) => String(text).search(VARIABLE) >= 0;
 
 const numberOf = (value) => Number(String(value).trim() || NaN);
 
@@ -43,14 +54,23 @@ const addTabs = (prefix, names) => {
   }, 0);
 };
 
-// A property an old flow does not have gets the value the runtime gives it: ours, whatever settings.nodeDefaults says for new nodes.
+// Ours, whatever settings.nodeDefaults says for new nodes.
+const defaultOf = (def) => (def._override ? def._originalValue : def.value);
+
+const setTo = (input, value) => {
+  if (input.attr('type') === 'checkbox') input.prop('checked', value);
+  else input.val(value);
+};
+
+// The node that each kind of form, of a node or of a configuration node, was opened for last.
+const opened = {};
+const prefixOf = (node) => (node._def?.category === 'config' ? 'node-config-input-' : 'node-input-');
+
+// A property an old flow does not have gets the value the runtime gives it.
 const fillMissing = (node, field, legacy) => {
   Object.entries(node._def.defaults).forEach(function ([name, def]) {
-    const value = legacy && name in legacy ? legacy[name] : def._override ? def._originalValue : def.value;
-    if (node[name] !== undefined || value === undefined) return;
-    const input = field(name);
-    if (input.attr('type') === 'checkbox') input.prop('checked', value);
-    else input.val(value);
+    const value = legacy && name in legacy ? legacy[name] : defaultOf(def);
+    if (node[name] === undefined && value !== undefined) setTo(field(name), value);
   });
 };
 
@@ -96,24 +116,58 @@ window.amqp10 = {
     router: {},
   },
 
-  // What the field Server says: a host, a host and a port, or a URL. Else there is an `error`, and of what was
-  // entered the `rest`, which is all of it but the login of a URL.
+  // What the field Server says: a host, a host and a port, or a URL. `rest` is all that was entered but the login of a URL.
+  // What cannot be used has an `error`; what goes over a WebSocket a `path`.
   server: function (text) {
     const given = String(text).trim();
-    const [, scheme, user, pass, rest = given] = SERVER_URL.exec(given) || [];
+    let [, scheme, user, pass, rest = given] = SERVER_URL.exec(given) || [];
+    const kind = SCHEMES.get(scheme?.toLowerCase());
+    // The @ of a path, with no password that could have a slash in it.
+    if (kind?.isWebSocket && user && pass === undefined && /[/?#]/.test(user)) {
+      rest = user + '@' + rest;
+      user = undefined;
+    }
     const login = { ...(user && { user: decode(user) }), ...(pass && { pass: decode(pass) }) };
-    const wrong = (error) => ({ error: error, rest: scheme ? scheme + '://' + rest : rest, ...login });
+    const left = { rest: scheme ? scheme + '://' + rest : rest, ...login };
+    const wrong = (error) => ({ error: error, ...left });
     if (!given) return wrong('missing');
     if (/(^|;)\s*endpoint\s*=/i.test(given)) return wrong('connectionstring');
-    if (scheme && !/^amqps?$/i.test(scheme)) return wrong('scheme');
-    const place = scheme ? rest.replace(/\/$/, '') : rest;
-    const [, ipv6 = IPV6.test(place) ? place : undefined, name, port] = HOST.exec(place) || [];
+    if (scheme && !kind) return wrong('scheme');
+    const [authority, path] = kind?.isWebSocket ? /^([^/?#]*)(.*)$/s.exec(rest).slice(1) : [rest];
+    const place = scheme && !path ? authority.replace(/\/$/, '') : authority;
+    const [, ipv6 = !scheme && IPV6.test(place) ? place : undefined, name, port] = HOST.exec(place) || [];
     const host = ipv6 || name;
     if (!host) return wrong(/^[^\s/?#]+[/?#]/.test(place) ? 'path' : 'host');
     if (/^\d/.test(port) && (port < 1 || port > 65535)) return wrong('port');
-    if (!scheme) return { host: host, ...(port && { port: port }) };
-    const usetls = scheme.length === 5;
-    return { host: host, port: port || (usetls ? '5671' : '5672'), usetls: usetls, ...login };
+    if (/[@#]/.test(path)) return wrong('characters');
+    if (!scheme) return { host: host, ...(port && { port: port }), ...left };
+    return {
+      host: host,
+      port: port || kind.port,
+      usetls: kind.usetls,
+      ...(kind.isWebSocket && { path: path || '/' }),
+      ...left,
+    };
+  },
+
+  // The same of each URL of a list. One that an environment variable gives is `unknown`.
+  servers: function (text) {
+    return String(text ?? '')
+      .split(BETWEEN)
+      .map((entry) => entry.trim())
+      .filter(Boolean)
+      .map(function (entry) {
+        if (/^\$\{\w+\}[^\s@;=]*$/.test(entry)) return { unknown: true, rest: entry };
+        const server = amqp10.server(entry);
+        return server.error || server.usetls !== undefined ? server : { error: 'scheme', rest: entry };
+      });
+  },
+
+  decode: decode,
+
+  // Whether what is sent to a host stays on this computer.
+  isLoopback: function (host) {
+    return /^(localhost|127(\.\d{1,3}){3}|::1)$/i.test(host);
   },
 
   // A text by its key, which begins with the set that has it, or with the namespace of Node-RED's own.
@@ -124,8 +178,9 @@ window.amqp10 = {
 
   // What the dialog of each node begins with. Answers the function that finds the input of a property.
   open: function (node, tabs, legacy) {
-    const prefix = node._def.category === 'config' ? 'node-config-input-' : 'node-input-';
+    const prefix = prefixOf(node);
     const field = (name) => $('#' + prefix + name);
+    opened[prefix] = node;
     addTabs(prefix, tabs);
     fillMissing(node, field, legacy);
     return field;
@@ -243,10 +298,19 @@ window.amqp10 = {
     });
   },
 
-  // What a validator goes by: the form while it is open, else the node.
+  // What was entered in fields that a choice has hidden does not count: back to the defaults with it.
+  clear: function (node, field, names) {
+    names.forEach(function (name) {
+      const def = node._def.defaults[name];
+      setTo(field(name), def?.type ? '_ADD_' : def ? defaultOf(def) : '');
+    });
+  },
+
+  // What a validator goes by: the form of the node while it is open, else the node. Another's form may be open just then.
   entered: function (node, name) {
-    const input = $('#node-input-' + name);
-    if (!input.length) return node[name];
+    const prefix = prefixOf(node);
+    const input = $('#' + prefix + name);
+    if (!input.length || opened[prefix] !== node) return node[name];
     return input.attr('type') === 'checkbox' ? input.prop('checked') : input.val();
   },
 
@@ -258,14 +322,57 @@ window.amqp10 = {
 
   whole: function (value, key, min, max) {
     const number = numberOf(value);
-    if (value === undefined || (Number.isInteger(number) && number >= min && number <= max)) return true;
+    if (value === undefined || hasVariable(value)) return true;
+    if (Number.isInteger(number) && number >= min && number <= max) return true;
     return amqp10.text('amqp-endpoint.error.range', { label: amqp10.text(key), min: min, max: max });
   },
 
   seconds: function (value, key, min, max) {
     const number = numberOf(value);
-    if (value === undefined || (number >= min && number <= max)) return true;
+    if (value === undefined || hasVariable(value) || (number >= min && number <= max)) return true;
     return amqp10.text('amqp-endpoint.error.seconds', { label: amqp10.text(key), min: min, max: max });
+  },
+
+  optionalSeconds: function (value, key, min, max) {
+    return String(value).trim() === '' || amqp10.seconds(value, key, min, max);
+  },
+
+  // A list of URLs. What is wrong with one is said with its number.
+  urls: function (value, key) {
+    const label = amqp10.text(key);
+    const servers = amqp10.servers(value);
+    if (!servers.length) return amqp10.required('', key);
+    const at = servers.findIndex(({ error }) => error);
+    if (at >= 0) {
+      const place = amqp10.text('amqp-endpoint.error.number', { label: label, number: at + 1 });
+      return amqp10.text('amqp-endpoint.error.' + servers[at].error, { label: place });
+    }
+    const known = servers.filter(({ unknown }) => !unknown);
+    if (known.every(({ usetls }) => usetls === known[0].usetls)) return true;
+    return amqp10.text('amqp-endpoint.error.mixed', { label: label });
+  },
+
+  // Where a secret is sent to: by HTTPS, or within this computer.
+  tokenurl: function (value, key) {
+    const label = amqp10.text(key);
+    const text = String(value ?? '').trim();
+    if (!text) return amqp10.required('', key);
+    const [, scheme, place = ''] = /^(https?):\/\/([^/?#\s]+)([/?#]\S*)?$/i.exec(text) || [];
+    const [, ipv6, name] = HOST.exec(place) || [];
+    const host = ipv6 || name;
+    if (!host) return /^\$\{\w+\}\S*$/.test(text) || amqp10.text('amqp-endpoint.error.http', { label: label });
+    if (scheme.length === 5 || amqp10.isLoopback(host)) return true;
+    return amqp10.text('amqp-endpoint.error.clear', { label: label });
+  },
+
+  // Text with a line for each of something: which one is wrong is said with its number. A variable may be a line, or more.
+  lines: function (value, key, pattern, error) {
+    const lines = String(value ?? '').split('\n');
+    const isRight = (line) => pattern.test(line.trim().replace(VARIABLE, 'x'));
+    const at = lines.findIndex((line) => line.replace(VARIABLE, '').trim() && !isRight(line));
+    if (at < 0) return true;
+    const label = amqp10.text('amqp-endpoint.error.line', { label: amqp10.text(key), number: at + 1 });
+    return amqp10.text(error, { label: label });
   },
 
   // Of a message, blank by default: it goes without them then.
@@ -274,6 +381,6 @@ window.amqp10 = {
   },
 
   ttl: function (value) {
-    return String(value).trim() === '' || amqp10.seconds(value, 'amqp-endpoint.label.ttl', 0.001, 4000000);
+    return amqp10.optionalSeconds(value, 'amqp-endpoint.label.ttl', 0.001, 4000000);
   },
 };

@@ -1,9 +1,11 @@
-/** What the field Server of an endpoint may hold: a host, a host and a port, or a URL. */
+/** What the field Server of an endpoint may hold, a host, a host and a port, or a URL; and one of its list of URLs. */
 export interface Server {
   host: string;
   port?: number;
   /** Only a URL says whether there is TLS. */
   isSecure?: boolean;
+  /** With its query; only there when AMQP goes over a WebSocket. */
+  path?: string;
   user?: string;
   pass?: string;
 }
@@ -12,7 +14,23 @@ export interface Server {
 const HOST = /^(?:\[([\da-f:.]+(?:%\w+)?)\]|([^\s@;=/?#[\]:,"'<>\\]+))(?::(\d{1,5}))?$/i;
 const IPV6 = /^[\da-f]*:[\da-f:.]*:[\da-f.]*(?:%\w+)?$/i;
 const URL_SCHEME = /^([a-z][a-z\d+.-]*):\/\//i;
-const SECURE: Record<string, boolean> = { amqp: false, amqps: true };
+/** A comma or a blank inside a URL may belong to a password: they separate only where another URL, or nothing, follows. */
+const BETWEEN = /\s*\n\s*|[\s,]+(?=[a-z][a-z\d+.-]*:\/\/|$)/i;
+
+interface Scheme {
+  port: number;
+  isSecure: boolean;
+  isWebSocket: boolean;
+}
+
+const SCHEMES = new Map<string, Scheme>([
+  ['amqp', { port: 5672, isSecure: false, isWebSocket: false }],
+  ['amqps', { port: 5671, isSecure: true, isWebSocket: false }],
+  ['ws', { port: 80, isSecure: false, isWebSocket: true }],
+  ['wss', { port: 443, isSecure: true, isWebSocket: true }],
+]);
+const ALL = 'amqp://, amqps://, ws:// or wss://';
+const STRANGE = 'has characters that no host has (such as spaces, @ ; = /)';
 
 /**
  * Reads the field Server. Throws an Error that says why it cannot be used, without the text itself: it may hold a
@@ -28,8 +46,26 @@ export function serverOf(given: string): Server {
   if (IPV6.test(text)) return { host: text };
   const [, ipv6, name, port] = HOST.exec(text) ?? [];
   const host = ipv6 ?? name;
-  if (host === undefined) throw new Error('has characters that no host has (such as spaces, @ ; = /)');
+  if (host === undefined) throw new Error(STRANGE);
   return port === undefined ? { host } : { host, port: portOf(port) };
+}
+
+/** Reads a list of URLs. The Error tells which of them is wrong by its number. */
+export function serversOf(given: string): Server[] {
+  const servers = given
+    .split(BETWEEN)
+    .filter((entry) => entry.trim() !== '')
+    .map((entry, index) => {
+      try {
+        return inList(entry.trim());
+      } catch (error) {
+        throw new Error(`number ${index + 1} ${(error as Error).message}`, { cause: error });
+      }
+    });
+  if (servers.length === 0) throw new Error('is missing');
+  if (servers.some(({ isSecure }) => isSecure !== servers[0]!.isSecure))
+    throw new Error('all servers of the list must use TLS, or none');
+  return servers;
 }
 
 /** Whether what is sent to a host stays on this computer. */
@@ -37,9 +73,17 @@ export function isLoopback(host: string): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|::1)$/i.test(host);
 }
 
-function ofUrl(text: string, scheme: string): Server {
-  const isSecure = SECURE[scheme];
-  if (isSecure === undefined) throw new Error('is a URL, but not one that begins with amqp:// or amqps://');
+/** The scheme alone decides on TLS there, so there must be one. */
+function inList(text: string): Server {
+  const server = serverOf(text);
+  if (server.isSecure === undefined) throw new Error(`is not a URL that begins with ${ALL}`);
+  return server;
+}
+
+function ofUrl(text: string, name: string): Server {
+  const scheme = SCHEMES.get(name);
+  if (scheme === undefined) throw new Error(`is a URL, but not one that begins with ${ALL}`);
+  const { isSecure, isWebSocket } = scheme;
   let url: URL;
   try {
     // Of a scheme that it does not know, URL checks nothing of the host.
@@ -47,15 +91,22 @@ function ofUrl(text: string, scheme: string): Server {
   } catch {
     throw new Error('is not a valid URL');
   }
-  if (!['', '/'].includes(url.pathname) || url.search || url.hash)
+  if (!isWebSocket && (!['', '/'].includes(url.pathname) || url.search || url.hash))
     throw new Error('goes on after the host and port: a virtual host has a field of its own');
-  // For the scheme that stands in, port 443 is the one that need not be said.
-  const port = url.port || (/:443\/?$/.test(text) ? '443' : '');
+  const path = url.pathname + url.search;
+  // A password with a slash in it would be taken for a port and a path, and shown.
+  if (path.includes('@')) throw new Error('has an @ in its path: write %40 for it, and %2F for a slash in a password');
+  if (url.hash) throw new Error('has a #, which is never sent: write %23 for it');
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  if (!HOST.test(url.hostname)) throw new Error(STRANGE);
+  // URL leaves out the port 443 of the scheme that stands in.
+  const port = url.port || (/^[^/?#\\]*:0*443(?=[/?#\\]|$)/.test(text.replace(URL_SCHEME, '')) ? '443' : '');
   const [user, pass] = [url.username, url.password].map(decoded);
   return {
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: port === '' ? (isSecure ? 5671 : 5672) : portOf(port),
+    host,
+    port: port === '' ? scheme.port : portOf(port),
     isSecure,
+    ...(isWebSocket && { path }),
     ...(user && { user, pass }),
   };
 }

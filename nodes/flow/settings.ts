@@ -29,6 +29,12 @@ const header = {
   /** A uint of milliseconds in the header (3.2.1). */
   ttl: seconds(0.001, 4_000_000, undefined),
 };
+const reconnect = {
+  /** settings.js has a say here. */
+  firstpause: seconds(0.01, 3600, undefined),
+  longestpause: seconds(0.01, 86_400, undefined),
+  giveup: seconds(0, LONGEST, undefined),
+};
 
 /** The bounds of all numbers, and what they are when nothing is entered. The forms have the same, which a test compares. */
 export const NUMBERS = {
@@ -36,6 +42,7 @@ export const NUMBERS = {
     port: whole<number>(1, 65_535, 5672),
     connecttimeout: seconds<number>(1, 3600, 10),
     idletimeout: seconds<number>(0, 86_400, 30),
+    ...reconnect,
   },
   'amqp-sender': {
     buffer,
@@ -63,8 +70,9 @@ export const NUMBERS = {
 };
 
 type Type = keyof typeof NUMBERS;
+type OptionalName = keyof typeof header | keyof typeof reconnect;
 /** The numbers that are always there. */
-type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], keyof typeof header>;
+type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], OptionalName>;
 
 /** Labels that the forms of several nodes share stand in the catalogue of the endpoint. */
 const SHARED = ['address', 'kind', 'format', 'body', 'output', 'durablemessages', 'priority', 'ttl', 'windowbytes'];
@@ -108,7 +116,7 @@ export class Settings {
   }
 
   /** Blank is undefined. */
-  optionalNumber(name: keyof typeof header): number | undefined {
+  optionalNumber(name: OptionalName): number | undefined {
     return this.#number(name);
   }
 

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createContext, runInContext } from 'node:vm';
 import should from 'should';
-import { serverOf } from '../../nodes/flow/server';
+import { isLoopback, serverOf, serversOf } from '../../nodes/flow/server';
 import { NUMBERS } from '../../nodes/flow/settings';
 import { nodeRedDir } from '../node-red';
 
@@ -14,7 +14,7 @@ const TYPES = ['amqp-endpoint', 'amqp-receiver', 'amqp-requester', 'amqp-respond
 type Verdict = true | string;
 interface Definition {
   defaults: Record<string, { value?: unknown; validate?: (this: object, value: unknown, opt: object) => Verdict }>;
-  credentials?: object;
+  credentials?: Definition['defaults'];
   label(this: object): string;
 }
 
@@ -51,7 +51,10 @@ const forms: Record<string, Definition> = {};
 const editorStub = {
   RED: {
     _: text,
-    nodes: { registerType: (type: string, definition: Definition) => (forms[type] = definition) },
+    nodes: {
+      registerType: (type: string, definition: Definition) => (forms[type] = definition),
+      node: (id: string) => (id === 'tls' ? { id } : null),
+    },
     validators: { typedInput: () => () => true },
   },
   // No form is open.
@@ -65,8 +68,12 @@ for (const type of TYPES)
 // Last: the forms have to load without it.
 runInContext(shared, editorStub);
 
-function validate(type: string, name: string, value: unknown): Verdict {
-  return forms[type]!.defaults[name]!.validate!.call({ _: text }, value, {});
+function validate(type: string, name: string, value: unknown, properties: object = {}): Verdict {
+  const { defaults, credentials } = forms[type]!;
+  const { validate: check } = { ...defaults, ...credentials }[name]!;
+  // With one parameter it could not give a reason.
+  should(check).have.length(2);
+  return check!.call({ _: text, ...properties, [name]: value }, value, {});
 }
 
 /** The text beside a field. */
@@ -144,6 +151,9 @@ describe('The forms', () => {
       'amqps://broker/': 'broker:5671',
       'AMQPS://[::1]:5673': '[::1]:5673',
       'amqps://me:p%40ss@broker': 'broker:5671',
+      'ws://broker': 'broker:80',
+      'WSS://me:secret@[::1]/$servicebus/websocket?a=b': '[::1]:443',
+      'ws://broker:443/amqp': 'broker:443',
     };
     // What should have been encoded, and was not: only the form, where a person can look at it, makes sense of that.
     const UNENCODED = 'amqp://me:p@s/s:#1%@broker:5673';
@@ -164,7 +174,12 @@ describe('The forms', () => {
       'amqp://broker#a': /must end/,
       'broker:0': /port/,
       'amqp://broker:65536': /port/,
-      'ws://broker': /amqp:\/\//,
+      'mqtt://broker': /amqp:\/\//,
+      'constructor://broker': /amqp:\/\//,
+      'wss://broker:0/secret': /port/,
+      'wss://broker/secret#a': /%23/,
+      'wss://broker/secret@a': /%40/,
+      'wss://my broker/secret': /host name/,
       'http://me:secret@broker:8161/console': /amqp:\/\//,
       'Endpoint=sb://name.servicebus.windows.net/;SharedAccessKeyName=root;SharedAccessKey=secret=':
         /connection string/,
@@ -203,9 +218,153 @@ describe('The forms', () => {
       for (const host of Object.keys(refused)) should.throws(() => serverOf(host), host);
     });
 
+    it('for one that stays on this computer what the runtime does', () => {
+      const forEditor = (editorStub as unknown as { amqp10: { isLoopback: typeof isLoopback } }).amqp10;
+      for (const host of [
+        'localhost',
+        'LocalHost',
+        '127.0.0.1',
+        '127.1.2.3',
+        '::1',
+        '::2',
+        'localhost.example',
+        '10.0.0.1',
+      ])
+        should(forEditor.isLoopback(host)).equal(isLoopback(host), host);
+    });
+
     it('a refused one with its name, if it has one', () => {
       nodeLabel({ host: 'a b', name: 'Broker' }).should.equal('Broker');
     });
+  });
+
+  describe('take as a list of servers', () => {
+    const list = { connectto: 'urls' };
+    const understood: Record<string, string> = {
+      'amqp://a': 'a:5672',
+      'amqps://a\nwss://b/path?x=1,2': 'a:5671 +1',
+      ' ws://a:8080, amqp://b,\n\namqp://c:1\n': 'a:8080 +2',
+      'amqp://me:my, secret@a amqp://b': 'a:5672 +1',
+      '${BROKERS}': '${BROKERS}',
+      'amqps://${HOST}:${PORT}, ${OTHERS}': '${HOST}:${PORT} +1',
+    };
+    const refused: Record<string, RegExp> = {
+      '': /^URLs: property value missing$/,
+      ' \n, ': /^URLs: property value missing$/,
+      'amqp://a\nbroker:5672': /^URLs, number 2: a URL must begin/,
+      'amqp://a, http://me:secret@b': /^URLs, number 2: a URL must begin/,
+      'amqp://a amqp://me:secret@b/c': /^URLs, number 2: must end/,
+      'amqp://a:70000': /^URLs, number 1: its port/,
+      'amqp://a\n\namqp://b\nws://c/secret@': /^URLs, number 3: its path/,
+      'amqp://a\nEndpoint=sb://ns/;SharedAccessKey=secret': /^URLs, number 2: this is a connection string/,
+      'amqps://a ws://b': /^URLs: all must use TLS/,
+    };
+
+    it('URLs, and show of them where the first one leads to', () => {
+      for (const [urls, shown] of Object.entries(understood)) {
+        should(validate('amqp-endpoint', 'urls', urls, list)).equal(true, urls);
+        nodeLabel({ ...list, urls }).should.equal(shown, urls);
+        if (!urls.includes('${')) serversOf(urls).should.have.length(1 + Number(/\+(\d)/.exec(shown)?.[1] ?? 0));
+      }
+    });
+
+    it('nothing else, and say which of them is wrong', () => {
+      for (const [urls, reason] of Object.entries(refused)) {
+        const verdict = validate('amqp-endpoint', 'urls', urls, list);
+        should(verdict)
+          .be.a.String()
+          .and.match(reason, urls)
+          .and.not.match(/secret/);
+        nodeLabel({ ...list, urls }).should.not.match(/secret/);
+        should.throws(() => serversOf(urls), urls);
+      }
+    });
+  });
+
+  describe('of an endpoint', () => {
+    const oauth = { login: 'oauth' };
+    const socket = { connectto: 'urls', urls: 'wss://broker' };
+    type Case = [name: string, value: unknown, properties: object, reason?: RegExp];
+    const cases: Case[] = [
+      ['tokenurl', '', oauth, /^Token URL: property value missing$/],
+      ['tokenurl', 'https://login.example/token?p=1', oauth],
+      ['tokenurl', 'https://${TENANT}.example/.well-known/openid-configuration', oauth],
+      ['tokenurl', '${TOKEN_URL}', oauth],
+      ['tokenurl', 'HTTP://localhost:8080/token', oauth],
+      ['tokenurl', 'http://[::1]/token', oauth],
+      ['tokenurl', 'http://login.example/token', oauth, /^Token URL: .* in the clear$/],
+      ['tokenurl', 'http://localhost.example/token', oauth, /in the clear$/],
+      ['tokenurl', 'https://id:secret@login.example/', oauth, /^Token URL: must be a URL/],
+      ['tokenurl', 'login.example', oauth, /^Token URL: must be a URL/],
+      ['tokenurl', 'Endpoint=sb://ns/;SharedAccessKey=secret', oauth, /^Token URL: must be a URL/],
+      ['clientid', '', oauth, /^OAuth client ID: property value missing$/],
+      ['clientid', 'me', oauth],
+      ['clientid', '', { login: 'identity' }],
+      ['clientsecret', '', oauth, /^Client secret: property value missing$/],
+      ['clientsecret', '', { ...oauth, tokentls: 'tls' }],
+      ['clientsecret', '__PWRD__', oauth],
+      ['scope', '', oauth],
+      ['scope', '', { login: 'identity' }, /^Resource: property value missing$/],
+      ['tokenparams', 'a=b\n\nresource=https://a.example/?b=c\n${MORE}\n${NAME}=${VALUE}', oauth],
+      ['tokenparams', 'a=b\nsecret', oauth, /^More parameters, line 2: must be name=value$/],
+      ['tokenparams', 'password=secret', oauth, /^More parameters: a secret must not be in the flow/],
+      ['tokenparams', 'client_assertion=', oauth, /^More parameters: a secret/],
+      ['tokenparams', 'password=${PASSWORD}\nclient_assertion_type=urn', oauth],
+      ['tokenuse', 'header', oauth, /^Use token as: /],
+      ['tokenuse', 'header', { ...oauth, host: '${BROKER_URL}' }],
+      ['tokenuse', 'header', { ...oauth, ...socket }],
+      ['tokenuse', 'header', { ...oauth, ...socket, urls: '${BROKERS}' }],
+      ['tokenuse', 'header', { ...oauth, ...socket, urls: 'wss://a amqps://b' }, /^Use token as: /],
+      ['tokenuse', 'xoauth2', oauth],
+      ['user', '', { ...oauth, tokenuse: 'xoauth2' }, /^Username: property value missing$/],
+      ['user', '', { ...oauth, tokenuse: 'password' }],
+      ['user', '', { sasl: 'SCRAM-SHA-256' }, /^Username: /],
+      ['user', '', { sasl: 'PLAIN' }, /^Username: /],
+      ['user', '', { sasl: '' }],
+      ['user', '', { sasl: 'ANONYMOUS' }],
+      ['sasl', 'EXTERNAL', {}, /^Mechanism: .* certificate$/],
+      ['sasl', 'EXTERNAL', { usetls: true }, /^Mechanism: /],
+      ['sasl', 'EXTERNAL', { usetls: true, tls: 'tls' }],
+      ['sasl', 'EXTERNAL', { ...socket, tls: 'tls' }],
+      ['sasl', 'EXTERNAL', { ...socket, urls: 'ws://broker', tls: 'tls' }, /^Mechanism: /],
+      ['headers', 'X-Key: secret\n\nAuthorization: Bearer ${TOKEN}\n${MORE}\nX-${NAME}:a', socket],
+      ['headers', 'X-Key: a\nsecret', socket, /^WebSocket headers, line 2: /],
+      ['headers', 'X Key: secret', socket, /^WebSocket headers, line 1: /],
+      ['headers', 'X-Key: secret ä', socket, /^WebSocket headers, line 1: /],
+      // Not there for these choices, so not wrong.
+      ['host', 'a b', { connectto: 'urls' }],
+      ['port', 'a', { connectto: 'urls' }],
+      ['urls', 'a b', { connectto: 'host' }],
+      ['urls', 'a b', {}],
+      ['tokenurl', '', { login: 'identity' }],
+      ['tokenparams', 'a', {}],
+      ['clientid', '', { login: 'flow' }],
+      ['scope', '', {}],
+      ['sasl', 'EXTERNAL', oauth],
+      ['tokenuse', 'header', {}],
+      ['headers', 'a', { urls: 'wss://broker' }],
+      ['user', '', { ...oauth, tokenuse: 'header', sasl: 'PLAIN' }],
+    ];
+    for (const [name, value, properties, reason] of cases) {
+      const given = `${JSON.stringify(value)} with ${JSON.stringify(properties)}`;
+      it(`${reason ? 'refuse' : 'take'} as ${name} ${given}`, () => {
+        const verdict = validate('amqp-endpoint', name, value, properties);
+        if (!reason) return should(verdict).be.true();
+        should(verdict).be.a.String().and.match(reason);
+        return should(verdict).not.match(/secret@|=secret|: secret/);
+      });
+    }
+
+    it('is valid as it was saved before there was any of that', () => {
+      const { defaults, credentials } = forms['amqp-endpoint']!;
+      for (const [name, { validate: check }] of Object.entries({ ...defaults, ...credentials }))
+        if (check) should(validate('amqp-endpoint', name, undefined)).equal(true, name);
+    });
+  });
+
+  it('take an environment variable for any number', () => {
+    for (const [type, numbers] of Object.entries(NUMBERS))
+      for (const name of Object.keys(numbers)) should(validate(type, name, '${A}${B}')).equal(true, name);
   });
 
   it('have each row once, whole, and with a property of the node', () => {

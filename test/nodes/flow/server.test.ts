@@ -1,5 +1,5 @@
 import should from 'should';
-import { isLoopback, type Server, serverOf } from '../../../nodes/flow/server';
+import { isLoopback, type Server, serverOf, serversOf } from '../../../nodes/flow/server';
 
 describe('the field Server', () => {
   const taken: Record<string, Server> = {
@@ -18,6 +18,20 @@ describe('the field Server', () => {
     'amqp://[::1]:5673': { host: '::1', port: 5673, isSecure: false },
     'amqp://anna:s%40cret%2F@broker': { host: 'broker', port: 5672, isSecure: false, user: 'anna', pass: 's@cret/' },
     'amqp://anna@broker': { host: 'broker', port: 5672, isSecure: false, user: 'anna', pass: '' },
+    'ws://broker': { host: 'broker', port: 80, isSecure: false, path: '/' },
+    'WSS://broker': { host: 'broker', port: 443, isSecure: true, path: '/' },
+    'wss://broker:443/amqp': { host: 'broker', port: 443, isSecure: true, path: '/amqp' },
+    'ws://broker:443/amqp': { host: 'broker', port: 443, isSecure: false, path: '/amqp' },
+    'ws://broker:8080?x=1': { host: 'broker', port: 8080, isSecure: false, path: '/?x=1' },
+    'ws://broker/a:443': { host: 'broker', port: 80, isSecure: false, path: '/a:443' },
+    'wss://[::1]:8443/a%20b': { host: '::1', port: 8443, isSecure: true, path: '/a%20b' },
+    'wss://anna:443@broker/': { host: 'broker', port: 443, isSecure: true, path: '/', user: 'anna', pass: '443' },
+    'wss://ns.example/$servicebus/websocket?x=1': {
+      host: 'ns.example',
+      port: 443,
+      isSecure: true,
+      path: '/$servicebus/websocket?x=1',
+    },
   };
   for (const [text, server] of Object.entries(taken)) {
     it(`may hold ${JSON.stringify(text)}`, () => {
@@ -44,7 +58,14 @@ describe('the field Server', () => {
     'broker:99999': /port/,
     'broker:0': /port/,
     'broker:secret': /characters/,
-    'ws://broker/secret': /amqp:\/\//,
+    'constructor://broker/secret': /amqp:\/\//,
+    'mqtt://broker/secret': /amqp:\/\//,
+    'ws://anna:12/secret@broker': /%40/,
+    'ws://broker/#secret': /%23/,
+    'amqp://broker;secret': /characters/,
+    'amqp://broker,secret': /characters/,
+    'ws://broker:99999/secret': /not a valid URL/,
+    'ws://broker:0/secret': /port/,
     'http://anna:secret@broker': /amqp:\/\//,
     'amqp://anna:secret@broker/vhost': /virtual host/,
     'amqp://anna:secret@broker?secret': /virtual host/,
@@ -59,6 +80,49 @@ describe('the field Server', () => {
       } catch (error) {
         should((error as Error).message).not.match(/secret/);
       }
+    });
+  }
+});
+
+describe('the list of servers', () => {
+  const a: Server = { host: 'a', port: 5672, isSecure: false };
+  const b: Server = { host: 'b', port: 5673, isSecure: false };
+  const taken: Record<string, Server[]> = {
+    'amqp://a': [a],
+    'amqp://a\namqp://b:5673': [a, b],
+    '\r\n amqp://a \r\n\r\n\tamqp://b:5673\r\n': [a, b],
+    'amqp://a,amqp://b:5673,': [a, b],
+    ', amqp://a , amqp://b:5673': [a, b],
+    'amqp://a  amqp://b:5673': [a, b],
+    'amqp://a\nws://b/?x=1,2': [a, { host: 'b', port: 80, isSecure: false, path: '/?x=1,2' }],
+    'amqps://a wss://b': [
+      { host: 'a', port: 5671, isSecure: true },
+      { host: 'b', port: 443, isSecure: true, path: '/' },
+    ],
+    'amqp://me:my, word@a, amqp://b:5673': [{ ...a, user: 'me', pass: 'my, word' }, b],
+  };
+  for (const [text, servers] of Object.entries(taken)) {
+    it(`may be ${JSON.stringify(text)}`, () => {
+      should(serversOf(text)).eql(servers);
+    });
+  }
+
+  const refused: Record<string, RegExp> = {
+    '': /^is missing$/,
+    ' ,\n, ': /^is missing$/,
+    'amqp://a\nsecret': /^number 2 is not a URL that begins with amqp:\/\/, amqps:\/\/, ws:\/\/ or wss:\/\/$/,
+    'secret:5672': /^number 1 is not a URL/,
+    'amqp://a, http://me:secret@b': /^number 2 is a URL, but not one/,
+    'amqp://a amqp://b amqp://me:secret@c:99999': /^number 3 is not a valid URL$/,
+    'amqp://a\nEndpoint=sb://ns/;SharedAccessKey=secret': /^number 2 is a connection string/,
+    'amqp://a, secret': /^number 1 /,
+    'amqp://a\namqps://me:secret@b': /^all servers of the list must use TLS, or none$/,
+    'wss://a ws://secret': /^all servers of the list must use TLS, or none$/,
+  };
+  for (const [text, why] of Object.entries(refused)) {
+    it(`may not be ${JSON.stringify(text)}, and is not repeated`, () => {
+      should(() => serversOf(text)).throw(why);
+      should(() => serversOf(text)).throw(/^(?!.*secret)/);
     });
   }
 });
