@@ -7,6 +7,7 @@ import { type Issuer, Tokens } from '../lib/auth/tokens';
 import type { ConnectionOptions, TokenUse } from '../lib/connection/connection';
 import { renewToken } from '../lib/exchange/renewal';
 import type { Proxy } from '../lib/wire/proxy';
+import type { Server as Place } from '../lib/wire/transport';
 import type { EndpointOptions } from './endpoint';
 import { isLoopback, type Server, serverOf, serversOf } from './server';
 import type { Settings } from './settings';
@@ -86,8 +87,8 @@ export class EndpointSettings {
     const proxy = this.#proxy();
     const connectTimeout = settings.milliseconds('connecttimeout');
     return {
-      servers,
-      order: settings.choice('order', ['listed', 'random']),
+      servers: servers.map(placeOf),
+      order: settings.choice<'listed' | 'random'>('order', ['listed', 'random']),
       trustsNamed: settings.flag('trustnamed', false),
       tls: servers.some(({ isSecure }) => isSecure) ? this.#tls() : undefined,
       ...this.#login(servers, proxy, connectTimeout),
@@ -143,7 +144,8 @@ export class EndpointSettings {
     if (!id) return undefined;
     const node = this.#RED.nodes.getNode(id) as ProxyNode | null | undefined;
     const { url = '', noproxy, credentials } = node ?? {};
-    if (!/^https?:/i.test(url) || !URL.canParse(url)) this.#settings.refuse('proxy', 'has no URL of http:// or https://');
+    if (!/^https?:/i.test(url) || !URL.canParse(url))
+      this.#settings.refuse('proxy', 'has no URL of http:// or https://');
     return { url, ...credentials, except: noproxy ?? [] };
   }
 
@@ -236,6 +238,11 @@ export class EndpointSettings {
     this.#settings.refuse(name, `is not a number of milliseconds from 0 to ${MAX_TIME}`, 'settings.js');
     return value;
   }
+}
+
+/** Without the login that may stand in a URL. */
+function placeOf({ host, port = NaN, isSecure, path }: Server): Place {
+  return { host, port, isSecure, ...(path !== undefined && { path }) };
 }
 
 /**

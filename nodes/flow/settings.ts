@@ -138,8 +138,8 @@ export class Settings {
 
   /** The same; blank is undefined. */
   optionalMilliseconds(name: 'firstpause' | 'longestpause' | 'giveup'): number | undefined {
-    const seconds = this.#number(name);
-    return seconds === undefined ? undefined : Math.round(1000 * seconds);
+    const number = this.#number(name);
+    return number === undefined ? undefined : Math.round(1000 * number);
   }
 
   /** A number of megabytes, in bytes. */

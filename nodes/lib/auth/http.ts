@@ -50,7 +50,9 @@ export function request(url: string, { method, headers, body, tls, proxy, timeou
     function fail(error: Error & { code?: string }): void {
       clearTimeout(timer);
       asked.destroy();
-      reject(error instanceof HttpFailure ? error : new HttpFailure(`cannot be reached: ${error.code ?? error.message}`));
+      reject(
+        error instanceof HttpFailure ? error : new HttpFailure(`cannot be reached: ${error.code ?? error.message}`),
+      );
     }
     asked.on('error', fail);
     asked.end(body);

@@ -67,7 +67,11 @@ const IMDS = 'http://169.254.169.254';
 /** Tokens of the managed identity of an Azure machine or application. No proxy may stand in between. */
 export function managedIdentity({ resource, clientId, timeout }: ManagedIdentity): Issuer {
   return () => {
-    const { IDENTITY_ENDPOINT: endpoint, IDENTITY_HEADER: header, AZURE_POD_IDENTITY_AUTHORITY_HOST: host } = process.env;
+    const {
+      IDENTITY_ENDPOINT: endpoint,
+      IDENTITY_HEADER: header,
+      AZURE_POD_IDENTITY_AUTHORITY_HOST: host,
+    } = process.env;
     const isHosted = endpoint !== undefined && header !== undefined;
     const url = new URL(isHosted ? endpoint : `${host ?? IMDS}/metadata/identity/oauth2/token`);
     url.searchParams.set('api-version', isHosted ? '2019-08-01' : '2018-02-01');
@@ -101,7 +105,11 @@ async function ask(
   try {
     answer = await request(url, { ...options, method, headers, body });
   } catch (error) {
-    throw unusable(url, error instanceof HttpFailure ? error.message : `cannot be asked: ${(error as Error).message}`, error);
+    throw unusable(
+      url,
+      error instanceof HttpFailure ? error.message : `cannot be asked: ${(error as Error).message}`,
+      error,
+    );
   }
   const { status, type, text } = answer;
   if (status >= 500) throw unusable(url, `answers with status ${status}`);

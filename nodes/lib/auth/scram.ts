@@ -1,6 +1,6 @@
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
-import saslprep from '@mongodb-js/saslprep';
+import { saslprep } from '@mongodb-js/saslprep';
 import { amqpError, type AmqpError } from '../errors';
 import type { Mechanism } from '../wire/wire';
 

@@ -138,7 +138,8 @@ export class Attempt implements WireUser {
     if (isRefusedLogin(error) && !this.#closing)
       return this.#over(amqpError('AMQP_AUTH.status', { why: textOf(error) }, { cause: error }));
     const progress = { isSecure: this.#options.isSecure === true, isConnected, hasAnswered: first.length > 0 };
-    const diagnosis = this.#openedAt === undefined ? (this.#diagnoseBytes(first) ?? diagnose(error, progress)) : undefined;
+    const diagnosis =
+      this.#openedAt === undefined ? (this.#diagnoseBytes(first) ?? diagnose(error, progress)) : undefined;
     const text = diagnosis ? TEXTS[diagnosis] : error ? textOf(error) : 'the peer is gone or silent';
     this.#lost(text, null, error, diagnosis);
   }
@@ -168,7 +169,7 @@ export class Attempt implements WireUser {
   }
 
   #lost(text: string, peer?: PeerError | null, cause?: unknown, diagnosis?: Diagnosis): void {
-    if (this.#closing) return this.#over(this.#closing, true);
+    if (this.#closing) return this.#over(this.#closing);
     const key = this.#openedAt === undefined ? 'AMQP_CONNECT.failed' : 'AMQP_DISCONNECTED.lost-by';
     this.#over(amqpError(key, { why: text }, { peer, cause, diagnosis }));
   }

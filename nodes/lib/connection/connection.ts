@@ -322,7 +322,8 @@ export class Connection extends EventEmitter<{
     const end = await attempt.ended;
     this.#attempted = undefined;
     // Ended by the peer, and soon after its open.
-    if (end.error.code !== 'AMQP_SHUTDOWN' && end.error !== RENEWED && end.wasOpen && end.openFor < STABLE_AFTER) this.#countBeginLoss();
+    if (end.error.code !== 'AMQP_SHUTDOWN' && end.error !== RENEWED && end.wasOpen && end.openFor < STABLE_AFTER)
+      this.#countBeginLoss();
     if (end.error.code !== 'AMQP_AUTH' || !this.#token) return end;
     this.options.tokens?.drop(this.#token);
     return { ...end, error: amqpError('AMQP_AUTH.token', {}, { peer: end.error, cause: end.error }) };
@@ -471,7 +472,11 @@ function notTried(error: AmqpError): End {
 }
 
 function endless(to: Server): AmqpError {
-  return amqpError('AMQP_CONNECT.redirect-loop', { hops: MAX_HOPS, server: nameOf(to) }, { diagnosis: 'redirect-loop' });
+  return amqpError(
+    'AMQP_CONNECT.redirect-loop',
+    { hops: MAX_HOPS, server: nameOf(to) },
+    { diagnosis: 'redirect-loop' },
+  );
 }
 
 /** One error for all servers, which says the same as long as each of them fails in the same way. */

@@ -143,7 +143,10 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   protected override attach(session: Session): ReceivingEnd {
     const { dynamic, capabilities, source = {}, isPreSettled } = this.#options;
     const end = session.attachReceiver(this.name, {
-      source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.redirectedTo ?? this.#address }) },
+      source: {
+        ...sourceOf(source),
+        ...(dynamic ? { dynamic: true, capabilities } : { address: this.redirectedTo ?? this.#address }),
+      },
       snd_settle_mode: isPreSettled ? 1 : 0,
       rcv_settle_mode: 0,
     });

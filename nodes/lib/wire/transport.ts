@@ -35,9 +35,7 @@ export function openSocket(options: TransportOptions, connected: () => void): Du
   const { host, port, isSecure } = options;
   const secure = isSecure ? { ...serverNameOf(options), ...options.tls } : undefined;
   if (options.path !== undefined) return openWebSocket({ ...options, path: options.path, tls: secure }, connected);
-  const socket = secure
-    ? tls.connect({ host, port, ...secure }, connected)
-    : net.connect({ host, port }, connected);
+  const socket = secure ? tls.connect({ host, port, ...secure }, connected) : net.connect({ host, port }, connected);
   // Each sender waits for it to be read.
   socket.setMaxListeners(0);
   return socket;

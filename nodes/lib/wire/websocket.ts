@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import WebSocket, { createWebSocketStream } from 'ws';
+import { createWebSocketStream, WebSocket } from 'ws';
 import { agentFor, type Proxy } from './proxy';
 
 /** Of the AMQP WebSocket Binding (OASIS, 2.1), and what Azure calls it. */
@@ -59,7 +59,8 @@ export function openWebSocket(options: WebSocketOptions, connected: () => void):
   });
   // Before the stream's own listener.
   socket.prependListener('error', (error: Error & { code?: string }) => {
-    if (socket.readyState !== WebSocket.OPEN && !stream.destroyed) stream.destroy(upgradeErrorOf(error, agent !== undefined));
+    if (socket.readyState !== WebSocket.OPEN && !stream.destroyed)
+      stream.destroy(upgradeErrorOf(error, agent !== undefined));
   });
   return stream;
 }
