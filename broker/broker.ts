@@ -4,7 +4,11 @@ import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
 import tls from 'node:tls';
 import rhea, { type AmqpError, type Connection, type Delivery, type EventContext, type Message } from 'rhea';
-import type { Receiver, Sender, Session, Typed } from 'rhea';
+import { decode, inspect, recount } from './bytes';
+import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
+import { echo, type Fields, type Link, type PeerSession, plain, terminus } from './rhea';
+
+export type { LinkInfo } from './queue';
 
 export interface BrokerOptions {
   host?: string;
@@ -43,19 +47,6 @@ export interface PeerError {
   description?: string;
 }
 
-export interface LinkInfo {
-  name: string;
-  address: string;
-  /** as the client sees it */
-  role: 'sender' | 'receiver';
-  containerId: string;
-  sndSettleMode: number;
-  rcvSettleMode: number;
-  /** the termini as the client asked for them */
-  source: Fields | null;
-  target: Fields | null;
-}
-
 export interface Disposition {
   address: string;
   id?: unknown;
@@ -66,193 +57,11 @@ export interface Disposition {
 }
 
 type Outcome = 'accepted' | 'rejected' | 'released' | 'modified';
-type Fields = Record<string, any>;
-type Frame = { performative: Fields; payload?: Buffer };
-
-/** What is used of rhea's objects beyond its typings. */
-type PeerSession = Session & {
-  remote: { channel: number };
-  outgoing: {
-    next_delivery_id: number;
-    next_pending_delivery: number;
-    available(): number;
-    transfer_window(): number;
-  };
-  on_transfer(frame: Frame): void;
-  on_flow(frame: Frame): void;
-};
-type Link = Sender &
-  Receiver & {
-    session: PeerSession;
-    credit: number;
-    delivery_count: number;
-    issue_flow: boolean;
-    _draining: boolean;
-    _drained: boolean;
-    _get_drain(): boolean;
-    local: { attach: Fields; detach: Fields };
-    remote: { attach: Fields; detach: Fields };
-  };
-
-interface Entry {
-  seq: number;
-  bytes: Buffer;
-  format: number;
-  id: unknown;
-  expires: number;
-  failures: number;
-  undeliverableAt: Set<Link>;
-}
-
-interface Attached {
-  info: LinkInfo;
-  link: Link;
-  /** the node was made for this link and goes with it */
-  dynamic: boolean;
-  /** what a client's receiver reads from, until it is cut off */
-  queue?: Queue;
-  unsettled: Map<Delivery, Entry>;
-}
-
-const { Reader, Writer } = rhea.types as unknown as {
-  Reader: new (bytes: Buffer) => {
-    position: number;
-    remaining(): number;
-    read_uint(width: number): number;
-    read(): Typed;
-  };
-  Writer: new () => { write(value: Typed): void; toBuffer(): Buffer };
-};
-
 const DEAD_LETTERS = 'DLQ';
-const SECTIONS = [
-  'amqp:header:list',
-  'amqp:delivery-annotations:map',
-  'amqp:message-annotations:map',
-  'amqp:properties:list',
-];
-
 const isTopic = (address: string) => address.startsWith('topic/') || address.startsWith('topic://');
 
-/** Reads the sections before the body as far as the broker needs them; the body is never touched. */
-function inspect(bytes: Buffer): { header: Typed[]; headerEnd: number; to?: string; id?: unknown } {
-  const seen: ReturnType<typeof inspect> = { header: [], headerEnd: 0 };
-  const reader = new Reader(bytes);
-  try {
-    while (reader.remaining() && reader.read_uint(1) === 0) {
-      const descriptor: unknown = reader.read().value;
-      const section = typeof descriptor === 'number' ? descriptor - 0x70 : SECTIONS.indexOf(String(descriptor));
-      if (section < 0 || section >= SECTIONS.length) break;
-      const fields = reader.read().value as Typed[];
-      if (section === 0) {
-        seen.header = fields;
-        seen.headerEnd = reader.position;
-      } else if (section === 3) {
-        seen.id = fields[0]?.value ?? undefined;
-        seen.to = fields[2]?.value ?? undefined;
-      }
-    }
-  } catch {
-    // not our business: whoever reads the message has to cope with its bytes
-  }
-  return seen;
-}
-
-/** The message with its failed deliveries added to the header's delivery-count; all other bytes as they came. */
-function recount({ bytes, failures }: Entry): Buffer {
-  if (failures === 0) return bytes;
-  const { header, headerEnd } = inspect(bytes);
-  const fields = [...header];
-  fields[4] = rhea.types.wrap_uint((header[4]?.value ?? 0) + failures);
-  const writer = new Writer();
-  writer.write(rhea.types.described(rhea.types.wrap_ulong(0x70), rhea.types.wrap_list(fields)));
-  return Buffer.concat([writer.toBuffer(), bytes.subarray(headerEnd)]);
-}
-
-function decode(bytes: Buffer): Message | undefined {
-  try {
-    return rhea.message.decode(bytes) as unknown as Message;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The terminus a client sent, or null; rhea hands over a null one as an object. */
-const terminus = (sent: Fields | null): Fields | null => (sent && 'address' in sent ? sent : null);
-
-/** A terminus ready to be sent back, with some fields changed. */
-function echo(sent: Fields | null, changes: Fields = {}): unknown {
-  if (!sent) return undefined;
-  const copy: Fields = Object.create(Object.getPrototypeOf(sent));
-  return Object.assign(copy, { value: [...sent.value] }, changes).described();
-}
-
 const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
-const plain = (sent: Fields | null): Fields | null => JSON.parse(JSON.stringify(sent));
 const errorOf = (error: PeerError) => (error.condition ? { ...error } : undefined);
-
-/** How many messages the session takes for this link now. rhea lowers credit only when it writes, hence the first test. */
-function room(link: Link): number {
-  const { outgoing } = link.session;
-  if (!link.is_open() || outgoing.next_pending_delivery !== outgoing.next_delivery_id) return 0;
-  // the window is NaN before the first flow
-  return Math.max(0, Math.min(link.credit, outgoing.transfer_window() || 0, outgoing.available()));
-}
-
-class Queue {
-  ready: Entry[] = [];
-  consumers: Attached[] = [];
-  private last = 0;
-  private turn = 0;
-
-  constructor(readonly name: string) {}
-
-  add(message: Pick<Entry, 'bytes' | 'format' | 'id'>, expires = Infinity): void {
-    const { bytes, format, id } = message;
-    this.ready.push({ seq: this.last++, bytes, format, id, expires, failures: 0, undeliverableAt: new Set() });
-  }
-
-  putBack(entry: Entry): void {
-    const at = this.ready.findIndex(({ seq }) => seq > entry.seq);
-    this.ready.splice(at < 0 ? this.ready.length : at, 0, entry);
-  }
-
-  unsettled(): number {
-    return this.consumers.reduce((sum, { unsettled }) => sum + unsettled.size, 0);
-  }
-
-  /** Hands out what is ready, in turn to the consumers that have room for it. */
-  deliver(): void {
-    const rooms = this.consumers.map(({ link }) => room(link));
-    let left = rooms.reduce((sum, n) => sum + n, 0);
-    let next = 0;
-    const kept: Entry[] = [];
-    for (; left > 0 && next < this.ready.length; next++) {
-      const entry = this.ready[next]!;
-      if (entry.expires <= Date.now()) continue;
-      const taker = this.taker(entry, rooms);
-      if (taker < 0) {
-        kept.push(entry);
-        continue;
-      }
-      rooms[taker]!--;
-      left--;
-      this.turn = taker + 1;
-      const { link, unsettled } = this.consumers[taker]!;
-      const delivery = link.send(recount(entry), undefined, entry.format);
-      if (!delivery.settled) unsettled.set(delivery, entry);
-    }
-    this.ready.splice(0, next, ...kept);
-  }
-
-  private taker(entry: Entry, rooms: number[]): number {
-    for (let i = 0; i < rooms.length; i++) {
-      const at = (this.turn + i) % rooms.length;
-      if (rooms[at]! > 0 && !entry.undeliverableAt.has(this.consumers[at]!.link)) return at;
-    }
-    return -1;
-  }
-}
 
 /**
  * An AMQP 1.0 broker in memory, for tests and for trying things out: queues, topics (`topic/…`), dynamic nodes,
@@ -787,7 +596,7 @@ export class Broker extends EventEmitter {
   private bury(queue: Queue, entry: Entry): void {
     if (queue.name === DEAD_LETTERS) return;
     const letters = this.queue(DEAD_LETTERS);
-    letters.add({ ...entry, bytes: recount(entry) });
+    letters.add({ ...entry, bytes: recount(entry.bytes, entry.failures) });
     this.wake(letters);
   }
 }
