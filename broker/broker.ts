@@ -34,6 +34,8 @@ export interface BrokerOptions {
   maxMessageSize?: number;
   /** What it says of itself in its open. */
   properties?: { product?: string; version?: string };
+  /** Other servers that it names in its open, as `failover-server-list`: `network-host`, `hostname`, `port`, `scheme`… */
+  failoverServers?: object[];
   /** answer with the filters that were asked for, and apply none, as routers do (default false) */
   confirmsFilters?: boolean;
   /** refuse queues that were not declared, instead of making them (default false) */
@@ -45,6 +47,7 @@ export type Answer = 'accept' | 'reject' | 'release' | 'modify' | 'none';
 export interface PeerError {
   condition?: string;
   description?: string;
+  info?: object;
 }
 
 export interface Disposition {
@@ -61,7 +64,13 @@ const DEAD_LETTERS = 'DLQ';
 const isTopic = (address: string) => address.startsWith('topic/') || address.startsWith('topic://');
 
 const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
-const errorOf = (error: PeerError) => (error.condition ? { ...error } : undefined);
+/** An error for rhea, as the encoded fields: given by their names, the keys of its info would not be symbols. */
+function errorOf({ condition, description, info }: PeerError): AmqpError | undefined {
+  if (!condition) return undefined;
+  const { wrap_symbol, wrap_string, wrap_symbolic_map } = rhea.types;
+  const value = [wrap_symbol(condition), description && wrap_string(description), info && wrap_symbolic_map(info)];
+  return { value } as object as AmqpError;
+}
 
 /**
  * An AMQP 1.0 broker in memory, for tests and for trying things out: queues, topics (`topic/…`), dynamic nodes,
@@ -73,6 +82,8 @@ const errorOf = (error: PeerError) => (error.condition ? { ...error } : undefine
 export class Broker extends EventEmitter {
   port: number;
   users: Record<string, string> | undefined;
+  /** when set, each connection is closed once it is open, with `amqp:connection:redirect` and this for its info */
+  redirect: object | undefined;
   /** transfers that arrived, by address */
   readonly received: Record<string, number> = {};
   /** what consumers answered, oldest first; the oldest go when there are very many */
@@ -179,6 +190,11 @@ export class Broker extends EventEmitter {
     this.refusals.set(address, error);
   }
 
+  /** Attaches to the address are refused with `amqp:link:redirect` from now on, until they are allowed again. */
+  redirectLink(address: string, info: object): void {
+    this.refuse(address, { condition: 'amqp:link:redirect', description: 'it is elsewhere', info });
+  }
+
   allow(address: string): void {
     this.refusals.delete(address);
   }
@@ -202,10 +218,7 @@ export class Broker extends EventEmitter {
   }
 
   closeConnections(error: PeerError = {}): void {
-    for (const connection of this.open) {
-      for (const attached of this.attached.values()) if (attached.link.connection === connection) this.halt(attached);
-      connection.close(errorOf(error));
-    }
+    for (const connection of this.open) this.expel(connection, error);
   }
 
   /** The next `times` messages to the address get this answer, and only accepted ones are stored. */
@@ -290,7 +303,7 @@ export class Broker extends EventEmitter {
       session_buffer_size: 65536,
       channel_max: options.channelMax,
       idle_time_out: options.idleTimeout,
-      properties: options.properties,
+      properties: this.openProperties(),
       max_frame_size: options.maxFrameSize,
       enable_sasl_external: options.tls?.requestCert,
       offered_capabilities: options.anonymousRelay === false ? undefined : ['ANONYMOUS-RELAY'],
@@ -299,10 +312,24 @@ export class Broker extends EventEmitter {
     connection.accept(socket);
   }
 
+  private openProperties(): object | undefined {
+    const { properties, failoverServers } = this.options;
+    const { wrap_list, wrap_symbolic_map } = rhea.types;
+    return failoverServers
+      ? { ...properties, 'failover-server-list': wrap_list(failoverServers.map(wrap_symbolic_map)) }
+      : properties;
+  }
+
   private onOpen(connection: Connection): void {
     this.open.add(connection);
     const { container_id: containerId, hostname, properties } = connection;
     this.emit('connection', { containerId, hostname, ...(properties && { properties }) });
+    if (this.redirect) this.expel(connection, { condition: 'amqp:connection:redirect', info: this.redirect });
+  }
+
+  private expel(connection: Connection, error: PeerError): void {
+    for (const attached of this.attached.values()) if (attached.link.connection === connection) this.halt(attached);
+    connection.close(errorOf(error));
   }
 
   private onGone(connection: Connection): void {
@@ -358,7 +385,7 @@ export class Broker extends EventEmitter {
         link.local.attach,
         reads ? { source: null, target: echo(target) } : { source: echo(source), target: null },
       );
-      link.close(refusal);
+      link.close(errorOf(refusal));
       return;
     }
     const address = dynamic ? `dynamic-${randomUUID()}` : wanted;
@@ -500,7 +527,9 @@ export class Broker extends EventEmitter {
     if (answer === 'release') delivery.release();
     else if (answer === 'modify') delivery.modified({ delivery_failed: true });
     else
-      delivery.reject(typeof answer === 'object' ? answer : { condition: 'amqp:not-allowed', description: 'rejected' });
+      delivery.reject(
+        typeof answer === 'object' ? errorOf(answer) : { condition: 'amqp:not-allowed', description: 'rejected' },
+      );
     connection._process();
   }
 
