@@ -6,9 +6,11 @@ import tls from 'node:tls';
 import rhea, { type AmqpError, type Connection, type Delivery, type EventContext, type Message } from 'rhea';
 import { decode, inspect, recount } from './bytes';
 import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
+import { type Accounts, commonName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
 import { echo, type Fields, type Link, type PeerSession, plain, terminus } from './rhea';
 
 export type { LinkInfo } from './queue';
+export type { Login, ScramOptions } from './sasl';
 
 export interface BrokerOptions {
   host?: string;
@@ -22,6 +24,14 @@ export interface BrokerOptions {
   users?: Record<string, string>;
   /** accept SASL ANONYMOUS and connections without SASL (default true) */
   anonymous?: boolean;
+  /**
+   * The SASL mechanisms it offers, in this order: ANONYMOUS, PLAIN, EXTERNAL, XOAUTH2, SCRAM-SHA-1, -256, -512. Default:
+   * PLAIN, ANONYMOUS (see there), and EXTERNAL to a client with a certificate. None at all = it speaks no SASL.
+   */
+  mechanisms?: string[];
+  scram?: ScramOptions;
+  /** Tokens for XOAUTH2, for the password of PLAIN, and for WebSocket; a Map gives each its life in milliseconds. */
+  tokens?: Tokens;
   tls?: tls.TlsOptions;
   /** credit kept at each sender (default 100) */
   credit?: number;
@@ -41,6 +51,9 @@ export interface BrokerOptions {
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
 }
+
+/** A token's life begins when it is first seen; a connection ends with the token that it was opened with. */
+export type Tokens = Set<string> | Map<string, number>;
 
 export type Answer = 'accept' | 'reject' | 'release' | 'modify' | 'none';
 
@@ -67,9 +80,9 @@ const linkOf = (context: EventContext) => (context.sender ?? context.receiver) a
 /** An error for rhea, as the encoded fields: given by their names, the keys of its info would not be symbols. */
 function errorOf({ condition, description, info }: PeerError): AmqpError | undefined {
   if (!condition) return undefined;
-  const { wrap_symbol, wrap_string, wrap_symbolic_map } = rhea.types;
-  const value = [wrap_symbol(condition), description && wrap_string(description), info && wrap_symbolic_map(info)];
-  return { value } as object as AmqpError;
+  const { types } = rhea;
+  const value = [types.wrap_symbol(condition), description, info && types.wrap_symbolic_map(info)];
+  return { value } as Fields;
 }
 
 /**
@@ -77,11 +90,17 @@ function errorOf({ condition, description, info }: PeerError): AmqpError | undef
  * an anonymous relay, redelivery, dead letters, SASL and TLS, and hooks to misbehave.
  *
  * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` as the client said it),
- * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection).
+ * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection),
+ * 'login' (a Login, and whether it was accepted).
  */
 export class Broker extends EventEmitter {
   port: number;
   users: Record<string, string> | undefined;
+  tokens: Tokens | undefined;
+  /** how each connection logged in, oldest first */
+  readonly logins: Login[] = [];
+  /** the logins that were refused */
+  readonly refusedLogins: Login[] = [];
   /** when set, each connection is closed once it is open, with `amqp:connection:redirect` and this for its info */
   redirect: object | undefined;
   /** transfers that arrived, by address */
@@ -97,6 +116,11 @@ export class Broker extends EventEmitter {
   private readonly refusals = new Map<string, PeerError>();
   private readonly answers = new Map<string, { answer: Answer; times: number }>();
   private readonly held = new Set<string>();
+  /** when the tokens that were seen end */
+  private readonly tokenEnds = new Map<string, number>();
+  /** what connections logged in with */
+  private readonly tokenOf = new WeakMap<Connection, string>();
+  private readonly expiries = new Map<Connection, NodeJS.Timeout>();
   private server?: net.Server;
   private waiting = new Set<Queue>();
 
@@ -111,7 +135,7 @@ export class Broker extends EventEmitter {
     this.setMaxListeners(0);
     this.port = options.port ?? 0;
     this.users = options.users;
-    this.offerSasl();
+    this.tokens = options.tokens;
     this.listenToPeers();
   }
 
@@ -249,13 +273,42 @@ export class Broker extends EventEmitter {
 
   // Connections
 
-  private offerSasl(): void {
-    const mechanisms = this.container.sasl_server_mechanisms;
-    mechanisms.enable_plain(
-      (user: string | null, password: string | null) =>
-        !this.users || (Object.hasOwn(this.users, user ?? '') && this.users[user ?? ''] === (password ?? '')),
-    );
-    if (this.options.anonymous !== false) mechanisms.enable_anonymous();
+  /** rhea asks for its mechanisms as it accepts a connection. */
+  private offerSasl(socket: net.Socket): void {
+    const { mechanisms, anonymous, tls: tlsOptions, scram = {} } = this.options;
+    const usual = ['PLAIN'];
+    if (anonymous !== false) usual.push('ANONYMOUS');
+    if (tlsOptions?.requestCert && commonName(socket)) usual.push('EXTERNAL');
+    const accounts: Accounts = {
+      passwordOf: (user) => (this.users && Object.hasOwn(this.users, user) ? this.users[user] : undefined),
+      passwordFits: (user, password) =>
+        this.users ? accounts.passwordOf(user) === password : this.tokens === undefined,
+      tokenIsValid: (token) => this.tokenIsValid(token),
+      scram,
+    };
+    const offered = mechanismsOf(mechanisms ?? usual, accounts, socket);
+    Object.assign(this.container, { sasl_server_mechanisms: offered });
+  }
+
+  private tokenIsValid(token: string): boolean {
+    return this.tokens?.has(token) === true && this.endOf(token) > Date.now();
+  }
+
+  private endOf(token: string): number {
+    const life = this.tokens instanceof Map ? (this.tokens.get(token) ?? 0) : Infinity;
+    const end = this.tokenEnds.get(token) ?? Date.now() + life;
+    this.tokenEnds.set(token, end);
+    return end;
+  }
+
+  /** The connection lasts as long as the token. */
+  private limit(connection: Connection, token: string): void {
+    clearTimeout(this.expiries.get(connection));
+    const end = this.endOf(token);
+    if (end === Infinity) return;
+    const expired = { condition: 'amqp:unauthorized-access', description: 'credentials expired' };
+    const timer = setTimeout(() => this.expel(connection, expired), end - Date.now());
+    this.expiries.set(connection, timer);
   }
 
   private listenToPeers(): void {
@@ -288,6 +341,7 @@ export class Broker extends EventEmitter {
       this.sockets.delete(socket);
       // rhea listens for 'end' and 'error' only, and would leave its timers behind
       connection?._disconnected();
+      if (connection) this.stopExpiry(connection);
     });
   }
 
@@ -305,26 +359,40 @@ export class Broker extends EventEmitter {
       idle_time_out: options.idleTimeout,
       properties: this.openProperties(),
       max_frame_size: options.maxFrameSize,
-      enable_sasl_external: options.tls?.requestCert,
+      require_sasl: options.anonymous === false,
+      disable_sasl: options.mechanisms?.length === 0,
       offered_capabilities: options.anonymousRelay === false ? undefined : ['ANONYMOUS-RELAY'],
     } as Fields as rhea.ConnectionOptions);
     this.track(socket, connection);
+    this.offerSasl(socket);
     connection.accept(socket);
+    watchLogin(connection, (login, accepted, token) => {
+      (accepted ? this.logins : this.refusedLogins).push(login);
+      if (accepted && token !== undefined) this.tokenOf.set(connection, token);
+      this.emit('login', login, accepted);
+    });
   }
 
   private openProperties(): object | undefined {
     const { properties, failoverServers } = this.options;
-    const { wrap_list, wrap_symbolic_map } = rhea.types;
-    return failoverServers
-      ? { ...properties, 'failover-server-list': wrap_list(failoverServers.map(wrap_symbolic_map)) }
-      : properties;
+    if (!failoverServers) return properties;
+    const list = failoverServers.map((server) => rhea.types.wrap_symbolic_map(server));
+    return { ...properties, 'failover-server-list': rhea.types.wrap_list(list) };
   }
 
   private onOpen(connection: Connection): void {
     this.open.add(connection);
     const { container_id: containerId, hostname, properties } = connection;
+    if (!saslOf(connection)) this.logins.push({ mechanism: 'none', user: undefined, hostname });
+    const token = this.tokenOf.get(connection);
+    if (token !== undefined) this.limit(connection, token);
     this.emit('connection', { containerId, hostname, ...(properties && { properties }) });
     if (this.redirect) this.expel(connection, { condition: 'amqp:connection:redirect', info: this.redirect });
+  }
+
+  private stopExpiry(connection: Connection): void {
+    clearTimeout(this.expiries.get(connection));
+    this.expiries.delete(connection);
   }
 
   private expel(connection: Connection, error: PeerError): void {
@@ -335,6 +403,7 @@ export class Broker extends EventEmitter {
   private onGone(connection: Connection): void {
     connection._process();
     this.open.delete(connection);
+    this.stopExpiry(connection);
     this.forget(({ link }) => link.connection === connection);
   }
 

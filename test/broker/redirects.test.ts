@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import rhea from 'rhea';
-import 'should';
+import should from 'should';
 import { Broker, type BrokerOptions } from '../../broker/broker';
 import { begin, connectTo, first, receiver, sender } from './client';
 
@@ -16,7 +16,7 @@ describe('embedded broker, other servers', () => {
     const failoverServers = [ELSEWHERE, { hostname: 'c.example', port: '5674' }];
     await start({ properties: { product: 'double' }, failoverServers });
     const { properties } = await connectTo(broker.port);
-    properties!.should.eql({ product: 'double', 'failover-server-list': failoverServers });
+    should(properties).eql({ product: 'double', 'failover-server-list': failoverServers });
   });
 
   it('sends connections to another one, until that is over', async () => {
