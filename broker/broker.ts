@@ -2,14 +2,17 @@
 import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
+import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import rhea, { type AmqpError, type Connection, type Delivery, type EventContext, type Message } from 'rhea';
 import { decode, inspect, recount } from './bytes';
 import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
 import { type Accounts, commonName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
+import { type HttpAnswer, type Upgrade, type WebSocketOptions, webSocketServer } from './websocket';
 import { echo, type Fields, type Link, type PeerSession, plain, terminus } from './rhea';
 
 export type { LinkInfo } from './queue';
+export type { HttpAnswer, Upgrade, WebSocketOptions } from './websocket';
 export type { Login, ScramOptions } from './sasl';
 
 export interface BrokerOptions {
@@ -33,6 +36,8 @@ export interface BrokerOptions {
   /** Tokens for XOAUTH2, for the password of PLAIN, and for WebSocket; a Map gives each its life in milliseconds. */
   tokens?: Tokens;
   tls?: tls.TlsOptions;
+  /** take AMQP over WebSocket, and nothing else (wss with `tls`) */
+  websocket?: true | WebSocketOptions;
   /** credit kept at each sender (default 100) */
   credit?: number;
   /** failed deliveries after which a message moves to `DLQ` (default 5) */
@@ -82,7 +87,7 @@ function errorOf({ condition, description, info }: PeerError): AmqpError | undef
   if (!condition) return undefined;
   const { types } = rhea;
   const value = [types.wrap_symbol(condition), description, info && types.wrap_symbolic_map(info)];
-  return { value } as Fields;
+  return { value };
 }
 
 /**
@@ -91,7 +96,7 @@ function errorOf({ condition, description, info }: PeerError): AmqpError | undef
  *
  * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` as the client said it),
  * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection),
- * 'login' (a Login, and whether it was accepted).
+ * 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
  */
 export class Broker extends EventEmitter {
   port: number;
@@ -101,6 +106,10 @@ export class Broker extends EventEmitter {
   readonly logins: Login[] = [];
   /** the logins that were refused */
   readonly refusedLogins: Login[] = [];
+  /** what clients asked for to speak WebSocket */
+  readonly upgrades: Upgrade[] = [];
+  /** when set, clients that ask for WebSocket get this answer instead */
+  refuseUpgrades: HttpAnswer | undefined;
   /** when set, each connection is closed once it is open, with `amqp:connection:redirect` and this for its info */
   redirect: object | undefined;
   /** transfers that arrived, by address */
@@ -109,7 +118,7 @@ export class Broker extends EventEmitter {
   readonly dispositions: Disposition[] = [];
 
   private readonly container = rhea.create_container({ id: 'embedded-broker' });
-  private readonly sockets = new Map<net.Socket, Connection | undefined>();
+  private readonly sockets = new Map<Duplex, Connection | undefined>();
   private readonly open = new Set<Connection>();
   private readonly attached = new Map<Link, Attached>();
   private readonly queues = new Map<string, Queue>();
@@ -140,7 +149,14 @@ export class Broker extends EventEmitter {
   }
 
   get url(): string {
-    return `${this.options.tls ? 'amqps' : 'amqp'}://${this.options.host ?? '127.0.0.1'}:${this.port}`;
+    const { tls: secure, host = '127.0.0.1', websocket } = this.options;
+    const scheme = (websocket ? 'ws' : 'amqp') + (secure ? 's' : '');
+    return `${scheme}://${host}:${this.port}${this.webSocketOptions.path ?? ''}`;
+  }
+
+  private get webSocketOptions(): WebSocketOptions {
+    const { websocket = true } = this.options;
+    return websocket === true ? {} : websocket;
   }
 
   /** Stops listening and drops every connection; queues stay. */
@@ -154,13 +170,34 @@ export class Broker extends EventEmitter {
 
   /** Listens again, on the port it had. */
   async resume(): Promise<void> {
-    const accept = (socket: net.Socket) => this.accept(socket);
-    const server = this.options.tls ? tls.createServer(this.options.tls, accept) : net.createServer(accept);
+    const server = this.createServer();
     server.on('connection', (socket) => this.track(socket));
     server.listen(this.port, this.options.host ?? '127.0.0.1');
     await once(server, 'listening');
     this.port = (server.address() as net.AddressInfo).port;
     this.server = server;
+  }
+
+  private createServer(): net.Server {
+    const { tls: secure, websocket } = this.options;
+    const accept = (socket: net.Socket) => void this.accept(socket, socket);
+    if (!websocket) return secure ? tls.createServer(secure, accept) : net.createServer(accept);
+    const options = this.webSocketOptions;
+    return webSocketServer(options, secure, {
+      refuse: (token) => {
+        if (this.refuseUpgrades) return this.refuseUpgrades;
+        if (!options.bearer || this.tokenIsValid(token ?? '')) return undefined;
+        return { status: 401, headers: { 'WWW-Authenticate': 'Bearer' } };
+      },
+      upgraded: (upgrade) => {
+        this.upgrades.push(upgrade);
+        this.emit('upgrade', upgrade);
+      },
+      accept: (stream, { socket }, token) => {
+        const connection = this.accept(stream, socket);
+        if (options.bearer) this.tokenOf.set(connection, token!);
+      },
+    });
   }
 
   // Queues
@@ -335,7 +372,7 @@ export class Broker extends EventEmitter {
     for (const event of ['connection_error', 'session_error', 'sender_error', 'receiver_error']) on(event, () => {});
   }
 
-  private track(socket: net.Socket, connection?: Connection): void {
+  private track(socket: Duplex, connection?: Connection): void {
     this.sockets.set(socket, this.sockets.get(socket) ?? connection);
     socket.once('close', () => {
       this.sockets.delete(socket);
@@ -345,7 +382,8 @@ export class Broker extends EventEmitter {
     });
   }
 
-  private accept(socket: net.Socket): void {
+  /** AMQP goes over the stream; the socket, which may have TLS, is below it. */
+  private accept(stream: Duplex, socket: net.Socket): Connection {
     const { options } = this;
     const connection = this.container.create_connection({
       port: this.port,
@@ -363,14 +401,15 @@ export class Broker extends EventEmitter {
       disable_sasl: options.mechanisms?.length === 0,
       offered_capabilities: options.anonymousRelay === false ? undefined : ['ANONYMOUS-RELAY'],
     } as Fields as rhea.ConnectionOptions);
-    this.track(socket, connection);
+    this.track(stream, connection);
     this.offerSasl(socket);
-    connection.accept(socket);
+    connection.accept(stream);
     watchLogin(connection, (login, accepted, token) => {
       (accepted ? this.logins : this.refusedLogins).push(login);
       if (accepted && token !== undefined) this.tokenOf.set(connection, token);
       this.emit('login', login, accepted);
     });
+    return connection;
   }
 
   private openProperties(): object | undefined {
