@@ -9,7 +9,7 @@ import { decode, inspect, recount } from './bytes';
 import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
 import { type Accounts, commonName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
 import { type HttpAnswer, type Upgrade, type WebSocketOptions, webSocketServer } from './websocket';
-import { echo, type Fields, type Link, type PeerSession, plain, terminus } from './rhea';
+import { echo, type Fields, keepDirectionsApart, nameOf, type Link, type PeerSession, plain, terminus } from './rhea';
 
 export type { LinkInfo } from './queue';
 export type { HttpAnswer, Upgrade, WebSocketOptions } from './websocket';
@@ -53,6 +53,12 @@ export interface BrokerOptions {
   failoverServers?: object[];
   /** answer with the filters that were asked for, and apply none, as routers do (default false) */
   confirmsFilters?: boolean;
+  /** close the connection at its second begin, as IBM MQ does (default false) */
+  oneSession?: boolean;
+  /** close the connection of a consumer that answers anything but accepted, as IBM MQ does (default false) */
+  acceptedOnly?: boolean;
+  /** renew tokens in place as RabbitMQ does: `PUT /auth/tokens` over a pair of links on `/management` (default false) */
+  tokenRenewal?: boolean;
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
 }
@@ -79,6 +85,7 @@ export interface Disposition {
 
 type Outcome = 'accepted' | 'rejected' | 'released' | 'modified';
 const DEAD_LETTERS = 'DLQ';
+const MANAGEMENT = '/management';
 const isTopic = (address: string) => address.startsWith('topic/') || address.startsWith('topic://');
 
 const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
@@ -96,7 +103,7 @@ function errorOf({ condition, description, info }: PeerError): AmqpError | undef
  *
  * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` as the client said it),
  * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection),
- * 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
+ * 'renewal' (of a token: '204', or '400' for a request that was refused), 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
  */
 export class Broker extends EventEmitter {
   port: number;
@@ -129,6 +136,8 @@ export class Broker extends EventEmitter {
   private readonly tokenEnds = new Map<string, number>();
   /** what connections logged in with */
   private readonly tokenOf = new WeakMap<Connection, string>();
+  /** those that began a session */
+  private readonly begun = new WeakSet<Connection>();
   private readonly expiries = new Map<Connection, NodeJS.Timeout>();
   private server?: net.Server;
   private waiting = new Set<Queue>();
@@ -344,7 +353,7 @@ export class Broker extends EventEmitter {
     const end = this.endOf(token);
     if (end === Infinity) return;
     const expired = { condition: 'amqp:unauthorized-access', description: 'credentials expired' };
-    const timer = setTimeout(() => this.expel(connection, expired), end - Date.now());
+    const timer = setTimeout(() => this.expel(connection, expired), Math.min(end - Date.now(), 2 ** 31 - 1));
     this.expiries.set(connection, timer);
   }
 
@@ -451,6 +460,11 @@ export class Broker extends EventEmitter {
     if (session.remote.channel > channelMax) {
       session.connection.close({ condition: 'amqp:connection:framing-error', description: 'channel-max exceeded' });
     }
+    if (this.options.oneSession && this.begun.has(session.connection)) {
+      this.expel(session.connection, { condition: 'amqp:not-allowed', description: 'one session per connection' });
+    }
+    this.begun.add(session.connection);
+    keepDirectionsApart(session);
     const onTransfer = session.on_transfer.bind(session);
     const onFlow = session.on_flow.bind(session);
     // rhea decodes what has format 0, which loses types (R24); one above the true format everything arrives as bytes
@@ -484,10 +498,13 @@ export class Broker extends EventEmitter {
     // a client that attaches again at once under the same name gets the old object from rhea
     Object.assign(link, { credit: 0, delivery_count: reads ? 0 : (asked.initial_delivery_count ?? 0) });
     Object.assign(link.local.detach, { closed: true, error: undefined });
+    link.local.attach.name = nameOf(link);
 
     const dynamic = Boolean(node?.dynamic);
     const wanted: string = node?.address ?? '';
-    const refusal = this.refusals.get(wanted) ?? this.objection(reads, dynamic, wanted);
+    const refusal =
+      this.refusals.get(wanted) ??
+      (this.isManagement(wanted) ? this.objectionToPair(asked) : this.objection(reads, dynamic, wanted));
     if (refusal) {
       Object.assign(
         link.local.attach,
@@ -507,7 +524,7 @@ export class Broker extends EventEmitter {
     else link.local.attach.max_message_size = this.options.maxMessageSize;
 
     const info: LinkInfo = {
-      name: link.name,
+      name: nameOf(link),
       address,
       role: reads ? 'receiver' : 'sender',
       containerId: link.connection.container_id,
@@ -520,7 +537,8 @@ export class Broker extends EventEmitter {
     this.attached.set(link, attached);
     if (dynamic) this.queue(address);
     if (reads) {
-      attached.queue = isTopic(address) ? new Queue(address) : this.queue(address);
+      const ofItsOwn = isTopic(address) || this.isManagement(address);
+      attached.queue = ofItsOwn ? new Queue(address) : this.queue(address);
       attached.queue.consumers.push(attached);
       this.answerDrains(link);
     } else {
@@ -541,6 +559,17 @@ export class Broker extends EventEmitter {
       return { condition: 'amqp:not-found', description: `no node ${address}` };
     }
     return undefined;
+  }
+
+  private isManagement(address: string): boolean {
+    return this.options.tokenRenewal === true && address === MANAGEMENT;
+  }
+
+  /** RabbitMQ takes a link of a pair only so. */
+  private objectionToPair({ source, target, properties, snd_settle_mode }: Fields): PeerError | undefined {
+    const paired = properties?.paired === true && source?.address === MANAGEMENT && target?.address === MANAGEMENT;
+    if (paired && snd_settle_mode === 1) return undefined;
+    return { condition: 'amqp:not-allowed', description: `${MANAGEMENT} wants a pair of links, both settled` };
   }
 
   /** rhea answers a drain only while there is credit; a client with none left waits for the answer as well. */
@@ -616,7 +645,33 @@ export class Broker extends EventEmitter {
     const planned = this.plannedAnswer(address);
     this.emit('answer', { address, answer: planned });
     if (planned === 'none') return;
+    if (this.isManagement(address)) {
+      this.renewToken(attached, bytes);
+      return this.settle(delivery, 'accept');
+    }
     this.settle(delivery, planned === 'accept' ? this.route(address, bytes, delivery.format - 1) : planned);
+  }
+
+  private renewToken({ link: { session } }: Attached, bytes: Buffer): void {
+    const request: Partial<Message> = decode(bytes) ?? {};
+    const { subject, to, reply_to, body } = request;
+    const understood = subject === 'PUT' && to === '/auth/tokens' && reply_to === '$me' && Buffer.isBuffer(body);
+    const renewed = understood && this.tokenIsValid(String(body));
+    if (renewed) this.limit(session.connection, String(body));
+    const status = renewed ? '204' : '400';
+    this.emit('renewal', status);
+    const mine = ({ info, link }: Attached) => this.isManagement(info.address) && link.session === session;
+    const queue = [...this.attached.values()].find((attached) => attached.queue && mine(attached))?.queue;
+    if (!queue) return;
+    const { typedId } = inspect(bytes);
+    const response = {
+      subject: status,
+      correlation_id: typedId,
+      application_properties: { 'http:response': '1.1' },
+      body: renewed ? null : 'no such request, or no such token',
+    };
+    queue.add({ bytes: rhea.message.encode(response), format: 0, id: undefined });
+    this.wake(queue);
   }
 
   private plannedAnswer(address: string): Answer {
@@ -693,6 +748,9 @@ export class Broker extends EventEmitter {
     const attached = this.attached.get(link);
     const entry = attached?.unsettled.get(delivery);
     if (!attached || !entry) return;
+    if (this.options.acceptedOnly && state !== 'accepted') {
+      return this.expel(link.connection, { condition: 'amqp:not-allowed', description: `${state} is not supported` });
+    }
     attached.unsettled.delete(delivery);
     const outcome: Fields = delivery.remote_state ?? {};
     if (!delivery.remote_settled) {

@@ -19,7 +19,13 @@ const SECTIONS = [
 ];
 
 /** Reads the sections before the body as far as the broker needs them; the body is never touched. */
-export function inspect(bytes: Buffer): { header: Typed[]; headerEnd: number; to?: string; id?: unknown } {
+export function inspect(bytes: Buffer): {
+  header: Typed[];
+  headerEnd: number;
+  to?: string;
+  id?: unknown;
+  typedId?: Typed;
+} {
   const seen: ReturnType<typeof inspect> = { header: [], headerEnd: 0 };
   const reader = new Reader(bytes);
   try {
@@ -32,6 +38,7 @@ export function inspect(bytes: Buffer): { header: Typed[]; headerEnd: number; to
         seen.header = fields;
         seen.headerEnd = reader.position;
       } else if (section === 3) {
+        seen.typedId = fields[0];
         seen.id = fields[0]?.value ?? undefined;
         seen.to = fields[2]?.value ?? undefined;
       }

@@ -13,6 +13,7 @@ export type PeerSession = Session & {
     available(): number;
     transfer_window(): number;
   };
+  on_attach(frame: Frame): void;
   on_transfer(frame: Frame): void;
   on_flow(frame: Frame): void;
 };
@@ -47,3 +48,17 @@ export function room(link: Link): number {
   // the window is NaN before the first flow
   return Math.max(0, Math.min(link.credit, outgoing.transfer_window() || 0, outgoing.available()));
 }
+
+const TO_RECEIVER = ' (to a receiver)';
+
+/** rhea knows the links of a session by their names alone; a sender and a receiver may have the same one. */
+export function keepDirectionsApart(session: PeerSession): void {
+  const onAttach = session.on_attach.bind(session);
+  session.on_attach = (frame) => {
+    if (frame.performative.role) frame.performative.name += TO_RECEIVER;
+    onAttach(frame);
+  };
+}
+
+/** The name that the client gave to the link. */
+export const nameOf = (link: Link): string => (link.is_sender() ? link.name.slice(0, -TO_RECEIVER.length) : link.name);
