@@ -19,7 +19,10 @@ export type RheaConnection = Omit<Connection, 'on_open' | 'on_begin' | 'input' |
   on_open(frame: Frame<{ idle_time_out?: number | null }>): void;
   on_begin(frame: Frame<{ remote_channel?: number | null }>): void;
   abort_socket(socket: unknown): void;
-  sasl_transport: { on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void };
+  sasl_transport: {
+    on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void;
+    transport: RheaTransport;
+  };
   /** Writes what is to be written: by itself in its next turn. */
   _process(): void;
 };
@@ -59,4 +62,18 @@ export interface Attach {
 
 export interface RheaTypes {
   Writer: new () => { write(value: object): void; toBuffer(): Buffer };
+}
+
+/** The SASL layer: it takes what comes, writes what waits, and tells the trace of both. */
+export interface RheaTransport {
+  read(bytes: Buffer): number;
+  write(socket: unknown): void;
+}
+
+type Trace = ((format: string, ...values: unknown[]) => void) & { enabled: boolean };
+
+/** Looked up at each call. */
+export interface RheaLog {
+  frames: Trace;
+  raw: Trace;
 }

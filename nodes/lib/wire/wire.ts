@@ -6,6 +6,7 @@ import { Output } from './output';
 import { type Opened, openedOf, peerErrorOf } from './remote';
 import type { RheaConnection, RheaSession } from './rhea';
 import { Session, type SessionUser } from './session';
+import { maskTrace } from './trace';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
 
 export interface WireOptions extends TransportOptions {
@@ -157,6 +158,7 @@ export class Wire implements SessionUser {
     connection.connect = () => {
       connect();
       const { sasl_transport: client } = connection;
+      maskTrace(client.transport);
       const onMechanisms = client.on_sasl_mechanisms.bind(client);
       client.on_sasl_mechanisms = (frame) => {
         const offered = [frame.performative.sasl_server_mechanisms].flat();

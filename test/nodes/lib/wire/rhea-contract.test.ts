@@ -11,6 +11,8 @@ type Inner = Record<string, any>;
 
 const declared = readFileSync(join(__dirname, '..', '..', '..', '..', 'nodes', 'lib', 'wire', 'rhea.ts'), 'utf8');
 const { Writer } = rhea.types as unknown as Inner;
+const log: Inner = require('rhea/lib/log.js');
+const { ...traces } = log;
 
 /** Our side. */
 let connection: Inner;
@@ -30,6 +32,10 @@ const REPLACED: Record<string, () => Inner> = {
   'connection.on_begin': () => connection,
   'connection._process': () => connection,
   'connection.sasl_transport.on_sasl_mechanisms': () => connection['sasl_transport'],
+  'connection.sasl_transport.transport.read': () => connection['sasl_transport'].transport,
+  'connection.sasl_transport.transport.write': () => connection['sasl_transport'].transport,
+  'log.frames': () => log,
+  'log.raw': () => log,
   'session.on_begin': () => session,
   'session.on_end': () => session,
   'session.on_attach': () => session,
@@ -72,6 +78,8 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
     'object',
     () => fieldsOf('connection.sasl_transport.on_sasl_mechanisms')['sasl_server_mechanisms'],
   ],
+  'log.frames.enabled': ['boolean', () => 'enabled' in traces['frames'] || undefined],
+  'log.raw.enabled': ['boolean', () => 'enabled' in traces['raw'] || undefined],
   'types.Writer.write': ['function', () => new Writer().write],
   'types.Writer.toBuffer': ['function', () => new Writer().toBuffer],
 };
@@ -90,6 +98,7 @@ describe('rhea', () => {
   });
 
   after(async () => {
+    Object.assign(log, traces);
     const { socket } = connection;
     if (!socket.closed) await once(socket, 'close');
     await new Promise((resolve) => server.close(resolve));
@@ -145,7 +154,7 @@ describe('rhea', () => {
     } as unknown as ConnectionOptions);
     replace('connection.input', 'connection.on_open', 'connection.on_begin', 'connection._process');
     connection['connect']();
-    replace('connection.sasl_transport.on_sasl_mechanisms');
+    replace(...Object.keys(REPLACED).filter((name) => /^connection\.sasl_transport\.|^log\./.test(name)));
     await once(container, 'connection_open');
 
     session = connection['create_session']();
