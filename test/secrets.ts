@@ -38,7 +38,7 @@ const FORMS: Record<string, RegExp> = {
   'as 0x and hexadecimal': new RegExp(bytes.map((byte) => `0x${byte.toString(16)}`).join(',\\s*')),
   'as a list of bytes': new RegExp(bytes.join(',\\s*')),
   'in percent signs': new RegExp(bytes.map((byte) => `%${byte.toString(16)}`).join(''), 'i'),
-  'in UTF-16': new RegExp([...MARK].join('\\0')),
+  'in UTF-16': new RegExp(MARK.split('').join('\\x00')),
 };
 const any = new RegExp(
   Object.values(FORMS)

@@ -10,9 +10,10 @@ const MASKED = ['initial_response', 'challenge', 'response', 'additional_data'];
  * the mechanisms, the one that was chosen, the code of the outcome.
  */
 export function maskTrace(sasl: RheaTransport): void {
-  const { read, write } = sasl;
-  sasl.read = (bytes) => masked(() => read.call(sasl, bytes));
-  sasl.write = (socket) => masked(() => write.call(sasl, socket));
+  const read = sasl.read.bind(sasl);
+  const write = sasl.write.bind(sasl);
+  sasl.read = (bytes) => masked(() => read(bytes));
+  sasl.write = (socket) => masked(() => write(socket));
 }
 
 /** rhea has one trace for all connections: it is another one for as long as the call takes, in which nothing waits. */
