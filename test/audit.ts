@@ -2,7 +2,7 @@
 // the run, in which one is. Where it was, and in which test, is named; the secret is not.
 import { join } from 'node:path';
 import type { Context, RootHookObject } from 'mocha';
-import { formOf } from './secrets';
+import { secretIn } from './secrets';
 
 /** Objects within objects, and bytes of a Buffer, that are looked at: tests of what is large would take long. */
 const [MAX_DEPTH, MAX_BYTES] = [8, 65_536];
@@ -48,12 +48,12 @@ export function takeFound(): string[] {
 }
 
 function formIn(value: unknown, depth: number, seen: Set<object>): string | undefined {
-  if (typeof value === 'string') return formOf(value);
+  if (typeof value === 'string') return secretIn(value);
   if (typeof value !== 'object' || value === null || depth === 0 || seen.has(value)) return undefined;
   seen.add(value);
   if (ArrayBuffer.isView(value)) {
     const { buffer, byteOffset, byteLength } = value;
-    return formOf(Buffer.from(buffer, byteOffset, Math.min(byteLength, MAX_BYTES)).toString('latin1'));
+    return secretIn(Buffer.from(buffer, byteOffset, Math.min(byteLength, MAX_BYTES)).toString('latin1'));
   }
   const isList = value instanceof Map || value instanceof Set || Array.isArray(value);
   const parts = isList ? value : Object.entries(value);

@@ -48,7 +48,7 @@ const any = new RegExp(
 );
 
 /** The form in which one of the secrets occurs in a text, if one does. */
-export function formOf(text: string): string | undefined {
+export function secretIn(text: string): string | undefined {
   if (!any.test(text)) return undefined;
   return Object.keys(FORMS).find((form) => FORMS[form]!.test(text)) ?? 'in other letters';
 }

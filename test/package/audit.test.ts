@@ -3,7 +3,7 @@ import { inspect } from 'node:util';
 import should from 'should';
 import { audit, takeFound } from '../audit';
 import { endpointNode, flow, helper, inject, load, message, node } from '../flow';
-import { formOf, secretOf } from '../secrets';
+import { secretIn, secretOf } from '../secrets';
 
 const PASSWORD = secretOf('password');
 const PLAIN = Buffer.from(`\0anna\0${PASSWORD}`);
@@ -39,12 +39,12 @@ describe('The audit', () => {
 
   for (const [what, [text, form]] of Object.entries(FORMS)) {
     it(`knows a secret ${what}`, () => {
-      should(formOf(`before ${text} after`)).equal(form);
+      should(secretIn(`before ${text} after`)).equal(form);
     });
   }
 
   it('knows what is no secret', () => {
-    should(formOf(`anna, password, ${PASSWORD.slice(0, -8)}`)).equal(undefined);
+    should(secretIn(`anna, password, ${PASSWORD.slice(0, -8)}`)).equal(undefined);
   });
 
   for (const [what, value] of Object.entries({

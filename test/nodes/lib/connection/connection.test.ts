@@ -7,6 +7,7 @@ import { Connection, type ConnectionOptions, type ConnectionUser } from '../../.
 import { AmqpError } from '../../../../nodes/lib/errors';
 import type { State } from '../../../../nodes/lib/state';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
+import { secretOf } from '../../../secrets';
 
 const HOUR = { initial: 3_600_000, max: 3_600_000 };
 const EMPTY_FRAME = '0000000802000000';
@@ -279,7 +280,7 @@ describe('a connection', () => {
       // Far apart, to show which of the two a refused login takes.
       const connection = connectionTo(broker, {
         username: 'anna',
-        password: 'secret',
+        password: secretOf('password'),
         backoff: HOUR,
       });
       connection.open();
@@ -287,7 +288,7 @@ describe('a connection', () => {
         code: 'AMQP_AUTH',
         condition: 'amqp:unauthorized-access',
       });
-      broker.users = { anna: 'secret' };
+      broker.users = { anna: secretOf('password') };
       await next(connection, 'connected');
     });
 

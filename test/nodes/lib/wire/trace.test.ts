@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import rhea from 'rhea';
 import should from 'should';
-import { formOf, secretOf } from '../../../secrets';
+import { secretIn, secretOf } from '../../../secrets';
 
 const CHALLENGE = secretOf('challenge');
 const LOGINS: Record<string, string[]> = {
@@ -46,7 +46,7 @@ describe('The trace of rhea', () => {
       should(told.responses).deepEqual(responses);
       should(told.stdout).equal('logged in\n');
       const { stderr } = told;
-      should(formOf(stderr)).equal(undefined);
+      should(secretIn(stderr)).equal(undefined);
       // What finds out why a login fails is there all the same.
       should(stderr).match(/"sasl_server_mechanisms":\["OTHER","[\w-]+"\]/);
       should(stderr).containEql(`{"mechanism":"${name}","initial_response":"(masked)","hostname":"127.0.0.1"}`);
