@@ -2,12 +2,16 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import should from 'should';
+import { secretOf } from '../secrets';
 import { Editor, launch, type Theme, type Values } from './editor';
 import { Installation, nodeRedVersion, type Flow } from './installation';
 
 // oxlint-disable-next-line no-explicit-any -- the editor's global, in the browser
 declare const RED: any;
 
+const PASSWORD = secretOf('password');
+/** Of characters that a URL has to encode. */
+const SPECIAL = secretOf('password', '@ ');
 const MODULE = '@amqp10/node-red-amqp10';
 const NODES = ['amqp-sender', 'amqp-receiver', 'amqp-requester', 'amqp-responder'];
 const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
@@ -244,12 +248,12 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     it('puts each part of what is pasted as the server into its own field', async () => {
       await open(FLOW);
       const form = await editor.edit('endpoint');
-      await form.paste('host', ` amqps://me:${encodeURIComponent(PASSWORD)}@broker.example `);
+      await form.paste('host', ` amqps://me:${encodeURIComponent(SPECIAL)}@broker.example `);
       for (const [name, value] of Object.entries({
         host: 'broker.example',
         port: '5671',
         user: 'me',
-        pass: PASSWORD,
+        pass: SPECIAL,
       }))
         (await form.value(name)).should.equal(value, name);
       (await form.field('usetls').isChecked()).should.be.true();
