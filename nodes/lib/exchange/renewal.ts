@@ -24,7 +24,7 @@ export async function renewToken(connection: Connection, token: string): Promise
   session.once('end', abort);
   connection.once('state', abort);
   try {
-    return await put(session, token, over.signal);
+    return await put(session, token, over);
   } catch {
     // The session, the connection or the time is over. A new connection renews it as well.
     return false;
@@ -36,7 +36,8 @@ export async function renewToken(connection: Connection, token: string): Promise
   }
 }
 
-async function put(session: Session, token: string, signal: AbortSignal): Promise<boolean> {
+async function put(session: Session, token: string, over: AbortController): Promise<boolean> {
+  const { signal } = over;
   const options = {
     source: { address: ADDRESS },
     target: { address: ADDRESS },
@@ -46,9 +47,9 @@ async function put(session: Session, token: string, signal: AbortSignal): Promis
   };
   // R23: of two that attach at the same time rhea would forget the first.
   const requests = session.attachSender('management', options);
-  await opened(requests, signal);
+  await opened(requests, over);
   const replies = session.attachReceiver('management', options);
-  await opened(replies, signal);
+  await opened(replies, over);
   const answered = new Promise<string | undefined>((resolve, reject) => {
     signal.addEventListener('abort', () => reject(new Error('no answer')), { once: true });
     const message = ({ bytes }: { bytes: Buffer }): void => {
@@ -74,8 +75,10 @@ function requestOf(fields: Record<string, unknown>, token: string): Buffer {
   return encode({ fields, payload, payloadPath: 'token', fieldsPath: 'token', body: 'value', isReceived: false });
 }
 
-async function opened(end: LinkEnd, signal: AbortSignal): Promise<void> {
-  await once(end, 'open', { signal });
+/** From then on the loss of the link ends it all. */
+async function opened(end: LinkEnd, over: AbortController): Promise<void> {
+  end.once('close', () => over.abort());
+  await once(end, 'open', { signal: over.signal });
 }
 
 function isAtLeast41(version = ''): boolean {

@@ -9,6 +9,7 @@ import { Link } from '../../../../nodes/lib/link/link';
 import type { State } from '../../../../nodes/lib/state';
 import type { ReceivingEnd } from '../../../../nodes/lib/wire/link-end';
 import type { Session } from '../../../../nodes/lib/wire/session';
+import { secretOf } from '../../../secrets';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../../../broker/broker';
 
 /** What a scripted peer writes: rhea's frames, as its sessions take them. */
@@ -32,7 +33,7 @@ class Reader extends Link<ReceivingEnd> {
   }
 
   protected override attach(session: Session): ReceivingEnd {
-    const end = session.attachReceiver(this.name, { source: { address: this.address } });
+    const end = session.attachReceiver(this.name, { source: { address: this.redirectedTo ?? this.address } });
     end.user = { message: ({ bytes }) => this.onMessage(bytes), drained: () => {} };
     return end;
   }
@@ -343,6 +344,112 @@ describe('a link', () => {
     await next(links[1]!, 'connected');
     should([...sessions.values()].at(-1)).equal(1);
     should(connections).equal(3);
+  });
+
+  it('shares one session with all others at once where a person says so', async () => {
+    const { port } = await start({ oneSession: true });
+    let connections = 0;
+    broker.on('connection', () => connections++);
+    const connection = connectionTo(port, { hasOneSession: true });
+    const links = ['a', 'b'].map((address) => new Reader(connection, address));
+    for (const link of links) link.open();
+    await Promise.all(links.map((link) => state(link, 'connected')));
+    should(connections).equal(1);
+  });
+
+  describe('that the peer redirects', () => {
+    const infoOf = ({ port }: Broker, address?: string) => ({
+      'network-host': '127.0.0.1',
+      port,
+      ...(address !== undefined && { address }),
+    });
+
+    it('attaches there, over a connection of its own, while its siblings stay', async () => {
+      const home = await start();
+      const other = await start();
+      home.redirectLink('a', infoOf(other, 'b'));
+      const connection = connectionTo(home.port);
+      const links = ['a', 'stays'].map((address) => new Reader(connection, address));
+      for (const link of links) link.open();
+      await Promise.all(links.map((link) => state(link, 'connected')));
+      should(home.links().map(({ address }) => address)).deepEqual(['stays']);
+      should(other.links().map(({ address }) => address)).deepEqual(['b']);
+      await Promise.all(links.map((link) => link.close()));
+      should([home.connections(), other.connections()]).deepEqual([0, 0]);
+    });
+
+    it('attaches to another address of the same server', async () => {
+      const home = await start();
+      home.redirectLink('a', infoOf(home, 'b'));
+      const link = new Reader(connectionTo(home.port), 'a');
+      link.open();
+      await state(link, 'connected');
+      should(home.links().map(({ address }) => address)).deepEqual(['b']);
+      should(home.connections()).equal(1);
+    });
+
+    it('later on attaches there, too', async () => {
+      const home = await start();
+      const other = await start();
+      const link = new Reader(connectionTo(home.port), 'a');
+      link.open();
+      await state(link, 'connected');
+      home.detach('a', { condition: 'amqp:link:redirect', info: infoOf(other) });
+      await next(link, 'connected');
+      should(other.links()).have.length(1);
+    });
+
+    it('asks at home again when that server is gone', async () => {
+      const home = await start();
+      const other = await start();
+      const third = await start();
+      home.redirectLink('a', infoOf(other, 'b'));
+      const link = new Reader(connectionTo(home.port), 'a');
+      link.open();
+      await state(link, 'connected');
+      home.redirectLink('a', infoOf(third));
+      await other.stop();
+      await next(link, 'connected');
+      should(third.links().map(({ address }) => address)).deepEqual(['a']);
+      home.allow('a');
+      await third.stop();
+      await next(link, 'connected');
+      should(home.links().map(({ address }) => address)).deepEqual(['a']);
+    });
+
+    it('comes back with a pause, when that server cannot be reached', async () => {
+      const home = await start();
+      const other = await start();
+      await other.stop();
+      home.redirectLink('a', infoOf(other));
+      const link = new Reader(connectionTo(home.port), 'a');
+      link.open();
+      should(await state(link, 'refused')).match({ error: { code: 'AMQP_CONNECT', diagnosis: 'refused' } });
+      home.allow('a');
+      await next(link, 'connected');
+    });
+
+    it('to and fro is refused, and tried again', async () => {
+      const home = await start();
+      const other = await start();
+      home.redirectLink('a', infoOf(other));
+      other.redirectLink('a', infoOf(home));
+      const link = new Reader(connectionTo(home.port), 'a');
+      link.open();
+      should(await state(link, 'refused')).match({ error: { code: 'AMQP_CONNECT', diagnosis: 'redirect-loop' } });
+      other.allow('a');
+      await next(link, 'connected');
+      should(other.links()).have.length(1);
+    });
+
+    it('does not go where the login must not', async () => {
+      const home = await start();
+      home.redirectLink('a', { 'network-host': 'localhost', port: home.port });
+      const login = { username: 'anna', password: secretOf('password') };
+      const link = new Reader(connectionTo(home.port, login), 'a');
+      link.open();
+      should(await state(link, 'refused')).match({ error: { diagnosis: 'redirect-unlisted' } });
+    });
   });
 
   it('answers a flow of the peer that asks for an echo', async () => {

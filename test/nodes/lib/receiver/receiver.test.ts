@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import rhea, { type Delivery, type EventContext, type Sender } from 'rhea';
 import should from 'should';
-import { Connection } from '../../../../nodes/lib/connection/connection';
+import { Connection, type ConnectionOptions } from '../../../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../../../nodes/lib/errors';
 import type { Incoming } from '../../../../nodes/lib/message/message';
 import {
@@ -74,8 +74,9 @@ let broker: Broker;
 let connection: Connection;
 let inbox: Inbox;
 
-function connect(port: number): void {
+function connect(port: number, options: Partial<ConnectionOptions> = {}): void {
   connection = new Connection({
+    ...options,
     servers: [{ host: '127.0.0.1', port }],
     containerId: 'test',
     connectTimeout: 5000,
@@ -732,5 +733,23 @@ describe('receiver', () => {
       });
       await inbox.receiver.drain().should.be.rejectedWith({ code: 'AMQP_LINK_DETACHED' });
     });
+  });
+
+  it('sends no outcome but accepted to a peer that has one session only, as IBM MQ', async () => {
+    await broker.stop();
+    broker = await Broker.start({ oneSession: true, acceptedOnly: true });
+    connect(broker.port, { hasOneSession: true });
+    inbox = new Inbox('receiver', { address: 'q', settle: 'flow' });
+    await inbox.state('connected');
+    putAll('q', 4);
+    await inbox.count(4);
+    settle(0, { settle: 'reject' });
+    settle(1, { settle: 'release' });
+    settle(2, { settle: 'modify' });
+    settle(3, { settle: 'accept' });
+    should((await dispositions(1)).map(({ id, state }) => [id, state])).deepEqual([['q3', 'accepted']]);
+    await inbox.receiver.close();
+    // What was not accepted comes again.
+    should(broker.ready('q')).equal(3);
   });
 });
