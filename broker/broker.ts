@@ -2,9 +2,18 @@
 import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
+import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import rhea, { type AmqpError, type Connection, type Delivery, type EventContext, type Message } from 'rhea';
-import type { Receiver, Sender, Session, Typed } from 'rhea';
+import { decode, inspect, recount } from './bytes';
+import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
+import { type Accounts, commonName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
+import { type HttpAnswer, type Upgrade, type WebSocketOptions, webSocketServer } from './websocket';
+import { echo, type Fields, keepDirectionsApart, nameOf, type Link, type PeerSession, plain, terminus } from './rhea';
+
+export type { LinkInfo } from './queue';
+export type { HttpAnswer, Upgrade, WebSocketOptions } from './websocket';
+export type { Login, ScramOptions } from './sasl';
 
 export interface BrokerOptions {
   host?: string;
@@ -18,7 +27,17 @@ export interface BrokerOptions {
   users?: Record<string, string>;
   /** accept SASL ANONYMOUS and connections without SASL (default true) */
   anonymous?: boolean;
+  /**
+   * The SASL mechanisms it offers, in this order: ANONYMOUS, PLAIN, EXTERNAL, XOAUTH2, SCRAM-SHA-1, -256, -512. Default:
+   * PLAIN, ANONYMOUS (see there), and EXTERNAL to a client with a certificate. None at all = it speaks no SASL.
+   */
+  mechanisms?: string[];
+  scram?: ScramOptions;
+  /** Tokens for XOAUTH2, for the password of PLAIN, and for WebSocket; a Map gives each its life in milliseconds. */
+  tokens?: Tokens;
   tls?: tls.TlsOptions;
+  /** take AMQP over WebSocket, and nothing else (wss with `tls`) */
+  websocket?: true | WebSocketOptions;
   /** credit kept at each sender (default 100) */
   credit?: number;
   /** failed deliveries after which a message moves to `DLQ` (default 5) */
@@ -30,30 +49,29 @@ export interface BrokerOptions {
   maxMessageSize?: number;
   /** What it says of itself in its open. */
   properties?: { product?: string; version?: string };
+  /** Other servers that it names in its open, as `failover-server-list`: `network-host`, `hostname`, `port`, `scheme`… */
+  failoverServers?: object[];
   /** answer with the filters that were asked for, and apply none, as routers do (default false) */
   confirmsFilters?: boolean;
+  /** close the connection at its second begin, as IBM MQ does (default false) */
+  oneSession?: boolean;
+  /** close the connection of a consumer that answers anything but accepted, as IBM MQ does (default false) */
+  acceptedOnly?: boolean;
+  /** renew tokens in place as RabbitMQ does: `PUT /auth/tokens` over a pair of links on `/management` (default false) */
+  tokenRenewal?: boolean;
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
 }
+
+/** A token's life begins when it is first seen; a connection ends with the token that it was opened with. */
+export type Tokens = Set<string> | Map<string, number>;
 
 export type Answer = 'accept' | 'reject' | 'release' | 'modify' | 'none';
 
 export interface PeerError {
   condition?: string;
   description?: string;
-}
-
-export interface LinkInfo {
-  name: string;
-  address: string;
-  /** as the client sees it */
-  role: 'sender' | 'receiver';
-  containerId: string;
-  sndSettleMode: number;
-  rcvSettleMode: number;
-  /** the termini as the client asked for them */
-  source: Fields | null;
-  target: Fields | null;
+  info?: object;
 }
 
 export interface Disposition {
@@ -66,192 +84,17 @@ export interface Disposition {
 }
 
 type Outcome = 'accepted' | 'rejected' | 'released' | 'modified';
-type Fields = Record<string, any>;
-type Frame = { performative: Fields; payload?: Buffer };
-
-/** What is used of rhea's objects beyond its typings. */
-type PeerSession = Session & {
-  remote: { channel: number };
-  outgoing: {
-    next_delivery_id: number;
-    next_pending_delivery: number;
-    available(): number;
-    transfer_window(): number;
-  };
-  on_transfer(frame: Frame): void;
-  on_flow(frame: Frame): void;
-};
-type Link = Sender &
-  Receiver & {
-    session: PeerSession;
-    credit: number;
-    delivery_count: number;
-    issue_flow: boolean;
-    _draining: boolean;
-    _drained: boolean;
-    _get_drain(): boolean;
-    local: { attach: Fields; detach: Fields };
-    remote: { attach: Fields; detach: Fields };
-  };
-
-interface Entry {
-  seq: number;
-  bytes: Buffer;
-  format: number;
-  id: unknown;
-  expires: number;
-  failures: number;
-  undeliverableAt: Set<Link>;
-}
-
-interface Attached {
-  info: LinkInfo;
-  link: Link;
-  /** the node was made for this link and goes with it */
-  dynamic: boolean;
-  /** what a client's receiver reads from, until it is cut off */
-  queue?: Queue;
-  unsettled: Map<Delivery, Entry>;
-}
-
-const { Reader, Writer } = rhea.types as unknown as {
-  Reader: new (bytes: Buffer) => {
-    position: number;
-    remaining(): number;
-    read_uint(width: number): number;
-    read(): Typed;
-  };
-  Writer: new () => { write(value: Typed): void; toBuffer(): Buffer };
-};
-
 const DEAD_LETTERS = 'DLQ';
-const SECTIONS = [
-  'amqp:header:list',
-  'amqp:delivery-annotations:map',
-  'amqp:message-annotations:map',
-  'amqp:properties:list',
-];
-
+const MANAGEMENT = '/management';
 const isTopic = (address: string) => address.startsWith('topic/') || address.startsWith('topic://');
 
-/** Reads the sections before the body as far as the broker needs them; the body is never touched. */
-function inspect(bytes: Buffer): { header: Typed[]; headerEnd: number; to?: string; id?: unknown } {
-  const seen: ReturnType<typeof inspect> = { header: [], headerEnd: 0 };
-  const reader = new Reader(bytes);
-  try {
-    while (reader.remaining() && reader.read_uint(1) === 0) {
-      const descriptor: unknown = reader.read().value;
-      const section = typeof descriptor === 'number' ? descriptor - 0x70 : SECTIONS.indexOf(String(descriptor));
-      if (section < 0 || section >= SECTIONS.length) break;
-      const fields = reader.read().value as Typed[];
-      if (section === 0) {
-        seen.header = fields;
-        seen.headerEnd = reader.position;
-      } else if (section === 3) {
-        seen.id = fields[0]?.value ?? undefined;
-        seen.to = fields[2]?.value ?? undefined;
-      }
-    }
-  } catch {
-    // not our business: whoever reads the message has to cope with its bytes
-  }
-  return seen;
-}
-
-/** The message with its failed deliveries added to the header's delivery-count; all other bytes as they came. */
-function recount({ bytes, failures }: Entry): Buffer {
-  if (failures === 0) return bytes;
-  const { header, headerEnd } = inspect(bytes);
-  const fields = [...header];
-  fields[4] = rhea.types.wrap_uint((header[4]?.value ?? 0) + failures);
-  const writer = new Writer();
-  writer.write(rhea.types.described(rhea.types.wrap_ulong(0x70), rhea.types.wrap_list(fields)));
-  return Buffer.concat([writer.toBuffer(), bytes.subarray(headerEnd)]);
-}
-
-function decode(bytes: Buffer): Message | undefined {
-  try {
-    return rhea.message.decode(bytes) as unknown as Message;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The terminus a client sent, or null; rhea hands over a null one as an object. */
-const terminus = (sent: Fields | null): Fields | null => (sent && 'address' in sent ? sent : null);
-
-/** A terminus ready to be sent back, with some fields changed. */
-function echo(sent: Fields | null, changes: Fields = {}): unknown {
-  if (!sent) return undefined;
-  const copy: Fields = Object.create(Object.getPrototypeOf(sent));
-  return Object.assign(copy, { value: [...sent.value] }, changes).described();
-}
-
 const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
-const plain = (sent: Fields | null): Fields | null => JSON.parse(JSON.stringify(sent));
-const errorOf = (error: PeerError) => (error.condition ? { ...error } : undefined);
-
-/** How many messages the session takes for this link now. rhea lowers credit only when it writes, hence the first test. */
-function room(link: Link): number {
-  const { outgoing } = link.session;
-  if (!link.is_open() || outgoing.next_pending_delivery !== outgoing.next_delivery_id) return 0;
-  // the window is NaN before the first flow
-  return Math.max(0, Math.min(link.credit, outgoing.transfer_window() || 0, outgoing.available()));
-}
-
-class Queue {
-  ready: Entry[] = [];
-  consumers: Attached[] = [];
-  private last = 0;
-  private turn = 0;
-
-  constructor(readonly name: string) {}
-
-  add(message: Pick<Entry, 'bytes' | 'format' | 'id'>, expires = Infinity): void {
-    const { bytes, format, id } = message;
-    this.ready.push({ seq: this.last++, bytes, format, id, expires, failures: 0, undeliverableAt: new Set() });
-  }
-
-  putBack(entry: Entry): void {
-    const at = this.ready.findIndex(({ seq }) => seq > entry.seq);
-    this.ready.splice(at < 0 ? this.ready.length : at, 0, entry);
-  }
-
-  unsettled(): number {
-    return this.consumers.reduce((sum, { unsettled }) => sum + unsettled.size, 0);
-  }
-
-  /** Hands out what is ready, in turn to the consumers that have room for it. */
-  deliver(): void {
-    const rooms = this.consumers.map(({ link }) => room(link));
-    let left = rooms.reduce((sum, n) => sum + n, 0);
-    let next = 0;
-    const kept: Entry[] = [];
-    for (; left > 0 && next < this.ready.length; next++) {
-      const entry = this.ready[next]!;
-      if (entry.expires <= Date.now()) continue;
-      const taker = this.taker(entry, rooms);
-      if (taker < 0) {
-        kept.push(entry);
-        continue;
-      }
-      rooms[taker]!--;
-      left--;
-      this.turn = taker + 1;
-      const { link, unsettled } = this.consumers[taker]!;
-      const delivery = link.send(recount(entry), undefined, entry.format);
-      if (!delivery.settled) unsettled.set(delivery, entry);
-    }
-    this.ready.splice(0, next, ...kept);
-  }
-
-  private taker(entry: Entry, rooms: number[]): number {
-    for (let i = 0; i < rooms.length; i++) {
-      const at = (this.turn + i) % rooms.length;
-      if (rooms[at]! > 0 && !entry.undeliverableAt.has(this.consumers[at]!.link)) return at;
-    }
-    return -1;
-  }
+/** An error for rhea, as the encoded fields: given by their names, the keys of its info would not be symbols. */
+function errorOf({ condition, description, info }: PeerError): AmqpError | undefined {
+  if (!condition) return undefined;
+  const { types } = rhea;
+  const value = [types.wrap_symbol(condition), description, info && types.wrap_symbolic_map(info)];
+  return { value };
 }
 
 /**
@@ -259,24 +102,43 @@ class Queue {
  * an anonymous relay, redelivery, dead letters, SASL and TLS, and hooks to misbehave.
  *
  * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` as the client said it),
- * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection).
+ * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection),
+ * 'renewal' (of a token: '204', or '400' for a request that was refused), 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
  */
 export class Broker extends EventEmitter {
   port: number;
   users: Record<string, string> | undefined;
+  tokens: Tokens | undefined;
+  /** how each connection logged in, oldest first */
+  readonly logins: Login[] = [];
+  /** the logins that were refused */
+  readonly refusedLogins: Login[] = [];
+  /** what clients asked for to speak WebSocket */
+  readonly upgrades: Upgrade[] = [];
+  /** when set, clients that ask for WebSocket get this answer instead */
+  refuseUpgrades: HttpAnswer | undefined;
+  /** when set, each connection is closed once it is open, with `amqp:connection:redirect` and this for its info */
+  redirect: object | undefined;
   /** transfers that arrived, by address */
   readonly received: Record<string, number> = {};
   /** what consumers answered, oldest first; the oldest go when there are very many */
   readonly dispositions: Disposition[] = [];
 
   private readonly container = rhea.create_container({ id: 'embedded-broker' });
-  private readonly sockets = new Map<net.Socket, Connection | undefined>();
+  private readonly sockets = new Map<Duplex, Connection | undefined>();
   private readonly open = new Set<Connection>();
   private readonly attached = new Map<Link, Attached>();
   private readonly queues = new Map<string, Queue>();
   private readonly refusals = new Map<string, PeerError>();
   private readonly answers = new Map<string, { answer: Answer; times: number }>();
   private readonly held = new Set<string>();
+  /** when the tokens that were seen end */
+  private readonly tokenEnds = new Map<string, number>();
+  /** what connections logged in with */
+  private readonly tokenOf = new WeakMap<Connection, string>();
+  /** those that began a session */
+  private readonly begun = new WeakSet<Connection>();
+  private readonly expiries = new Map<Connection, NodeJS.Timeout>();
   private server?: net.Server;
   private waiting = new Set<Queue>();
 
@@ -291,12 +153,19 @@ export class Broker extends EventEmitter {
     this.setMaxListeners(0);
     this.port = options.port ?? 0;
     this.users = options.users;
-    this.offerSasl();
+    this.tokens = options.tokens;
     this.listenToPeers();
   }
 
   get url(): string {
-    return `${this.options.tls ? 'amqps' : 'amqp'}://${this.options.host ?? '127.0.0.1'}:${this.port}`;
+    const { tls: secure, host = '127.0.0.1', websocket } = this.options;
+    const scheme = (websocket ? 'ws' : 'amqp') + (secure ? 's' : '');
+    return `${scheme}://${host}:${this.port}${this.webSocketOptions.path ?? ''}`;
+  }
+
+  private get webSocketOptions(): WebSocketOptions {
+    const { websocket = true } = this.options;
+    return websocket === true ? {} : websocket;
   }
 
   /** Stops listening and drops every connection; queues stay. */
@@ -310,13 +179,34 @@ export class Broker extends EventEmitter {
 
   /** Listens again, on the port it had. */
   async resume(): Promise<void> {
-    const accept = (socket: net.Socket) => this.accept(socket);
-    const server = this.options.tls ? tls.createServer(this.options.tls, accept) : net.createServer(accept);
+    const server = this.createServer();
     server.on('connection', (socket) => this.track(socket));
     server.listen(this.port, this.options.host ?? '127.0.0.1');
     await once(server, 'listening');
     this.port = (server.address() as net.AddressInfo).port;
     this.server = server;
+  }
+
+  private createServer(): net.Server {
+    const { tls: secure, websocket } = this.options;
+    const accept = (socket: net.Socket) => void this.accept(socket, socket);
+    if (!websocket) return secure ? tls.createServer(secure, accept) : net.createServer(accept);
+    const options = this.webSocketOptions;
+    return webSocketServer(options, secure, {
+      refuse: (token) => {
+        if (this.refuseUpgrades) return this.refuseUpgrades;
+        if (!options.bearer || this.tokenIsValid(token ?? '')) return undefined;
+        return { status: 401, headers: { 'WWW-Authenticate': 'Bearer' } };
+      },
+      upgraded: (upgrade) => {
+        this.upgrades.push(upgrade);
+        this.emit('upgrade', upgrade);
+      },
+      accept: (stream, { socket }, token) => {
+        const connection = this.accept(stream, socket);
+        if (options.bearer) this.tokenOf.set(connection, token!);
+      },
+    });
   }
 
   // Queues
@@ -370,6 +260,11 @@ export class Broker extends EventEmitter {
     this.refusals.set(address, error);
   }
 
+  /** Attaches to the address are refused with `amqp:link:redirect` from now on, until they are allowed again. */
+  redirectLink(address: string, info: object): void {
+    this.refuse(address, { condition: 'amqp:link:redirect', description: 'it is elsewhere', info });
+  }
+
   allow(address: string): void {
     this.refusals.delete(address);
   }
@@ -393,10 +288,7 @@ export class Broker extends EventEmitter {
   }
 
   closeConnections(error: PeerError = {}): void {
-    for (const connection of this.open) {
-      for (const attached of this.attached.values()) if (attached.link.connection === connection) this.halt(attached);
-      connection.close(errorOf(error));
-    }
+    for (const connection of this.open) this.expel(connection, error);
   }
 
   /** The next `times` messages to the address get this answer, and only accepted ones are stored. */
@@ -427,13 +319,42 @@ export class Broker extends EventEmitter {
 
   // Connections
 
-  private offerSasl(): void {
-    const mechanisms = this.container.sasl_server_mechanisms;
-    mechanisms.enable_plain(
-      (user: string | null, password: string | null) =>
-        !this.users || (Object.hasOwn(this.users, user ?? '') && this.users[user ?? ''] === (password ?? '')),
-    );
-    if (this.options.anonymous !== false) mechanisms.enable_anonymous();
+  /** rhea asks for its mechanisms as it accepts a connection. */
+  private offerSasl(socket: net.Socket): void {
+    const { mechanisms, anonymous, tls: tlsOptions, scram = {} } = this.options;
+    const usual = ['PLAIN'];
+    if (anonymous !== false) usual.push('ANONYMOUS');
+    if (tlsOptions?.requestCert && commonName(socket)) usual.push('EXTERNAL');
+    const accounts: Accounts = {
+      passwordOf: (user) => (this.users && Object.hasOwn(this.users, user) ? this.users[user] : undefined),
+      passwordFits: (user, password) =>
+        this.users ? accounts.passwordOf(user) === password : this.tokens === undefined,
+      tokenIsValid: (token) => this.tokenIsValid(token),
+      scram,
+    };
+    const offered = mechanismsOf(mechanisms ?? usual, accounts, socket);
+    Object.assign(this.container, { sasl_server_mechanisms: offered });
+  }
+
+  private tokenIsValid(token: string): boolean {
+    return this.tokens?.has(token) === true && this.endOf(token) > Date.now();
+  }
+
+  private endOf(token: string): number {
+    const life = this.tokens instanceof Map ? (this.tokens.get(token) ?? 0) : Infinity;
+    const end = this.tokenEnds.get(token) ?? Date.now() + life;
+    this.tokenEnds.set(token, end);
+    return end;
+  }
+
+  /** The connection lasts as long as the token. */
+  private limit(connection: Connection, token: string): void {
+    clearTimeout(this.expiries.get(connection));
+    const end = this.endOf(token);
+    if (end === Infinity) return;
+    const expired = { condition: 'amqp:unauthorized-access', description: 'credentials expired' };
+    const timer = setTimeout(() => this.expel(connection, expired), Math.min(end - Date.now(), 2 ** 31 - 1));
+    this.expiries.set(connection, timer);
   }
 
   private listenToPeers(): void {
@@ -460,16 +381,18 @@ export class Broker extends EventEmitter {
     for (const event of ['connection_error', 'session_error', 'sender_error', 'receiver_error']) on(event, () => {});
   }
 
-  private track(socket: net.Socket, connection?: Connection): void {
+  private track(socket: Duplex, connection?: Connection): void {
     this.sockets.set(socket, this.sockets.get(socket) ?? connection);
     socket.once('close', () => {
       this.sockets.delete(socket);
       // rhea listens for 'end' and 'error' only, and would leave its timers behind
       connection?._disconnected();
+      if (connection) this.stopExpiry(connection);
     });
   }
 
-  private accept(socket: net.Socket): void {
+  /** AMQP goes over the stream; the socket, which may have TLS, is below it. */
+  private accept(stream: Duplex, socket: net.Socket): Connection {
     const { options } = this;
     const connection = this.container.create_connection({
       port: this.port,
@@ -481,24 +404,54 @@ export class Broker extends EventEmitter {
       session_buffer_size: 65536,
       channel_max: options.channelMax,
       idle_time_out: options.idleTimeout,
-      properties: options.properties,
+      properties: this.openProperties(),
       max_frame_size: options.maxFrameSize,
-      enable_sasl_external: options.tls?.requestCert,
+      require_sasl: options.anonymous === false,
+      disable_sasl: options.mechanisms?.length === 0,
       offered_capabilities: options.anonymousRelay === false ? undefined : ['ANONYMOUS-RELAY'],
     } as Fields as rhea.ConnectionOptions);
-    this.track(socket, connection);
-    connection.accept(socket);
+    this.track(stream, connection);
+    this.offerSasl(socket);
+    connection.accept(stream);
+    watchLogin(connection, (login, accepted, token) => {
+      (accepted ? this.logins : this.refusedLogins).push(login);
+      if (accepted && token !== undefined) this.tokenOf.set(connection, token);
+      this.emit('login', login, accepted);
+    });
+    return connection;
+  }
+
+  private openProperties(): object | undefined {
+    const { properties, failoverServers } = this.options;
+    if (!failoverServers) return properties;
+    const list = failoverServers.map((server) => rhea.types.wrap_symbolic_map(server));
+    return { ...properties, 'failover-server-list': rhea.types.wrap_list(list) };
   }
 
   private onOpen(connection: Connection): void {
     this.open.add(connection);
     const { container_id: containerId, hostname, properties } = connection;
+    if (!saslOf(connection)) this.logins.push({ mechanism: 'none', user: undefined, hostname });
+    const token = this.tokenOf.get(connection);
+    if (token !== undefined) this.limit(connection, token);
     this.emit('connection', { containerId, hostname, ...(properties && { properties }) });
+    if (this.redirect) this.expel(connection, { condition: 'amqp:connection:redirect', info: this.redirect });
+  }
+
+  private stopExpiry(connection: Connection): void {
+    clearTimeout(this.expiries.get(connection));
+    this.expiries.delete(connection);
+  }
+
+  private expel(connection: Connection, error: PeerError): void {
+    for (const attached of this.attached.values()) if (attached.link.connection === connection) this.halt(attached);
+    connection.close(errorOf(error));
   }
 
   private onGone(connection: Connection): void {
     connection._process();
     this.open.delete(connection);
+    this.stopExpiry(connection);
     this.forget(({ link }) => link.connection === connection);
   }
 
@@ -507,6 +460,11 @@ export class Broker extends EventEmitter {
     if (session.remote.channel > channelMax) {
       session.connection.close({ condition: 'amqp:connection:framing-error', description: 'channel-max exceeded' });
     }
+    if (this.options.oneSession && this.begun.has(session.connection)) {
+      this.expel(session.connection, { condition: 'amqp:not-allowed', description: 'one session per connection' });
+    }
+    this.begun.add(session.connection);
+    keepDirectionsApart(session);
     const onTransfer = session.on_transfer.bind(session);
     const onFlow = session.on_flow.bind(session);
     // rhea decodes what has format 0, which loses types (R24); one above the true format everything arrives as bytes
@@ -540,16 +498,19 @@ export class Broker extends EventEmitter {
     // a client that attaches again at once under the same name gets the old object from rhea
     Object.assign(link, { credit: 0, delivery_count: reads ? 0 : (asked.initial_delivery_count ?? 0) });
     Object.assign(link.local.detach, { closed: true, error: undefined });
+    link.local.attach.name = nameOf(link);
 
     const dynamic = Boolean(node?.dynamic);
     const wanted: string = node?.address ?? '';
-    const refusal = this.refusals.get(wanted) ?? this.objection(reads, dynamic, wanted);
+    const refusal =
+      this.refusals.get(wanted) ??
+      (this.isManagement(wanted) ? this.objectionToPair(asked) : this.objection(reads, dynamic, wanted));
     if (refusal) {
       Object.assign(
         link.local.attach,
         reads ? { source: null, target: echo(target) } : { source: echo(source), target: null },
       );
-      link.close(refusal);
+      link.close(errorOf(refusal));
       return;
     }
     const address = dynamic ? `dynamic-${randomUUID()}` : wanted;
@@ -563,7 +524,7 @@ export class Broker extends EventEmitter {
     else link.local.attach.max_message_size = this.options.maxMessageSize;
 
     const info: LinkInfo = {
-      name: link.name,
+      name: nameOf(link),
       address,
       role: reads ? 'receiver' : 'sender',
       containerId: link.connection.container_id,
@@ -576,7 +537,8 @@ export class Broker extends EventEmitter {
     this.attached.set(link, attached);
     if (dynamic) this.queue(address);
     if (reads) {
-      attached.queue = isTopic(address) ? new Queue(address) : this.queue(address);
+      const ofItsOwn = isTopic(address) || this.isManagement(address);
+      attached.queue = ofItsOwn ? new Queue(address) : this.queue(address);
       attached.queue.consumers.push(attached);
       this.answerDrains(link);
     } else {
@@ -597,6 +559,17 @@ export class Broker extends EventEmitter {
       return { condition: 'amqp:not-found', description: `no node ${address}` };
     }
     return undefined;
+  }
+
+  private isManagement(address: string): boolean {
+    return this.options.tokenRenewal === true && address === MANAGEMENT;
+  }
+
+  /** RabbitMQ takes a link of a pair only so. */
+  private objectionToPair({ source, target, properties, snd_settle_mode }: Fields): PeerError | undefined {
+    const paired = properties?.paired === true && source?.address === MANAGEMENT && target?.address === MANAGEMENT;
+    if (paired && snd_settle_mode === 1) return undefined;
+    return { condition: 'amqp:not-allowed', description: `${MANAGEMENT} wants a pair of links, both settled` };
   }
 
   /** rhea answers a drain only while there is credit; a client with none left waits for the answer as well. */
@@ -672,7 +645,33 @@ export class Broker extends EventEmitter {
     const planned = this.plannedAnswer(address);
     this.emit('answer', { address, answer: planned });
     if (planned === 'none') return;
+    if (this.isManagement(address)) {
+      this.renewToken(attached, bytes);
+      return this.settle(delivery, 'accept');
+    }
     this.settle(delivery, planned === 'accept' ? this.route(address, bytes, delivery.format - 1) : planned);
+  }
+
+  private renewToken({ link: { session } }: Attached, bytes: Buffer): void {
+    const request: Partial<Message> = decode(bytes) ?? {};
+    const { subject, to, reply_to, body } = request;
+    const understood = subject === 'PUT' && to === '/auth/tokens' && reply_to === '$me' && Buffer.isBuffer(body);
+    const renewed = understood && this.tokenIsValid(String(body));
+    if (renewed) this.limit(session.connection, String(body));
+    const status = renewed ? '204' : '400';
+    this.emit('renewal', status);
+    const mine = ({ info, link }: Attached) => this.isManagement(info.address) && link.session === session;
+    const queue = [...this.attached.values()].find((attached) => attached.queue && mine(attached))?.queue;
+    if (!queue) return;
+    const { typedId } = inspect(bytes);
+    const response = {
+      subject: status,
+      correlation_id: typedId,
+      application_properties: { 'http:response': '1.1' },
+      body: renewed ? null : 'no such request, or no such token',
+    };
+    queue.add({ bytes: rhea.message.encode(response), format: 0, id: undefined });
+    this.wake(queue);
   }
 
   private plannedAnswer(address: string): Answer {
@@ -691,7 +690,9 @@ export class Broker extends EventEmitter {
     if (answer === 'release') delivery.release();
     else if (answer === 'modify') delivery.modified({ delivery_failed: true });
     else
-      delivery.reject(typeof answer === 'object' ? answer : { condition: 'amqp:not-allowed', description: 'rejected' });
+      delivery.reject(
+        typeof answer === 'object' ? errorOf(answer) : { condition: 'amqp:not-allowed', description: 'rejected' },
+      );
     connection._process();
   }
 
@@ -747,6 +748,9 @@ export class Broker extends EventEmitter {
     const attached = this.attached.get(link);
     const entry = attached?.unsettled.get(delivery);
     if (!attached || !entry) return;
+    if (this.options.acceptedOnly && state !== 'accepted') {
+      return this.expel(link.connection, { condition: 'amqp:not-allowed', description: `${state} is not supported` });
+    }
     attached.unsettled.delete(delivery);
     const outcome: Fields = delivery.remote_state ?? {};
     if (!delivery.remote_settled) {
@@ -787,7 +791,7 @@ export class Broker extends EventEmitter {
   private bury(queue: Queue, entry: Entry): void {
     if (queue.name === DEAD_LETTERS) return;
     const letters = this.queue(DEAD_LETTERS);
-    letters.add({ ...entry, bytes: recount(entry) });
+    letters.add({ ...entry, bytes: recount(entry.bytes, entry.failures) });
     this.wake(letters);
   }
 }

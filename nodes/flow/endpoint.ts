@@ -1,8 +1,11 @@
 import type { EventEmitter } from 'node:events';
 import type { Node, NodeAPI } from 'node-red';
-import { Connection, type ConnectionOptions } from '../lib/connection/connection';
+import { Connection, type ConnectionOptions, type Note } from '../lib/connection/connection';
+import { nameOf } from '../lib/connection/servers';
 import { type AmqpError, amqpError, messageOf } from '../lib/errors';
 import { isSame, type State } from '../lib/state';
+import type { Server } from '../lib/wire/transport';
+import { isLoopback } from './server';
 import { named, show, STATUS } from './status';
 
 /** What a node does on a connection: a sender, receiver, requester or responder of lib. */
@@ -68,8 +71,8 @@ export class Endpoint {
   readonly #RED: NodeAPI;
   readonly #node: EndpointNode;
   readonly #options: EndpointOptions;
-  /** The server, as the log names it. */
-  readonly #peer: string;
+  /** A login without protection was told of. */
+  #isWarned = false;
   /** The last end of the connection was no fault. */
   #isQuiet = false;
   #isClosing = false;
@@ -82,8 +85,6 @@ export class Endpoint {
     this.#node = node;
     this.#options = options;
     this.isNamed = options.isNamed;
-    const { tls, host, port } = options;
-    this.#peer = `${tls ? 'amqps' : 'amqp'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
     const connection = new Connection(options);
     this.connection = connection;
     connection.on('quiet', (error) => {
@@ -91,13 +92,46 @@ export class Endpoint {
       node.debug(`${this.#peer}: ${error.message}`);
     });
     connection.on('state', (state) => this.#show(state));
+    connection.on('note', (note) => this.#note(note));
+    connection.on('revealing', (server) => this.#warn(server));
     // Node-RED takes no error that cannot be made a text.
     connection.on('fault', (error) => node.error(error instanceof Error ? error : messageOf(error)));
   }
 
+  /** The server, as the log names it: the one in use, or all that were tried in vain. */
+  get #peer(): string {
+    const { state, server } = this.connection;
+    const { servers } = this.#options;
+    return servers.length === 1 || state.name === 'connected' ? nameOf(server) : servers.map(nameOf).join(', ');
+  }
+
+  /** The server in use, where that is not the only one. */
+  get #server(): string | undefined {
+    const { server } = this.connection;
+    const { servers } = this.#options;
+    return servers.length > 1 || server !== servers[0] ? nameOf(server) : undefined;
+  }
+
+  #note(note: Note): void {
+    const peer = this.#peer;
+    const node = this.#node;
+    const reason = note.name === 'token-not-renewed' ? note.error.message : '';
+    const servers = note.name === 'unused-servers' ? note.servers : '';
+    const line = this.#RED._(`amqp-endpoint.log.${note.name}`, { peer, reason, servers });
+    if (note.name === 'token-not-renewed') node.warn(line);
+    else node.log(line);
+  }
+
+  /** What logs in by password or token shows it to all on the way, where that is not this computer alone. */
+  #warn(server: Server): void {
+    if (this.#isWarned || isLoopback(server.host)) return;
+    this.#isWarned = true;
+    this.#node.warn(this.#RED._('amqp-endpoint.log.unprotected', { peer: nameOf(server) }));
+  }
+
   #show(state: State): void {
     const node = this.#node;
-    show(this.#RED, node, state);
+    show(this.#RED, node, state, this.#server);
     if (state.name === 'fault') node.error(state.error.message);
     else if ('error' in state) node.warn(this.#lineOf(state.name, state.error));
     else if (state.name === 'connected')
@@ -127,7 +161,7 @@ export class Endpoint {
     const predecessor = this.#leaving.get(node.id);
     if (predecessor) void predecessor.left.finally(open);
     else open();
-    show(this.#RED, node, link.state);
+    show(this.#RED, node, link.state, this.#server);
 
     node.on('close', (isRemoved: boolean, done: () => void) => {
       isOpen = false;
@@ -149,7 +183,7 @@ export class Endpoint {
   #shows(node: Node, first: State): (state: State) => void {
     let logged = first;
     return (state) => {
-      show(this.#RED, node, state);
+      show(this.#RED, node, state, this.#server);
       if (!['fault', 'refused', 'ignored', 'unsure', 'connected'].includes(state.name)) return;
       if (!isSame(state, logged)) this.#log(node, state);
       logged = state;

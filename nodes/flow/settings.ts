@@ -136,6 +136,12 @@ export class Settings {
     return Math.round(1000 * this.number(name));
   }
 
+  /** The same; blank is undefined. */
+  optionalMilliseconds(name: 'firstpause' | 'longestpause' | 'giveup'): number | undefined {
+    const number = this.#number(name);
+    return number === undefined ? undefined : Math.round(1000 * number);
+  }
+
   /** A number of megabytes, in bytes. */
   megabytes(name: NumberName): number {
     return 2 ** 20 * this.number(name);

@@ -38,7 +38,8 @@ const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
   connected: { fill: 'green', shape: 'dot' },
 };
 
-export function statusOf(state: State): Status {
+/** `server`: the one in use, where it is one of several. */
+export function statusOf(state: State, server?: string): Status {
   const look = { ...LOOKS[state.name], key: state.name };
   if ('error' in state) {
     const { error, count, percent = 0 } = state;
@@ -51,11 +52,12 @@ export function statusOf(state: State): Status {
     return { ...look, ...(state.count && { waiting: { n: state.count, percent: state.percent } }) };
   if (state.name === 'buffering') return { ...look, args: { n: state.count, percent: state.percent } };
   if (state.name === 'connected' && state.address) return { ...look, text: cleaned(state.address) };
+  if (state.name === 'connected' && server) return { ...look, key: 'connected-to', args: { server } };
   return look;
 }
 
 /** Shows a state as the status of a node. */
-export function show(RED: NodeAPI, node: Node, state: State): void {
+export function show(RED: NodeAPI, node: Node, state: State, server?: string): void {
   const {
     fill,
     shape,
@@ -64,7 +66,7 @@ export function show(RED: NodeAPI, node: Node, state: State): void {
     args = options && { options: named(RED, options) },
     waiting,
     text,
-  } = statusOf(state);
+  } = statusOf(state, server);
   // A key that is all of the text is translated by the editor, into the language of who looks at it.
   const words = text ?? (args || waiting ? RED._(STATUS + key, args ?? {}) : STATUS + key);
   node.status({ fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words });

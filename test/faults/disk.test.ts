@@ -58,8 +58,7 @@ describe('A sender with messages on a disk', function () {
 
   function start(durability: Durability, directory = join(disk.directory, 'buffer')): void {
     connection = new Connection({
-      host: '127.0.0.1',
-      port: broker.port,
+      servers: [{ host: '127.0.0.1', port: broker.port }],
       containerId: 'test',
       connectTimeout: 5000,
       idleTimeout: 0,

@@ -205,6 +205,24 @@ describe('amqp-endpoint', () => {
       await connected('sender');
     });
 
+    it('warns once of a password that goes over a network in the clear', async () => {
+      const broker = await start({ users: { anna: 'secret' }, anonymous: false });
+      // 127.1 is the host 127.0.0.1 to the system, and any host to who reads it.
+      for (const [host, count] of [
+        ['127.1', 1],
+        ['127.0.0.1', 0],
+      ] as const) {
+        await load(flow(endpointNode(broker.port, { host }), node('amqp-sender')), LOGIN);
+        await connected('sender');
+        const lost = status('sender', '.connecting');
+        broker.closeConnections();
+        await lost;
+        await connected('sender');
+        should(logged(WARN).filter((line) => line.includes('in the clear'))).have.length(count);
+        await helper.unload();
+      }
+    });
+
     it('keeps the password out of logs, statuses and messages', async () => {
       const broker = await start({ users: { anna: 'other' }, anonymous: false });
       const watch = { id: 'watch', type: 'status', z: 'flow', scope: null, wires: [['seen']] };

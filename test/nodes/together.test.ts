@@ -18,8 +18,7 @@ let broker: Broker;
 let connection: Connection;
 const connect = (options: object = {}) =>
   (connection = new Connection({
-    host: '127.0.0.1',
-    port: broker?.port,
+    servers: [{ host: '127.0.0.1', port: broker?.port }],
     containerId: 'x',
     connectTimeout: 5000,
     idleTimeout: 0,
@@ -210,7 +209,7 @@ describe('a message that the peer falls over', () => {
     } as ListenOptions);
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
-    connect({ port });
+    connect({ servers: [{ host: '127.0.0.1', port }] });
     const sender = new Sender(connection, {
       name: 's',
       address: 'q',

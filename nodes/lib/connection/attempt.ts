@@ -1,7 +1,7 @@
 import { type Login, mechanismsOf } from '../auth/sasl';
 import { type AmqpError, amqpError, type Diagnosis, type PeerError } from '../errors';
 import { MIN_MAX_FRAME_SIZE, Wire, type WireOptions, type WireUser } from '../wire/wire';
-import { diagnose, diagnoseBytes, TEXTS } from './diagnosis';
+import { diagnose, diagnoseBytes, isRefusedLogin, TEXTS, type Told } from './diagnosis';
 
 export interface AttemptOptions extends WireOptions, Login {
   /** Milliseconds from dialling to the peer's open. */
@@ -20,6 +20,8 @@ export interface End {
 }
 
 export interface AttemptUser {
+  /** The login is about to begin, by this SASL mechanism. */
+  loggingIn?(mechanism: string): void;
   opened(wire: Wire): void;
   fault(error: unknown): void;
 }
@@ -36,7 +38,8 @@ export class Attempt implements WireUser {
   readonly #end: (end: End) => void;
   #wire: Wire | undefined;
   #openedAt: number | undefined;
-  #isClosing = false;
+  /** Why we close. */
+  #closing: AmqpError | undefined;
   /** R13, R43, R66: several events may tell of one end, so the first one counts. */
   #isOver = false;
   #timer: NodeJS.Timeout;
@@ -60,10 +63,10 @@ export class Attempt implements WireUser {
     }
   }
 
-  /** Closes, or gives up dialling. Ends in bounded time. */
-  close(): void {
+  /** Closes, or gives up dialling. Ends with this error, in bounded time. */
+  close(reason = amqpError('AMQP_SHUTDOWN.endpoint')): void {
     if (this.#isOver) return;
-    this.#isClosing = true;
+    this.#closing = reason;
     clearTimeout(this.#timer);
     if (this.#openedAt === undefined || !this.#wire) return this.#lost('not open yet');
     this.#wire.close();
@@ -88,8 +91,20 @@ export class Attempt implements WireUser {
   // For the wire
 
   began(first: Buffer): void {
-    const diagnosis = diagnoseBytes(first);
+    const diagnosis = this.#diagnoseBytes(first);
     if (diagnosis) throw new Error(TEXTS[diagnosis]);
+  }
+
+  #diagnoseBytes(first: Buffer): Told | undefined {
+    return diagnoseBytes(first, this.#options.mechanism !== 'none');
+  }
+
+  loggingIn(mechanism: string): void {
+    this.#user.loggingIn?.(mechanism);
+  }
+
+  refused(error: AmqpError): void {
+    this.#over(this.#closing ?? error);
   }
 
   opened(): void {
@@ -99,7 +114,7 @@ export class Attempt implements WireUser {
   }
 
   #opened(wire: Wire): void {
-    if (this.#isOver || this.#isClosing) return;
+    if (this.#isOver || this.#closing) return;
     // R80: below the least that is allowed (2.7.1) no frame has room for anything.
     if (wire.maxFrameSize < MIN_MAX_FRAME_SIZE) return this.#lost(`its max-frame-size is ${wire.maxFrameSize}`);
     this.#openedAt = performance.now();
@@ -108,7 +123,7 @@ export class Attempt implements WireUser {
 
   closed(peer: PeerError | undefined): void {
     const { containerId } = this.#options;
-    const isOpen = this.#openedAt !== undefined && !this.#isClosing;
+    const isOpen = this.#openedAt !== undefined && !this.#closing;
     if (peer && isOwnIdTaken(peer))
       return this.#lost(`another client uses the client ID ${containerId}`, peer, null, 'client-id');
     if (this.#openedAt === undefined && peer?.condition === 'amqp:unauthorized-access')
@@ -120,15 +135,18 @@ export class Attempt implements WireUser {
   /** Why is told by the error (undefined: closed), what the peer has sent, and how far it came. */
   dropped(error: unknown): void {
     const { first = Buffer.alloc(0), isConnected = false } = this.#wire ?? {};
-    const progress = { isSecure: this.#options.tls !== undefined, isConnected, hasAnswered: first.length > 0 };
-    const diagnosis = this.#openedAt === undefined ? (diagnoseBytes(first) ?? diagnose(error, progress)) : undefined;
+    if (isRefusedLogin(error) && !this.#closing)
+      return this.#over(amqpError('AMQP_AUTH.status', { why: textOf(error) }, { cause: error }));
+    const progress = { isSecure: this.#options.isSecure === true, isConnected, hasAnswered: first.length > 0 };
+    const diagnosis =
+      this.#openedAt === undefined ? (this.#diagnoseBytes(first) ?? diagnose(error, progress)) : undefined;
     const text = diagnosis ? TEXTS[diagnosis] : error ? textOf(error) : 'the peer is gone or silent';
     this.#lost(text, null, error, diagnosis);
   }
 
   unspoken(error: unknown): void {
     const first = this.#wire?.first ?? Buffer.alloc(0);
-    const diagnosis = this.#openedAt === undefined ? (diagnoseBytes(first) ?? 'other-protocol') : undefined;
+    const diagnosis = this.#openedAt === undefined ? (this.#diagnoseBytes(first) ?? 'other-protocol') : undefined;
     const text =
       diagnosis && diagnosis !== 'other-protocol'
         ? TEXTS[diagnosis]
@@ -151,7 +169,7 @@ export class Attempt implements WireUser {
   }
 
   #lost(text: string, peer?: PeerError | null, cause?: unknown, diagnosis?: Diagnosis): void {
-    if (this.#isClosing) return this.#over(amqpError('AMQP_SHUTDOWN.endpoint'));
+    if (this.#closing) return this.#over(this.#closing);
     const key = this.#openedAt === undefined ? 'AMQP_CONNECT.failed' : 'AMQP_DISCONNECTED.lost-by';
     this.#over(amqpError(key, { why: text }, { peer, cause, diagnosis }));
   }

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { pauseAfter, STABLE_AFTER } from '../connection/backoff';
-import type { Connection, ConnectionUser, SessionLease } from '../connection/connection';
+import { type Connection, type ConnectionUser, MAX_HOPS, type SessionLease } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
@@ -25,6 +25,8 @@ interface Attach extends SessionLease {
 
 /** The peer detaches a link that was idle for long (Azure: ten minutes). */
 const IDLE_DETACH = 'amqp:link:detach-forced';
+/** The link is to be attached elsewhere (2.8.17). */
+const REDIRECT = 'amqp:link:redirect';
 /** Another client attached the link of the same name and container id. */
 const STOLEN = 'amqp:link:stolen';
 /** Milliseconds: the longest pause before a link is taken back. */
@@ -48,6 +50,12 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   #current: Attach | undefined;
   #retry: NodeJS.Timeout | undefined;
   #failures = 0;
+  /** Redirects in a row. */
+  #hops = 0;
+  /** Where the last redirect came from. */
+  #redirectedBy: Wire | undefined;
+  /** The address to which the peer has redirected it, in place of its own. */
+  protected redirectedTo: string | undefined;
   /** How often another client has taken the link since the connection was opened. */
   #thefts = 0;
   #isOpen = false;
@@ -136,12 +144,22 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   }
 
   /** For the connection. */
-  connected(wire: Wire): void {
+  connected(wire: Wire, connection: Connection): void {
     clearTimeout(this.#retry);
     this.#lose(amqpError('AMQP_DISCONNECTED.lost'));
-    this.#failures = 0;
+    if (this.#hops === 0) this.#failures = 0;
     this.#thefts = 0;
-    if (this.#isOpen) this.#attach(wire);
+    // What it was told by another connection of the pool is told anew, if it still holds.
+    if (connection === this.connection && wire !== this.#redirectedBy) this.redirectedTo = undefined;
+    if (this.#isOpen) this.#attach(wire, connection);
+  }
+
+  /** For the connection. */
+  returned(wire: Wire, connection: Connection, error: AmqpError): void {
+    this.redirectedTo = undefined;
+    this.#lose(error);
+    this.change({ name: 'refused', error });
+    this.#attachLater(wire, connection, pauseAfter(this.#failures++, this.connection.options.backoff));
   }
 
   /** For the connection. */
@@ -184,11 +202,11 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     };
   }
 
-  #attach(wire: Wire): void {
+  #attach(wire: Wire, connection: Connection): void {
     // While it is refused, that is what users see until it is attached.
     if (this.state.name !== 'refused') this.change({ name: 'connecting' });
-    const refused = (text: string, peer?: PeerError): void => this.#refused(wire, text, peer);
-    const lease = this.connection.beginSession(wire);
+    const refused = (text: string, peer?: PeerError): void => this.#refused(wire, connection, text, peer);
+    const lease = connection.beginSession(wire);
     if (!lease) return refused('the peer allows no more sessions');
 
     const { session } = lease;
@@ -237,31 +255,55 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** The peer reads again what it has let wait. */
   protected unblocked(): void {}
 
-  #refused(wire: Wire, text: string, peer?: PeerError): void {
+  #refused(wire: Wire, connection: Connection, text: string, peer?: PeerError): void {
     const { backoff, loginBackoff, containerId } = this.connection.options;
     const isStolen = peer?.condition === STOLEN;
     const why = isStolen ? `another client uses the client ID ${containerId} and this link` : text;
     const key = this.end ? 'AMQP_LINK_DETACHED.why' : 'AMQP_LINK_REFUSED.why';
-    const error = amqpError(key, { why }, { peer, ...(isStolen && { diagnosis: 'client-id' }) });
+    let error = amqpError(key, { why }, { peer, ...(isStolen && { diagnosis: 'client-id' }) });
     const isOrderly = this.end !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
     const current = this.#current;
     this.#lose(error);
     if (current && !current.isShared) current.session.end();
     // Unless the peer has detached it, or ended the session, its name is still taken there.
     else if (current?.session.isRemoteOpen) current.end?.detach(false);
+    if (peer?.condition === REDIRECT) {
+      const refusal = this.#redirect(wire, peer.info);
+      if (!refusal) return;
+      error = refusal;
+    }
     this.#failures++;
     // Two clients are not to take it from each other for ever.
     const pause = isStolen
       ? pauseAfter(this.#thefts++, { initial: loginBackoff.initial, max: LONGEST_TRUCE })
       : pauseAfter(this.#failures - 1, backoff);
-    this.#retry = setTimeout(
-      this.connection.guarded(() => this.#attach(wire)),
-      pause,
-    );
+    this.#attachLater(wire, connection, pause);
     if (!isOrderly || this.#failures > 1) return this.change({ name: 'refused', error });
     // Nothing is wrong unless it happens again at once.
     this.connection.emit('quiet', error);
     this.change({ name: 'connecting' });
+  }
+
+  /** Attaches where the peer says. Returns why not, if so. */
+  #redirect(wire: Wire, info: unknown): AmqpError | undefined {
+    const { address } = (info ?? {}) as { address?: unknown };
+    if (++this.#hops > MAX_HOPS) {
+      this.#hops = 0;
+      const server = typeof address === 'string' ? address : 'another server';
+      return amqpError('AMQP_CONNECT.redirect-loop', { hops: MAX_HOPS, server }, { diagnosis: 'redirect-loop' });
+    }
+    this.#redirectedBy = wire;
+    if (typeof address === 'string' && address !== '') this.redirectedTo = address;
+    this.change({ name: 'connecting' });
+    return this.connection.redirect(this, info);
+  }
+
+  #attachLater(wire: Wire, connection: Connection, pause: number): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(
+      this.connection.guarded(() => this.#attach(wire, connection)),
+      pause,
+    );
   }
 
   #lose(error: AmqpError): void {
@@ -274,7 +316,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     const attached = this.end;
     if (!attached) return;
     this.end = undefined;
-    if (performance.now() - since > STABLE_AFTER) this.#failures = 0;
+    if (performance.now() - since > STABLE_AFTER) this.#failures = this.#hops = 0;
     this.lost(error, attached);
   }
 

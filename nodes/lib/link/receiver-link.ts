@@ -131,6 +131,8 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   }
 
   settle(delivery: IncomingDelivery, outcome: Outcome): void {
+    // A peer with one session (IBM MQ) takes no other outcome. What is not settled it delivers again when the link is gone.
+    if (outcome.settle !== 'accept' && this.connection.hasOneSession) return;
     this.end?.settle(delivery, stateOf(outcome, this.#maxFrameSize));
   }
 
@@ -141,7 +143,10 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   protected override attach(session: Session): ReceivingEnd {
     const { dynamic, capabilities, source = {}, isPreSettled } = this.#options;
     const end = session.attachReceiver(this.name, {
-      source: { ...sourceOf(source), ...(dynamic ? { dynamic: true, capabilities } : { address: this.#address }) },
+      source: {
+        ...sourceOf(source),
+        ...(dynamic ? { dynamic: true, capabilities } : { address: this.redirectedTo ?? this.#address }),
+      },
       snd_settle_mode: isPreSettled ? 1 : 0,
       rcv_settle_mode: 0,
     });

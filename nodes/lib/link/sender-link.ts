@@ -98,7 +98,7 @@ export class SenderLink extends Link<SendingEnd> {
     const end = session.attachSender(this.name, {
       // Qpid Broker-J detaches where it could reject, unless told that we take that.
       source: { outcomes: OUTCOMES },
-      target: dynamic ? { ...target, dynamic: true } : { ...target, address },
+      target: dynamic ? { ...target, dynamic: true } : { ...target, address: this.redirectedTo ?? address },
       snd_settle_mode: guarantee === 'pre-settled' ? 1 : 0,
       rcv_settle_mode: 0,
     });

@@ -19,6 +19,7 @@ export interface LinkEndOptions {
   target?: object;
   snd_settle_mode?: number;
   rcv_settle_mode?: number;
+  properties?: object;
 }
 
 /** What the ends of links need of their session. */

@@ -1,4 +1,4 @@
-import type net from 'node:net';
+import type { Duplex } from 'node:stream';
 
 /** Bytes of frames that are gathered before they go to the socket. */
 const SLAB_SIZE = 2 ** 16;
@@ -22,7 +22,7 @@ export interface Due {
  * (R82).
  */
 export class Output {
-  readonly #socket: net.Socket;
+  readonly #socket: Duplex;
   readonly #write: (bytes: Buffer, done?: () => void) => void;
   /** Used again, since a new one for each turn would be garbage of many megabytes. */
   #slab: Slab = newSlab(SLAB_SIZE);
@@ -33,7 +33,7 @@ export class Output {
   #written = 0;
   #isCorked = false;
 
-  constructor(socket: net.Socket) {
+  constructor(socket: Duplex) {
     this.#socket = socket;
     const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
     this.#write = write;

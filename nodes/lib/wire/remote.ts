@@ -9,6 +9,8 @@ import { cleaned, type PeerError } from '../errors';
 export interface Opened {
   product: Product;
   capabilities: string[];
+  /** Other servers to turn to when this one is gone, each a map as of a redirect (2.8.16), as they came. */
+  failover: unknown[];
 }
 
 export interface Product {
@@ -17,10 +19,11 @@ export interface Product {
 }
 
 export function openedOf(connection: { properties?: unknown; offered_capabilities?: unknown }): Opened {
-  const { product, version } = mapOf(connection.properties);
+  const { product, version, 'failover-server-list': failover } = mapOf(connection.properties);
   return {
     product: { name: shown(product), version: shown(version) },
     capabilities: textsOf(connection.offered_capabilities),
+    failover: Array.isArray(failover) ? failover.map((one) => plainOf(one)) : [],
   };
 }
 

@@ -19,10 +19,16 @@ export type RheaConnection = Omit<Connection, 'on_open' | 'on_begin' | 'input' |
   on_open(frame: Frame<{ idle_time_out?: number | null }>): void;
   on_begin(frame: Frame<{ remote_channel?: number | null }>): void;
   abort_socket(socket: unknown): void;
-  sasl_transport: { on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void };
+  sasl_transport: RheaSaslClient;
   /** Writes what is to be written: by itself in its next turn. */
   _process(): void;
 };
+
+export interface RheaSaslClient {
+  mechanisms: object;
+  on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void;
+  on_sasl_outcome(frame: { performative: { code: number; additional_data?: unknown } }): void;
+}
 
 export type RheaSession = Omit<Session, 'local' | 'incoming' | 'on_begin' | 'on_end' | 'on_attach' | 'on_detach'> & {
   local: {

@@ -1,10 +1,10 @@
-import type net from 'node:net';
+import type { Duplex } from 'node:stream';
 import rhea, { type ConnectionOptions, type EventContext } from 'rhea';
-import type { PeerError } from '../errors';
+import { type AmqpError, amqpError, type PeerError } from '../errors';
 import { Frames, type MessageFrames } from './frames';
 import { Output } from './output';
 import { type Opened, openedOf, peerErrorOf } from './remote';
-import type { RheaConnection, RheaSession } from './rhea';
+import type { RheaConnection, RheaSaslClient, RheaSession } from './rhea';
 import { Session, type SessionUser } from './session';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
 
@@ -19,13 +19,27 @@ export interface WireOptions extends TransportOptions {
   idleTimeout: number;
 }
 
-/** What rhea calls to log in, by the name of the SASL mechanism: the best first. */
-export type Mechanisms = Record<string, object>;
+/** How to log in by one SASL mechanism (5.3.2). Errors are AmqpErrors. */
+export interface Mechanism {
+  /** Gives the initial response. */
+  start(callback: (error: undefined, response: Buffer) => void): void;
+  /** Answers a challenge. */
+  step(challenge: Buffer, callback: (error: Error | undefined, response?: Buffer) => void): void;
+  /** Throws where a login that the peer has taken is none, by the additional data of the outcome. */
+  finish?(additionalData: Buffer | undefined): void;
+}
+
+/** What makes a mechanism, by its name: the best first. It may throw an AmqpError. */
+export type Mechanisms = Record<string, () => Mechanism>;
 
 /** How a wire says what becomes of it. Those from `closed` to `failed` are ends: several may come. */
 export interface WireUser {
   /** The first bytes have come. Throws when they are of another protocol. */
   began(first: Buffer): void;
+  /** The login is about to begin, by this mechanism. */
+  loggingIn(mechanism: string): void;
+  /** There can be no login: a mechanism in common is missing, or fails. */
+  refused(error: AmqpError): void;
   /** The peer has opened. */
   opened(): void;
   /** The peer has closed: with an error, or in good order. Before `opened` the login may have been refused. */
@@ -46,6 +60,10 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 export const MIN_MAX_FRAME_SIZE = 512;
 /** By these the protocol is told. */
 const FIRST_BYTES = 8;
+/** The code of an outcome that lets us in (5.3.3.5). */
+const SASL_OK = 0;
+/** What is made use of where a peer has it: some offer a capability only to who desires it (2.7.1). */
+const DESIRED = ['ANONYMOUS-RELAY'];
 /** R10: without a listener anywhere these would be thrown. */
 const UNHEARD = ['session_error', 'session_close', 'sender_error', 'sender_close', 'receiver_error', 'receiver_close'];
 
@@ -70,9 +88,10 @@ export class Wire implements SessionUser {
   /** By the peer's channel. */
   readonly #sessions = new Map<number, MessageFrames>();
   readonly #input: (bytes: Buffer) => void;
-  #socket: net.Socket | undefined;
+  #socket: Duplex | undefined;
 
-  constructor(options: WireOptions, mechanisms: Mechanisms, user: WireUser) {
+  /** Without mechanisms there is no SASL layer. */
+  constructor(options: WireOptions, mechanisms: Mechanisms | undefined, user: WireUser) {
     this.#user = user;
     this.#rhea = this.#connectionOf(options, mechanisms);
     this.#input = this.#rhea.input.bind(this.#rhea);
@@ -84,7 +103,7 @@ export class Wire implements SessionUser {
     this.#rhea.connect();
   }
 
-  #connectionOf(options: WireOptions, mechanisms: Mechanisms): RheaConnection {
+  #connectionOf(options: WireOptions, mechanisms: Mechanisms | undefined): RheaConnection {
     const { containerId, hostname, properties, host, port, idleTimeout } = options;
     const user = this.#user;
     const container = rhea.create_container();
@@ -107,10 +126,12 @@ export class Wire implements SessionUser {
       container_id: containerId,
       hostname: hostname || host,
       properties,
+      desired_capabilities: DESIRED,
       host,
       port,
       // R42: rhea gives up after twice the value.
       ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
+      // Any, for there to be a SASL layer: what is offered is seen to below.
       sasl_mechanisms: mechanisms,
       tcp_no_delay: true,
       max_frame_size: MAX_FRAME_SIZE,
@@ -133,7 +154,7 @@ export class Wire implements SessionUser {
   }
 
   /** Keeps from rhea what would make it hang, grow without bound, or throw where nobody catches; and the messages. */
-  #intercept(mechanisms: Mechanisms): void {
+  #intercept(mechanisms: Mechanisms | undefined): void {
     const connection = this.#rhea;
     connection.input = (chunk) => this.#guarded(() => this.#take(chunk));
     const process = connection._process.bind(connection);
@@ -152,20 +173,57 @@ export class Wire implements SessionUser {
       if (typeof frame.performative.remote_channel !== 'number') throw new Error('the peer begins a session');
       onBegin(frame);
     };
-    // R27: rhea takes the first of the peer's list that we have, not the first of ours.
     const connect = connection.connect.bind(connection);
     connection.connect = () => {
       connect();
-      const { sasl_transport: client } = connection;
-      const onMechanisms = client.on_sasl_mechanisms.bind(client);
-      client.on_sasl_mechanisms = (frame) => {
-        const offered = [frame.performative.sasl_server_mechanisms].flat();
-        const best = Object.keys(mechanisms).find((name) => offered.includes(name));
-        // Without one that we have too, rhea tells what the peer has.
-        if (best) frame.performative.sasl_server_mechanisms = [best];
-        onMechanisms(frame);
-      };
+      if (mechanisms) this.#logIn(connection.sasl_transport, mechanisms);
       return connection;
+    };
+  }
+
+  /** Chooses the mechanism, and hears the outcome, before rhea does. */
+  #logIn(client: RheaSaslClient, mechanisms: Mechanisms): void {
+    let mechanism: Mechanism | undefined;
+    const refused = (error: unknown): void => {
+      if (!this.isOver) this.#user.refused(error as AmqpError);
+    };
+    const onMechanisms = client.on_sasl_mechanisms.bind(client);
+    client.on_sasl_mechanisms = (frame) => {
+      const offered = [frame.performative.sasl_server_mechanisms].flat();
+      // R27: rhea takes the first of the peer's list that we have, not the first of ours.
+      const name = Object.keys(mechanisms).find((one) => offered.includes(one));
+      if (name === undefined) return refused(noneInCommon(offered, Object.keys(mechanisms)));
+      try {
+        mechanism = mechanisms[name]!();
+      } catch (error) {
+        return refused(error);
+      }
+      this.#user.loggingIn(name);
+      const chosen = mechanism;
+      client.mechanisms = {
+        [name]: {
+          start: chosen.start.bind(chosen),
+          step: (challenge: Buffer, callback: (error: undefined, response?: Buffer) => void) =>
+            chosen.step(challenge, (error, response) => {
+              if (error) refused(error);
+              else if (!this.isOver) callback(undefined, response);
+            }),
+        },
+      };
+      frame.performative.sasl_server_mechanisms = [name];
+      onMechanisms(frame);
+    };
+    const onOutcome = client.on_sasl_outcome.bind(client);
+    client.on_sasl_outcome = (frame) => {
+      if (!mechanism) throw new Error('the peer ends the login before it has begun');
+      const { code, additional_data: data } = frame.performative;
+      try {
+        // R60: rhea drops what the outcome says beyond its code.
+        if (code === SASL_OK) mechanism.finish?.(Buffer.isBuffer(data) ? data : undefined);
+      } catch (error) {
+        return refused(error);
+      }
+      onOutcome(frame);
     };
   }
 
@@ -247,4 +305,13 @@ export class Wire implements SessionUser {
     connection.local.open.idle_time_out = 0;
     socket.on('error', () => {});
   }
+}
+
+function noneInCommon(offered: unknown[], ours: string[]): AmqpError {
+  const texts = offered.filter((one) => typeof one === 'string').join(', ');
+  return amqpError(
+    'AMQP_AUTH.mechanism',
+    { offered: texts || 'none', ours: ours.join(', ') },
+    { diagnosis: 'mechanism' },
+  );
 }

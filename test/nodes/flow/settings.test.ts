@@ -117,19 +117,6 @@ describe('settings', () => {
     should(JSON.stringify(helper.log().args)).not.containEql('clear-text');
   });
 
-  it('warn once of a login that would go over a network in the clear', async () => {
-    const login = { broker: { user: 'anna', pass: 's3cret' } };
-    for (const [properties, count] of [
-      [{ host: 'broker.invalid' }, 1],
-      [{ host: 'broker.invalid', usetls: true }, 0],
-      [{ host: '127.0.0.1' }, 0],
-    ] as const) {
-      await load(flow(endpointNode(broker.port, { ...properties, autoconnect: false }), node('amqp-sender')), login);
-      should(helper.log().args.filter(([{ msg }]) => String(msg).includes('unprotected'))).have.length(count);
-      await helper.unload();
-    }
-  });
-
   it('warn of a password that a URL keeps in the flow', async () => {
     await load(flow(endpointNode(5672, { host: `amqp://anna:s3cret@127.0.0.1:${broker.port}` }), node('amqp-sender')));
     await status('sender', 'connected');

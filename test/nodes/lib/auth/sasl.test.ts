@@ -9,7 +9,7 @@ import { Broker, type BrokerOptions } from '../../../../broker/broker';
 
 type ServerMechanism = { outcome?: boolean; start(response: Buffer): unknown; step(response: Buffer): unknown };
 
-const names = (login: Login) => Object.keys(mechanismsOf(login));
+const names = (login: Login) => Object.keys(mechanismsOf(login) ?? {});
 
 const ignore = (): void => {};
 
@@ -22,8 +22,7 @@ describe('SASL', () => {
   /** The state in which the first attempt with this login ends. */
   async function logIn(port: number, login: Login): Promise<Connection['state']> {
     const connection = new Connection({
-      host: '127.0.0.1',
-      port,
+      servers: [{ host: '127.0.0.1', port }],
       ...login,
       containerId: 'client',
       connectTimeout: 5000,
@@ -96,7 +95,7 @@ describe('SASL', () => {
     const port = await peer({ ANONYMOUS: { outcome: true, start: () => {}, step: () => {} } });
     should(await logIn(port, { username: 'anna', password: 'secret' })).match({
       name: 'auth',
-      error: { code: 'AMQP_AUTH', condition: 'amqp:unauthorized-access' },
+      error: { code: 'AMQP_AUTH', diagnosis: 'mechanism', message: /ANONYMOUS/ },
     });
   });
 
@@ -119,7 +118,7 @@ describe('SASL', () => {
       start: (response) => responses.push(`${name} ${response.toString()}`),
       step: () => {},
     });
-    const { ANONYMOUS, EXTERNAL } = mechanismsOf({ tls: { cert: 'certificate' } });
+    const { ANONYMOUS, EXTERNAL } = mechanismsOf({ tls: { cert: 'certificate' } })!;
     const container = rhea.create_container();
     Object.assign(container.sasl_server_mechanisms, {
       ANONYMOUS: () => mechanism('ANONYMOUS'),
@@ -134,6 +133,8 @@ describe('SASL', () => {
       await new Promise<void>((resolve) => {
         const user = {
           began: ignore,
+          loggingIn: ignore,
+          refused: ignore,
           closed: ignore,
           dropped: ignore,
           unspoken: ignore,
@@ -154,11 +155,19 @@ describe('SASL', () => {
     should(responses).eql(['EXTERNAL ', 'ANONYMOUS anonymous']);
   });
 
-  it('offers PLAIN with a user name, and nothing else; without, what needs none', () => {
+  it('offers what a user name can do, the strongest first; without, what needs none', () => {
+    const scram = ['SCRAM-SHA-512', 'SCRAM-SHA-256', 'SCRAM-SHA-1'];
     should(names({})).deepEqual(['ANONYMOUS']);
-    should(names({ username: 'anna' })).deepEqual(['PLAIN']);
-    should(names({ username: 'anna', tls: { cert: 'certificate' } })).deepEqual(['PLAIN']);
+    should(names({ username: 'anna' })).deepEqual([...scram, 'PLAIN']);
+    should(names({ username: 'anna', tls: { cert: 'certificate' } })).deepEqual([...scram, 'PLAIN', 'EXTERNAL']);
+    should(names({ password: 'token' })).deepEqual(['PLAIN']);
     should(names({ tls: { pfx: 'certificate' } })).deepEqual(['EXTERNAL', 'ANONYMOUS']);
     should(names({ tls: {} })).deepEqual(['ANONYMOUS']);
+  });
+
+  it('offers nothing but what a person has chosen', () => {
+    for (const mechanism of ['SCRAM-SHA-256', 'PLAIN', 'EXTERNAL', 'XOAUTH2', 'ANONYMOUS'] as const)
+      should(names({ username: 'anna', password: 'secret', mechanism })).deepEqual([mechanism]);
+    should(mechanismsOf({ username: 'anna', mechanism: 'none' })).equal(undefined);
   });
 });

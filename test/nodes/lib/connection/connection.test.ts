@@ -160,8 +160,7 @@ describe('a connection', () => {
 
   function connectionTo({ port }: { port: number }, options: Partial<ConnectionOptions> = {}): Connection {
     const connection = new Connection({
-      host: '127.0.0.1',
-      port,
+      servers: [{ host: '127.0.0.1', port }],
       containerId: 'client',
       connectTimeout: 5000,
       idleTimeout: 0,
@@ -331,6 +330,7 @@ describe('a connection', () => {
     it('survives options that Node refuses', async () => {
       const broker = await startBroker();
       const connection = connectionTo(broker, {
+        servers: [{ host: '127.0.0.1', port: broker.port, isSecure: true }],
         tls: { ca: 'no certificate', cert: 'nor this' },
       });
       connection.open();

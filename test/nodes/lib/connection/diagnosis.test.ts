@@ -8,6 +8,7 @@ import should from 'should';
 import { Connection, type ConnectionOptions } from '../../../../nodes/lib/connection/connection';
 import { diagnose, diagnoseBytes } from '../../../../nodes/lib/connection/diagnosis';
 import type { AmqpError } from '../../../../nodes/lib/errors';
+import type { Server } from '../../../../nodes/lib/wire/transport';
 
 const fixture = (name: string) => readFileSync(join(__dirname, '../../../fixtures', name));
 const SERVER = { key: fixture('server.key'), cert: fixture('server.crt'), ca: fixture('ca.crt') };
@@ -36,10 +37,13 @@ describe('why there is no connection', () => {
   }
 
   /** The error that a first attempt ends with. */
-  async function failure(options: Partial<ConnectionOptions>): Promise<AmqpError> {
+  async function failure({
+    host = '127.0.0.1',
+    port,
+    ...options
+  }: Partial<ConnectionOptions & Server>): Promise<AmqpError> {
     const connection = new Connection({
-      host: '127.0.0.1',
-      port: 0,
+      servers: [{ host, port: port ?? 0, isSecure: options.tls !== undefined }],
       containerId: 'client',
       connectTimeout: 5000,
       idleTimeout: 0,

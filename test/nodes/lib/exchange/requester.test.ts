@@ -24,8 +24,7 @@ async function start(options?: BrokerOptions): Promise<void> {
 
 function connectTo(port: number): void {
   connection = new Connection({
-    host: '127.0.0.1',
-    port,
+    servers: [{ host: '127.0.0.1', port }],
     containerId: 'requester-test',
     connectTimeout: 5000,
     idleTimeout: 0,

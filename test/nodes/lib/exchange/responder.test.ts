@@ -33,8 +33,7 @@ let undelivered: AmqpError[];
 async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: BrokerOptions): Promise<void> {
   broker = await Broker.start(brokerOptions);
   connection = new Connection({
-    host: '127.0.0.1',
-    port: broker.port,
+    servers: [{ host: '127.0.0.1', port: broker.port }],
     containerId: 'responder-test',
     connectTimeout: 5000,
     idleTimeout: 0,

@@ -100,8 +100,7 @@ describe('a link', () => {
 
   function connectionTo(port: number, options: Partial<ConnectionOptions> = {}): Connection {
     const connection = new Connection({
-      host: '127.0.0.1',
-      port,
+      servers: [{ host: '127.0.0.1', port }],
       containerId: 'client',
       connectTimeout: 5000,
       idleTimeout: 0,

@@ -39,7 +39,14 @@ describe('a sender link', () => {
     broker['container'].on('receiver_open', (context: EventContext) => (receiver = context.receiver as never));
     const backoff = { initial: 10, max: 10 };
     const to = { host: '127.0.0.1', port: broker.port, containerId: 'test' };
-    connection = new Connection({ ...to, connectTimeout: 5000, idleTimeout: 0, backoff, loginBackoff: backoff });
+    connection = new Connection({
+      servers: [to],
+      containerId: to.containerId,
+      connectTimeout: 5000,
+      idleTimeout: 0,
+      backoff,
+      loginBackoff: backoff,
+    });
     told = new EventEmitter();
     link = new SenderLink(
       connection,

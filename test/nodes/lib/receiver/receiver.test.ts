@@ -76,8 +76,7 @@ let inbox: Inbox;
 
 function connect(port: number): void {
   connection = new Connection({
-    host: '127.0.0.1',
-    port,
+    servers: [{ host: '127.0.0.1', port }],
     containerId: 'test',
     connectTimeout: 5000,
     idleTimeout: 0,

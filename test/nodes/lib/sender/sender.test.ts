@@ -28,8 +28,7 @@ async function open(options: Partial<SenderOptions> = {}, brokerOptions?: Broker
 
 function openTo(port: number, options: Partial<SenderOptions>): void {
   connection = new Connection({
-    host: '127.0.0.1',
-    port,
+    servers: [{ host: '127.0.0.1', port }],
     containerId: 'test',
     connectTimeout: 5000,
     idleTimeout: 0,

@@ -52,7 +52,7 @@ describe('an end of a link', () => {
     const { port } = server.address() as net.AddressInfo;
     const backoff = { initial: 3_600_000, max: 3_600_000 };
     const options = { host: '127.0.0.1', containerId: 'test', connectTimeout: 5000, idleTimeout: 0 };
-    connection = new Connection({ ...options, port, backoff, loginBackoff: backoff });
+    connection = new Connection({ ...options, servers: [{ host: '127.0.0.1', port }], backoff, loginBackoff: backoff });
     const begun = new Promise<Session>((resolve) => {
       connection.add({
         sessions: 1,

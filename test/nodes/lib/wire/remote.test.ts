@@ -14,11 +14,15 @@ describe('what a peer tells of itself', () => {
     should(opened({ properties, offered_capabilities: ['a', 'b'] })).eql({
       product: { name: 'Broker', version: '1.0' },
       capabilities: ['a', 'b'],
+      failover: [],
     });
     should(opened({ offered_capabilities: 'a' })).eql({
       product: { name: undefined, version: undefined },
       capabilities: ['a'],
+      failover: [],
     });
+    const failover = { 'failover-server-list': [{ 'network-host': 'two', port: '5673' }, 'odd'] };
+    should(opened({ properties: failover }).failover).eql([{ 'network-host': 'two', port: '5673' }, 'odd']);
   });
 
   it('in its open can be anything', () => {

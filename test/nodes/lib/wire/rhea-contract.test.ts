@@ -30,6 +30,7 @@ const REPLACED: Record<string, () => Inner> = {
   'connection.on_begin': () => connection,
   'connection._process': () => connection,
   'connection.sasl_transport.on_sasl_mechanisms': () => connection['sasl_transport'],
+  'connection.sasl_transport.on_sasl_outcome': () => connection['sasl_transport'],
   'session.on_begin': () => session,
   'session.on_end': () => session,
   'session.on_attach': () => session,
@@ -71,6 +72,15 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   'mechanisms.sasl_server_mechanisms': [
     'object',
     () => fieldsOf('connection.sasl_transport.on_sasl_mechanisms')['sasl_server_mechanisms'],
+  ],
+  'connection.sasl_transport.mechanisms.ANONYMOUS.start': [
+    'function',
+    () => connection['sasl_transport'].mechanisms.ANONYMOUS.start,
+  ],
+  'outcome.code': ['number', () => fieldsOf('connection.sasl_transport.on_sasl_outcome')['code']],
+  'outcome.additional_data': [
+    'object',
+    () => fieldsOf('connection.sasl_transport.on_sasl_outcome')['additional_data'] ?? null,
   ],
   'types.Writer.write': ['function', () => new Writer().write],
   'types.Writer.toBuffer': ['function', () => new Writer().toBuffer],
@@ -145,7 +155,7 @@ describe('rhea', () => {
     } as unknown as ConnectionOptions);
     replace('connection.input', 'connection.on_open', 'connection.on_begin', 'connection._process');
     connection['connect']();
-    replace('connection.sasl_transport.on_sasl_mechanisms');
+    replace('connection.sasl_transport.on_sasl_mechanisms', 'connection.sasl_transport.on_sasl_outcome');
     await once(container, 'connection_open');
 
     session = connection['create_session']();

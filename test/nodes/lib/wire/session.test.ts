@@ -55,8 +55,7 @@ describe('a session', () => {
     server = container.listen({ port: 0, host: '127.0.0.1' });
     await once(server, 'listening');
     connection = new Connection({
-      host: '127.0.0.1',
-      port: (server.address() as net.AddressInfo).port,
+      servers: [{ host: '127.0.0.1', port: (server.address() as net.AddressInfo).port }],
       containerId: 'test',
       connectTimeout: 5000,
       idleTimeout: 0,

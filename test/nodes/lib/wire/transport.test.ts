@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import should from 'should';
 import { openSocket, type TransportOptions } from '../../../../nodes/lib/wire/transport';
@@ -33,7 +34,7 @@ describe('a socket', () => {
   }
 
   /** Resolves with the socket once it is `connected`, rejects with its error. */
-  function open(options: TransportOptions): Promise<net.Socket> {
+  function open(options: TransportOptions): Promise<Duplex> {
     return new Promise((resolve, reject) => {
       const socket = openSocket(options, () => resolve(socket));
       cleanups.push(() => socket.destroy());
@@ -43,17 +44,17 @@ describe('a socket', () => {
 
   it('with TLS is connected only once the peer is verified', async () => {
     const port = await listen(tls.createServer(SERVER));
-    await should(open({ host: '127.0.0.1', port, tls: {} })).be.rejectedWith({
+    await should(open({ host: '127.0.0.1', port, isSecure: true, tls: {} })).be.rejectedWith({
       code: 'SELF_SIGNED_CERT_IN_CHAIN',
     });
-    const socket = (await open({ host: '127.0.0.1', port, tls: { ca } })) as tls.TLSSocket;
+    const socket = (await open({ host: '127.0.0.1', port, isSecure: true, tls: { ca } })) as unknown as tls.TLSSocket;
     should(socket.authorized).equal(true);
   });
 
   it('with TLS verifies the name of the host', async () => {
     const port = await listen(tls.createServer(SERVER));
-    await open({ host: 'localhost', port, tls: { ca } });
-    await should(open({ host: '127.0.0.1', port, tls: { ca, servername: 'other' } })).be.rejectedWith({
+    await open({ host: 'localhost', port, isSecure: true, tls: { ca } });
+    await should(open({ host: '127.0.0.1', port, isSecure: true, tls: { ca, servername: 'other' } })).be.rejectedWith({
       code: 'ERR_TLS_CERT_ALTNAME_INVALID',
     });
   });
@@ -65,7 +66,7 @@ describe('a socket', () => {
     server.on('secureConnection', (socket) => names.push(socket.servername));
     for (const [host, servername] of [['localhost'], ['127.0.0.1'], ['127.0.0.1', 'localhost']] as const) {
       const secured = once(server, 'secureConnection');
-      await open({ host, port, tls: { ca, ...(servername && { servername }) } });
+      await open({ host, port, isSecure: true, tls: { ca, ...(servername && { servername }) } });
       await secured;
     }
     should(names).deepEqual(['localhost', false, 'localhost']);

@@ -1,0 +1,259 @@
+import { createHash } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import type { Node, NodeAPI, NodeDef } from 'node-red';
+import { clientCredentials, managedIdentity } from '../lib/auth/oauth';
+import { type Issuer, Tokens } from '../lib/auth/tokens';
+import type { ConnectionOptions, TokenUse } from '../lib/connection/connection';
+import { renewToken } from '../lib/exchange/renewal';
+import type { Proxy } from '../lib/wire/proxy';
+import type { Server as Place } from '../lib/wire/transport';
+import type { EndpointOptions } from './endpoint';
+import { isLoopback, type Server, serverOf, serversOf } from './server';
+import type { Settings } from './settings';
+
+export interface EndpointDef extends NodeDef {
+  tls?: string;
+  tokentls?: string;
+  proxy?: string;
+  /** Clear text, in flows of node-red-contrib-rhea. */
+  username?: string;
+  password?: string;
+}
+
+export interface Credentials {
+  user?: string;
+  pass?: string;
+  clientsecret?: string;
+  /** Of the upgrade to WebSocket: `Name: value`, one a line. */
+  headers?: string;
+}
+
+interface TlsNode extends Node {
+  valid?: boolean;
+  addTLSOptions(options: TlsOptions): void;
+}
+
+interface ProxyNode extends Node<{ username?: string; password?: string }> {
+  url?: string;
+  noproxy?: string[];
+}
+
+/** What Node-RED keeps beside the flows. */
+interface Kept {
+  available?(): boolean;
+  get?(name: string): unknown;
+}
+
+/** The longest that a timer of Node.js runs, in milliseconds. */
+const MAX_TIME = 2 ** 31 - 1;
+const MECHANISMS = [
+  '',
+  'none',
+  'ANONYMOUS',
+  'PLAIN',
+  'EXTERNAL',
+  'SCRAM-SHA-512',
+  'SCRAM-SHA-256',
+  'SCRAM-SHA-1',
+] as const satisfies ('' | NonNullable<ConnectionOptions['mechanism']>)[];
+/** What the name of an HTTP header is made of (RFC 9110, 5.6.2). */
+const HEADER = /^([!#$%&'*+.^`|~\w-]+):\s*([\t\x20-\x7e\x80-\xff]*)$/;
+
+/** Reads all that an endpoint is configured with. */
+export class EndpointSettings {
+  readonly #RED: NodeAPI;
+  readonly #node: Node;
+  readonly #settings: Settings;
+  readonly #config: EndpointDef;
+  readonly #credentials: Credentials;
+
+  constructor(RED: NodeAPI, node: Node, settings: Settings, config: EndpointDef, credentials: Credentials = {}) {
+    this.#RED = RED;
+    this.#node = node;
+    this.#settings = settings;
+    this.#config = config;
+    this.#credentials = credentials;
+  }
+
+  options(properties: Record<string, string>): EndpointOptions {
+    const settings = this.#settings;
+    const servers = this.#servers();
+    const containerId = settings.text('container_id');
+    const closeTime = this.#time('amqpEndpointCloseTime', 5000);
+    const loginRetry = this.#time('amqpEndpointLoginRetryTime', 30_000);
+    const first = settings.optionalMilliseconds('firstpause') ?? this.#time('amqpEndpointReconnectTime', 500);
+    const longest = settings.optionalMilliseconds('longestpause') ?? 30_000;
+    const proxy = this.#proxy();
+    const connectTimeout = settings.milliseconds('connecttimeout');
+    return {
+      servers: servers.map(placeOf),
+      order: settings.choice<'listed' | 'random'>('order', ['listed', 'random']),
+      trustsNamed: settings.flag('trustnamed', false),
+      tls: servers.some(({ isSecure }) => isSecure) ? this.#tls() : undefined,
+      ...this.#login(servers, proxy, connectTimeout),
+      headers: this.#headers(),
+      proxy,
+      hostname: settings.text('hostname'),
+      properties,
+      containerId: containerId ?? `nodered_${instanceOf(this.#RED)}_${this.#node.id}`,
+      isNamed: containerId !== undefined,
+      isAutomatic: settings.flag('autoconnect', true),
+      connectTimeout,
+      idleTimeout: settings.milliseconds('idletimeout'),
+      closeTime,
+      hasOneSession: settings.choice('sessions', ['', 'one']) === 'one' || undefined,
+      giveUpAfter: settings.optionalMilliseconds('giveup') || undefined,
+      backoff: { initial: first, max: Math.max(first, longest) },
+      loginBackoff: { initial: loginRetry, max: loginRetry },
+      fault: settings.fault,
+    };
+  }
+
+  #servers(): Server[] {
+    const settings = this.#settings;
+    const field = settings.choice('connectto', ['host', 'urls']) === 'urls' ? 'urls' : 'host';
+    try {
+      if (field === 'urls') return serversOf(settings.text('urls') ?? '');
+      const server = serverOf(settings.text('host') ?? '');
+      // Never plain where TLS is asked for, whatever the URL says.
+      const isSecure = settings.flag('usetls', false) || server.isSecure === true;
+      return [{ ...server, port: server.port ?? settings.number('port'), isSecure }];
+    } catch (error) {
+      settings.refuse(field, (error as Error).message);
+      return [{ host: '', port: NaN }];
+    }
+  }
+
+  #tls(): TlsOptions {
+    const { tls: id } = this.#config;
+    return id ? this.#tlsOf(id, 'tls') : { rejectUnauthorized: this.#settings.flag('rejectUnauthorized', true) };
+  }
+
+  #tlsOf(id: string, field: string): TlsOptions {
+    const node = this.#RED.nodes.getNode(id) as TlsNode | null | undefined;
+    const tls: TlsOptions = {};
+    node?.addTLSOptions(tls);
+    // With files missing nothing would be set, and the peer not be verified as asked.
+    if (!node || node.valid === false) this.#settings.refuse(field, 'the TLS configuration is not valid');
+    return tls;
+  }
+
+  #proxy(): Proxy | undefined {
+    const { proxy: id } = this.#config;
+    if (!id) return undefined;
+    const node = this.#RED.nodes.getNode(id) as ProxyNode | null | undefined;
+    const { url = '', noproxy, credentials } = node ?? {};
+    if (!/^https?:/i.test(url) || !URL.canParse(url))
+      this.#settings.refuse('proxy', 'has no URL of http:// or https://');
+    return { url, ...credentials, except: noproxy ?? [] };
+  }
+
+  #headers(): Record<string, string> | undefined {
+    const lines = (this.#credentials.headers ?? '').split(/\r?\n/).filter((line) => line.trim() !== '');
+    if (lines.length === 0) return undefined;
+    const headers: Record<string, string> = {};
+    for (const [index, line] of lines.entries()) {
+      const [, name, value] = HEADER.exec(line.trim()) ?? [];
+      if (name !== undefined) headers[name.toLowerCase()] = value!;
+      // The line itself may be a secret.
+      else this.#settings.refuse('headers', `line ${index + 1} is not "Name: value"`);
+    }
+    return headers;
+  }
+
+  // The login
+
+  #login(servers: Server[], proxy: Proxy | undefined, timeout: number): Partial<ConnectionOptions> {
+    const settings = this.#settings;
+    const { username, password } = this.#password(servers);
+    const kind = settings.choice('login', ['', 'oauth', 'identity', 'flow']);
+    if (kind === '') {
+      const mechanism = settings.choice('sasl', MECHANISMS) || undefined;
+      if (mechanism && /^(PLAIN|SCRAM)/.test(mechanism) && !username) settings.refuse('sasl', 'needs a user name');
+      return { username, password, mechanism };
+    }
+    const tokenUse = settings.choice<TokenUse>('tokenuse', ['password', 'xoauth2', 'header']);
+    if (tokenUse === 'header' && servers.some(({ path }) => path === undefined))
+      settings.refuse('tokenuse', 'only a WebSocket has headers: all servers must be ws:// or wss://');
+    const tokens = new Tokens(this.#issuer(kind, proxy, timeout));
+    return { username, tokens, tokenUse, renew: renewToken };
+  }
+
+  #issuer(kind: 'oauth' | 'identity' | 'flow', proxy: Proxy | undefined, timeout: number): Issuer | undefined {
+    const settings = this.#settings;
+    if (kind === 'flow') return undefined;
+    const [clientId, scope] = [settings.text('clientid'), settings.text('scope')];
+    if (kind === 'identity') {
+      if (!scope) settings.refuse('scope', 'is missing');
+      return managedIdentity({ resource: scope ?? '', clientId, timeout });
+    }
+    const url = settings.text('tokenurl') ?? '';
+    if (!clientId) settings.refuse('clientid', 'is missing');
+    this.#checkTokenUrl(url);
+    return clientCredentials({
+      url,
+      clientId: clientId ?? '',
+      clientSecret: this.#credentials.clientsecret || undefined,
+      scope,
+      params: this.#params(),
+      auth: settings.choice('tokenauth', ['basic', 'body']),
+      tls: this.#config.tokentls ? this.#tlsOf(this.#config.tokentls, 'tokentls') : undefined,
+      proxy,
+      timeout,
+    });
+  }
+
+  #checkTokenUrl(url: string): void {
+    if (!/^https?:/i.test(url) || !URL.canParse(url))
+      return this.#settings.refuse('tokenurl', 'is not a URL of https://');
+    const { protocol, hostname: host } = new URL(url);
+    if (protocol === 'http:' && !isLoopback(host.replace(/^\[(.*)\]$/, '$1')))
+      this.#settings.refuse('tokenurl', 'is without TLS, and the client secret would go there in the clear');
+  }
+
+  #params(): Record<string, string> {
+    const lines = (this.#settings.text('tokenparams') ?? '').split(/\r?\n/).filter((line) => line.trim() !== '');
+    const pairs = lines.map((line, index) => {
+      const at = line.indexOf('=');
+      if (at < 1) this.#settings.refuse('tokenparams', `line ${index + 1} is not "name=value"`);
+      return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+    });
+    return Object.fromEntries(pairs) as Record<string, string>;
+  }
+
+  /** The login: the credentials, else what stands in a URL or, in flows of node-red-contrib-rhea, in clear text. */
+  #password(servers: Server[]): { username?: string; password?: string } {
+    const { user, pass } = this.#credentials;
+    if (user) return { username: user, password: pass };
+    const { username, password } = this.#config;
+    const inUrl = servers.find((server) => server.user);
+    return inUrl ? { username: inUrl.user, password: inUrl.pass } : { username, password };
+  }
+
+  /** A time in settings.js, in milliseconds. */
+  #time(name: string, value: number): number {
+    const given = (this.#RED.settings as unknown as Record<string, unknown>)[name] ?? value;
+    if (typeof given === 'number' && given >= 0 && given <= MAX_TIME) return given;
+    this.#settings.refuse(name, `is not a number of milliseconds from 0 to ${MAX_TIME}`, 'settings.js');
+    return value;
+  }
+}
+
+/** Without the login that may stand in a URL. */
+function placeOf({ host, port = NaN, isSecure, path }: Server): Place {
+  return { host, port, isSecure, ...(path !== undefined && { path }) };
+}
+
+/**
+ * Tells this Node-RED from others that run the same flow, and stays the same as long as its user directory does. Made of
+ * letters and digits: IBM MQ takes few others in a client ID.
+ */
+function instanceOf(RED: NodeAPI): string {
+  const settings = RED.settings as unknown as Kept & { userDir?: string };
+  const id = settings.available?.() ? settings.get?.('instanceId') : undefined;
+  if (typeof id === 'string' && id !== '') return id;
+  // Where nothing can be kept.
+  const place = `${hostname()}\n${settings.userDir ?? ''}`;
+  return createHash('sha256').update(place).digest('hex').slice(0, 16);
+}

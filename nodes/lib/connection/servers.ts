@@ -1,0 +1,121 @@
+import { type AmqpError, amqpError, cleaned } from '../errors';
+import type { Server } from '../wire/transport';
+
+export interface ServersOptions {
+  /** At least one. */
+  servers: Server[];
+  /** In which they are tried. */
+  order?: 'listed' | 'random';
+  /** Those that are connected to show a password, a token or the like. */
+  hasLogin: boolean;
+  /** The login may go to servers that a server names, too. */
+  trustsNamed?: boolean;
+}
+
+/** The most servers that are taken from a peer's list. */
+const MAX_ANNOUNCED = 16;
+const PORTS = { amqp: 5672, amqps: 5671, ws: 80, wss: 443 };
+type Scheme = keyof typeof PORTS;
+
+/** What there may be in a host's name or address. */
+const HOST = /^[\w.:%-]{1,255}$/;
+
+/** A server as a URL, which says all of it but the virtual host. */
+export function nameOf({ host, port, isSecure, path }: Server): string {
+  const scheme = `${path === undefined ? 'amqp' : 'ws'}${isSecure ? 's' : ''}`;
+  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}${path ?? ''}`;
+}
+
+/**
+ * The servers that a connection may go to: those that were configured, then those that the last peer has named in
+ * `failover-server-list`. Nobody who has TLS is led to a server without it, and a login goes to configured hosts only,
+ * unless a person wants it otherwise.
+ */
+export class Servers {
+  readonly #options: ServersOptions;
+  #announced: Server[] = [];
+
+  constructor(options: ServersOptions) {
+    this.#options = options;
+  }
+
+  /** All of them, in the order in which they are to be tried. */
+  round(): Server[] {
+    const { servers, order } = this.#options;
+    return [...(order === 'random' ? shuffled(servers) : servers), ...this.#announced];
+  }
+
+  /** Takes the list that a peer has given, in the place of the last one. Returns what of it cannot be used. */
+  announce(from: Server, list: unknown[]): Server[] {
+    this.#announced = [];
+    const unused: Server[] = [];
+    for (const place of list.slice(0, MAX_ANNOUNCED)) {
+      const server = this.#serverAt(from, place);
+      if (!server || this.round().some((other) => nameOf(other) === nameOf(server))) continue;
+      if (this.#refusal(from, server)) unused.push(server);
+      else this.#announced.push(server);
+    }
+    return unused;
+  }
+
+  /** The server to which a peer redirects, by the info of its error (2.8.16, 2.8.17), or why not to go there. */
+  redirected(from: Server, info: unknown): Server | AmqpError {
+    const server = this.#serverAt(from, info);
+    if (!server) return amqpError('AMQP_CONNECT.redirect-nowhere');
+    return this.#refusal(from, server) ?? server;
+  }
+
+  #refusal(from: Server, to: Server): AmqpError | undefined {
+    const { servers, hasLogin, trustsNamed } = this.#options;
+    const values = { server: nameOf(to) };
+    if (from.isSecure && !to.isSecure)
+      return amqpError('AMQP_CONNECT.redirect-plain', values, { diagnosis: 'redirect-plain' });
+    const isListed = servers.some(({ host }) => host.toLowerCase() === to.host.toLowerCase());
+    if (isListed || !hasLogin || trustsNamed) return undefined;
+    return amqpError('AMQP_CONNECT.redirect-unlisted', values, { diagnosis: 'redirect-unlisted' });
+  }
+
+  /** What is not said is as it is with the server that says it. */
+  #serverAt(from: Server, info: unknown): Server | undefined {
+    const place = (typeof info === 'object' && info !== null ? info : {}) as Record<string, unknown>;
+    const [networkHost, hostname] = [textOf(place['network-host']), textOf(place['hostname'])];
+    const host = networkHost ?? hostname;
+    if (host === undefined || !HOST.test(host)) return undefined;
+    const given = textOf(place['scheme'])?.toLowerCase() ?? schemeOf(from);
+    if (!Object.hasOwn(PORTS, given)) return undefined;
+    const scheme = given as Scheme;
+    // Some give it as text.
+    const port = Number(place['port'] ?? PORTS[scheme]);
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) return undefined;
+    return {
+      host,
+      port,
+      isSecure: scheme.endsWith('s') && scheme !== 'ws',
+      ...(scheme.startsWith('ws') && { path: pathOf(place['path']) ?? from.path ?? '/' }),
+      ...(hostname !== undefined && hostname !== host && { hostname }),
+    };
+  }
+}
+
+function schemeOf({ isSecure, path }: Server): Scheme {
+  if (path === undefined) return isSecure ? 'amqps' : 'amqp';
+  return isSecure ? 'wss' : 'ws';
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? cleaned(value) : undefined;
+}
+
+function pathOf(value: unknown): string | undefined {
+  const path = textOf(value);
+  return path === undefined || /[\s#]/.test(path) ? undefined : path.replace(/^(?!\/)/, '/');
+}
+
+function shuffled<T>(values: readonly T[]): T[] {
+  const left = [...values];
+  for (let at = left.length - 1; at > 0; at--) {
+    const other = Math.floor(Math.random() * (at + 1));
+    [left[at], left[other]] = [left[other]!, left[at]!];
+  }
+  return left;
+}

@@ -1,0 +1,77 @@
+import type { Duplex } from 'node:stream';
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import { createWebSocketStream, WebSocket } from 'ws';
+import { agentFor, type Proxy } from './proxy';
+
+/** Of the AMQP WebSocket Binding (OASIS, 2.1), and what Azure calls it. */
+const SUB_PROTOCOLS = ['amqp', 'AMQPWSB10'];
+/** Bytes of one message: a peer may put several frames into one, and is not to fill the memory with it. */
+const MAX_MESSAGE_SIZE = 2 ** 24;
+
+/** What dialling comes to where nothing answers. */
+const UNREACHABLE = new Set('ECONNREFUSED ENOTFOUND EAI_AGAIN EHOSTUNREACH ENETUNREACH ETIMEDOUT'.split(' '));
+
+interface WebSocketOptions {
+  host: string;
+  port: number;
+  path: string;
+  /** Given: TLS. */
+  tls?: TlsOptions;
+  headers?: Record<string, string>;
+  proxy?: Proxy;
+  connectTimeout?: number;
+}
+
+/** Why an upgrade to WebSocket came to nothing, with a `code` as errors of the system have one. */
+class UpgradeError extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.code = code;
+  }
+}
+
+/**
+ * AMQP over WebSocket as a stream of bytes: how the peer cuts them into messages says nothing (AMQP WebSocket Binding,
+ * 2.3). `connected` is called once it can be written to. Its errors have a `code`: that of the system, `HTTP_403` for a
+ * server and `PROXY_407` for a proxy that refuses with that status, `PROXY_…` for a proxy that cannot be reached, and
+ * `NO_AMQP` for a server that does not take AMQP.
+ */
+export function openWebSocket(options: WebSocketOptions, connected: () => void): Duplex {
+  const { host, port, path, tls, headers, proxy, connectTimeout = 0 } = options;
+  const url = `${tls ? 'wss' : 'ws'}://${host.includes(':') ? `[${host}]` : host}:${port}${path}`;
+  const agent = agentFor(url, proxy, connectTimeout);
+  const socket = new WebSocket(url, SUB_PROTOCOLS, {
+    ...tls,
+    headers,
+    agent,
+    maxPayload: MAX_MESSAGE_SIZE,
+    perMessageDeflate: false,
+  });
+  const stream = createWebSocketStream(socket);
+  stream.setMaxListeners(0);
+  socket.on('open', connected);
+  socket.on('unexpected-response', (request, { statusCode = 0, headers: { 'content-type': type } }) => {
+    const page = /html/i.test(type ?? '') ? ', and a web page' : '';
+    stream.destroy(new UpgradeError(`HTTP_${statusCode}`, `the server answers with status ${statusCode}${page}`));
+    request.destroy();
+  });
+  // Before the stream's own listener.
+  socket.prependListener('error', (error: Error & { code?: string }) => {
+    if (socket.readyState !== WebSocket.OPEN && !stream.destroyed)
+      stream.destroy(upgradeErrorOf(error, agent !== undefined));
+  });
+  return stream;
+}
+
+function upgradeErrorOf(error: Error & { code?: string }, isProxied: boolean): Error {
+  const status = /^Bad response: (\d+)/.exec(error.message)?.[1];
+  if (isProxied && status) return new UpgradeError(`PROXY_${status}`, `the proxy answers with status ${status}`);
+  // What is dialled is the proxy. What comes of TLS is the server's.
+  if (isProxied && UNREACHABLE.has(error.code ?? ''))
+    return new UpgradeError(`PROXY_${error.code}`, `the proxy cannot be reached: ${error.code}`, error);
+  if (isProxied && error.message === 'Proxy timeout') return new UpgradeError('PROXY_ETIMEDOUT', 'the proxy is silent');
+  if (/subprotocol/i.test(error.message)) return new UpgradeError('NO_AMQP', error.message);
+  return error;
+}
