@@ -69,6 +69,7 @@ export default function init(RED: NodeAPI): void {
         fail(msg);
         return undefined;
       }
+      if (endpoint.takesToken(msg)) return undefined;
       const id = tokenOf(delivery);
       if (id !== undefined) {
         const holder = endpoint.holderOf(this, receiver, id);

@@ -36,6 +36,7 @@ export default function init(RED: NodeAPI): void {
     this.on('input', (msg, send, done) => {
       const end = (error?: Error): void => endMsg(this, done, error);
       try {
+        if (endpoint.takesToken(msg)) return end();
         const message = outgoing(msg, mapping);
         withHeader(message, header);
         // The msg itself is to leave with the reply; what tells of the outcome is a copy of the request.

@@ -37,7 +37,7 @@ export default function init(RED: NodeAPI): void {
     this.on('input', (msg, _send, done) => {
       const end = (error?: Error): void => endMsg(this, done, error);
       try {
-        if (isOwnError(this, msg)) return end();
+        if (isOwnError(this, msg) || endpoint.takesToken(msg)) return end();
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string') throw amqpError('AMQP_NO_REQUEST.none');
         const message = outgoing(msg, mapping);

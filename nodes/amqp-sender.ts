@@ -96,6 +96,7 @@ export default function init(RED: NodeAPI): void {
 
     this.on('input', (msg, send, done) => {
       try {
+        if (endpoint.takesToken(msg)) return endMsg(this, done);
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
         if (guarantee !== 'pre-settled') withMessageId(message);

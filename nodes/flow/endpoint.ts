@@ -2,6 +2,7 @@ import type { EventEmitter } from 'node:events';
 import type { Node, NodeAPI } from 'node-red';
 import { Connection, type ConnectionOptions, type Note } from '../lib/connection/connection';
 import { nameOf } from '../lib/connection/servers';
+import { isPlainObject } from '../lib/codec/notation';
 import { type AmqpError, amqpError, messageOf } from '../lib/errors';
 import { isSame, type State } from '../lib/state';
 import type { Server } from '../lib/wire/transport';
@@ -200,6 +201,24 @@ export class Endpoint {
     const peer = product ? `${this.#peer} (${product})` : this.#peer;
     const options = named(this.#RED, state.options);
     node.warn(this.#RED._(`amqp-endpoint.log.${state.name}`, { peer, options }));
+  }
+
+  /**
+   * Whether a msg gives the endpoint the token to log in with: `action` "token", and `token` as text or as the answer of a
+   * token server. It is taken out of the msg, which goes on to Complete nodes. Throws AMQP_BAD_INPUT where there is none.
+   */
+  takesToken(msg: object): boolean {
+    const { tokens } = this.#options;
+    const given = msg as { action?: unknown; token?: unknown };
+    if (!tokens?.isGiven || given.action !== 'token') return false;
+    const { token } = given;
+    delete given.token;
+    const { access_token: value, expires_in: life } = isPlainObject(token)
+      ? (token as { access_token?: unknown; expires_in?: unknown })
+      : { access_token: token };
+    if (typeof value !== 'string' || value === '') throw amqpError('AMQP_BAD_INPUT.token');
+    tokens.give(value, Number(life) > 0 ? Number(life) : undefined);
+    return true;
   }
 
   /** The link that holds a message: the node's own, or that of the node as it was before it was redeployed. */

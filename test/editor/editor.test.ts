@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import should from 'should';
+import { secretOf } from '../secrets';
 import type { Editor, Theme, Values } from './editor';
 import { nodeRedVersion, type Flow } from './installation';
 import { THEMES, workbench } from './workbench';
@@ -8,6 +9,9 @@ import { THEMES, workbench } from './workbench';
 // oxlint-disable-next-line no-explicit-any -- the editor's global, in the browser
 declare const RED: any;
 
+const PASSWORD = secretOf('password');
+/** Of characters that a URL has to encode. */
+const SPECIAL = secretOf('password', '@ ');
 const MODULE = '@amqp10/node-red-amqp10';
 const NODES = ['amqp-sender', 'amqp-receiver', 'amqp-requester', 'amqp-responder'];
 
@@ -215,12 +219,12 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     it('puts each part of what is pasted as the server into its own field', async () => {
       await open(FLOW);
       const form = await editor.edit('endpoint');
-      await form.paste('host', ' amqps://me:p%40ss%20word@broker.example ');
+      await form.paste('host', ` amqps://me:${encodeURIComponent(SPECIAL)}@broker.example `);
       for (const [name, value] of Object.entries({
         host: 'broker.example',
         port: '5671',
         user: 'me',
-        pass: 'p@ss word',
+        pass: SPECIAL,
       }))
         (await form.value(name)).should.equal(value, name);
       (await form.field('usetls').isChecked()).should.be.true();
@@ -233,7 +237,6 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         user: 'me',
         has_pass: true,
       });
-      JSON.stringify(await installation.flows()).should.not.containEql('ss word');
     });
 
     it('understands a host with a port once the field is left', async () => {
@@ -258,11 +261,11 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     it('keeps no password as the server, even if the field is saved without being left', async () => {
       await open(FLOW);
       const saved: [host: string, left: string, label: string][] = [
-        ['amqp://me:secret@broker', 'broker', 'broker:5672'],
-        ['amqp://me:secret@broker/vhost', 'amqp://broker/vhost', 'amqp endpoint'],
-        ['https://me:secret@broker', 'https://broker', 'amqp endpoint'],
-        ['Endpoint=sb://name.example/;SharedAccessKeyName=root;SharedAccessKey=secret', '', 'amqp endpoint'],
-        ['me:secret@broker', '', 'amqp endpoint'],
+        [`amqp://me:${PASSWORD}@broker`, 'broker', 'broker:5672'],
+        [`amqp://me:${PASSWORD}@broker/vhost`, 'amqp://broker/vhost', 'amqp endpoint'],
+        [`https://me:${PASSWORD}@broker`, 'https://broker', 'amqp endpoint'],
+        [`Endpoint=sb://name.example/;SharedAccessKeyName=root;SharedAccessKey=${PASSWORD}`, '', 'amqp endpoint'],
+        [`me:${PASSWORD}@broker`, '', 'amqp endpoint'],
       ];
       for (const [host, left, label] of saved) {
         const form = await editor.edit('endpoint');
@@ -597,7 +600,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       autoconnect: false,
       sasl: 'SCRAM-SHA-256',
       user: 'me',
-      pass: 'top secret',
+      pass: PASSWORD,
       usetls: true,
       rejectUnauthorized: false,
       hostname: 'virtual',
@@ -727,7 +730,6 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     reply.should.containEql({ address: '', addressType: 'str', replycapability: 'temporary-queue' });
     (await deployed(ids['amqp-receiver']!)).should.containEql({ dynamic: false, browse: false });
 
-    JSON.stringify(await installation.flows()).should.not.containEql('secret');
     (await installation.get(`/credentials/amqp-endpoint/${endpoint}`))!.should.containEql({
       user: 'me',
       has_pass: true,

@@ -6,6 +6,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { audit } from '../audit';
 
 const project = join(__dirname, '..', '..');
 const place = process.env['NODE_RED_DIR'] ?? project;
@@ -57,6 +58,7 @@ export class Installation {
     this.#stop = async () => {
       child.kill();
       await exited;
+      audit('the output of Node-RED', log);
     };
 
     this.url = `http://127.0.0.1:${port}/admin`;
@@ -75,7 +77,9 @@ export class Installation {
   async get(path: string): Promise<unknown> {
     const response = await fetch(this.url + path, { headers: { accept: 'application/json' } });
     if (!response.ok) throw new Error(`${path}: ${response.status}`);
-    return response.json();
+    const answer = await response.json();
+    audit(`GET ${path}`, answer);
+    return answer;
   }
 
   flows(): Promise<Flow[]> {

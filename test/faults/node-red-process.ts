@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { node } from '../flow';
 import { type NodeConfig, nodeRedDir } from '../node-red';
+import { audit } from '../audit';
 import type { Ledger } from './ledger';
 import type { Feed, Report } from './reports';
 
@@ -91,6 +92,7 @@ export class NodeRedProcess {
     const child = this.#child!;
     child.kill(signal);
     await this.#closed;
+    audit('the output of Node-RED', this.log);
     return [child.exitCode, child.signalCode];
   }
 

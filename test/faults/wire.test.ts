@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import should from 'should';
 import { connected, inNodeRed, order, range, type Run, send, shows, sendOne, start, under } from './run';
+import { secretOf } from '../secrets';
 
 /** Both sides find out about a peer that is silent. */
 const WATCHFUL = { isProxied: true, endpoint: { idletimeout: 0.4 }, broker: { idleTimeout: 300 } };
@@ -148,8 +149,8 @@ describe('under faults of the network', () => {
 
   it('messages wait while the login is refused, until the password is right again', async () => {
     const { broker, ledger } = await start({
-      broker: { users: { me: 'right' }, anonymous: false },
-      credentials: { broker: { user: 'me', pass: 'right' } },
+      broker: { users: { me: secretOf('password') }, anonymous: false },
+      credentials: { broker: { user: 'me', pass: secretOf('password') } },
       receiver: { settle: 'flow' },
     });
     const changed = async (): Promise<void> => {
@@ -157,7 +158,7 @@ describe('under faults of the network', () => {
       broker.dropSockets();
       await shows('sender', 'login refused');
       for (let i = 0; i < 500; i++) sendOne(ledger);
-      broker.users = { me: 'right' };
+      broker.users = { me: secretOf('password') };
       await connected('sender');
     };
     await under(changed, { to: ledger, count: 2000 });

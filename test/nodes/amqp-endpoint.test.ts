@@ -10,11 +10,13 @@ import should from 'should';
 import type { EndpointNode } from '../../nodes/flow/endpoint';
 import { collect, endpointNode, flow, helper, inject, message, messages, type Msg, node, nodes, status } from '../flow';
 import { coreNode, type NodeConfig } from '../node-red';
+import { secretIn, secretOf } from '../secrets';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../broker/broker';
 
 const HOUR = 3_600_000;
 const WARN = 30;
-const LOGIN = { broker: { user: 'anna', pass: 'secret' } };
+const PASSWORD = secretOf('password');
+const LOGIN = { broker: { user: 'anna', pass: PASSWORD } };
 const path = (name: string) => join(__dirname, '..', 'fixtures', name);
 const fixture = (name: string) => readFileSync(path(name));
 
@@ -201,12 +203,12 @@ describe('amqp-endpoint', () => {
       should(await status('sender', 'login refused')).match({ fill: 'red', shape: 'ring' });
       should(logged(WARN)).have.length(1);
       should(logged(WARN)[0]).startWith(`login refused by amqp://127.0.0.1:${broker.port}: `);
-      broker.users = { anna: 'secret' };
+      broker.users = { anna: PASSWORD };
       await connected('sender');
     });
 
     it('warns once of a password that goes over a network in the clear', async () => {
-      const broker = await start({ users: { anna: 'secret' }, anonymous: false });
+      const broker = await start({ users: { anna: PASSWORD }, anonymous: false });
       // 127.1 is the host 127.0.0.1 to the system, and any host to who reads it.
       for (const [host, count] of [
         ['127.1', 1],
@@ -231,7 +233,7 @@ describe('amqp-endpoint', () => {
       await load(configs, LOGIN);
       const all = ['seen', 'out', 'caught', 'completed'].map(collect);
       await status('sender', 'login refused');
-      broker.users = { anna: 'secret' };
+      broker.users = { anna: PASSWORD };
       await connected('receiver');
       const caught = message('caught');
       broker.answer('q', 'reject', 1);
@@ -246,7 +248,7 @@ describe('amqp-endpoint', () => {
       should(all.every((msgs) => msgs.length > 0)).equal(true);
       const told = inspect([all, helper.log().args], { depth: 12, maxArrayLength: null });
       should(told.includes('login refused by')).equal(true);
-      should(told.includes('secret')).equal(false);
+      should(secretIn(told)).equal(undefined);
     });
 
     it('refuses a port that cannot be', async () => {
@@ -388,7 +390,7 @@ describe('amqp-endpoint', () => {
     });
 
     it('are known to the peer as configured', async () => {
-      const broker = await start({ users: { anna: 'secret' }, anonymous: false });
+      const broker = await start({ users: { anna: PASSWORD }, anonymous: false });
       const opened = once(broker, 'connection');
       await load(
         flow(endpointNode(broker.port, { container_id: 'plant-7', hostname: 'vhost:orders' }), node('amqp-sender')),
@@ -410,7 +412,10 @@ describe('amqp-endpoint', () => {
     });
 
     it('have a connection for each endpoint, apart from that of others', async () => {
-      const [one, other] = [await start(), await start({ users: { berta: 'b' }, anonymous: false })];
+      const [one, other] = [
+        await start(),
+        await start({ users: { berta: secretOf('other password') }, anonymous: false }),
+      ];
       await load(
         flow(
           endpointNode(one.port),
@@ -419,7 +424,7 @@ describe('amqp-endpoint', () => {
           { ...node('amqp-sender', { endpoint: 'other' }), id: 'sender2' },
           { ...node('amqp-receiver', { endpoint: 'other' }), id: 'receiver2' },
         ),
-        { other: { user: 'berta', pass: 'b' } },
+        { other: { user: 'berta', pass: secretOf('other password') } },
       );
       await connected('sender', 'sender2', 'receiver2');
       const received = messages('out', 2);
@@ -563,21 +568,21 @@ describe('amqp-endpoint', () => {
   });
 
   describe('with a login that node-red-contrib-rhea saved as clear text', () => {
-    const legacy = { username: 'anna', password: 'secret' };
+    const legacy = { username: 'anna', password: PASSWORD };
 
     it('logs in, and warns of it once', async () => {
-      const broker = await start({ users: { anna: 'secret' }, anonymous: false });
+      const broker = await start({ users: { anna: PASSWORD }, anonymous: false });
       await load(flow(endpointNode(broker.port, legacy), node('amqp-sender'), node('amqp-receiver')));
       await connected('sender');
       broker.dropSockets();
       await status('sender', 'the peer is gone or silent');
       await connected('sender');
       should(logged(WARN).filter((line) => line.includes('plain text'))).have.length(1);
-      should(inspect(helper.log().args, { depth: 8 })).not.containEql('secret');
+      should(secretIn(inspect(helper.log().args, { depth: 8 }))).equal(undefined);
     });
 
     it('prefers the credentials', async () => {
-      const broker = await start({ users: { anna: 'secret' }, anonymous: false });
+      const broker = await start({ users: { anna: PASSWORD }, anonymous: false });
       const old = { username: 'old', password: 'old' };
       await load(flow(endpointNode(broker.port, old), node('amqp-sender')), LOGIN);
       await connected('sender');

@@ -80,7 +80,7 @@ describe('the package', function () {
 
   it('holds what users need and nothing else', () => {
     const compiled = readdirSync(join(root, 'nodes'), { encoding: 'utf8', recursive: true })
-      .filter((file) => /\.(ts|html)$/.test(file))
+      .filter((file) => /\.(ts|html)$/.test(file) && !file.endsWith('.d.ts'))
       .map((file) => `dist/${file.replace(/ts$/, 'js')}`);
     const locales = readdirSync(join(root, 'locales')).flatMap((language) =>
       list(`locales/${language}`, `${language}/`),

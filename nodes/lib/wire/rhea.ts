@@ -26,6 +26,7 @@ export type RheaConnection = Omit<Connection, 'on_open' | 'on_begin' | 'input' |
 
 export interface RheaSaslClient {
   mechanisms: object;
+  transport: RheaTransport;
   on_sasl_mechanisms(frame: { performative: { sasl_server_mechanisms: unknown } }): void;
   on_sasl_outcome(frame: { performative: { code: number; additional_data?: unknown } }): void;
 }
@@ -65,4 +66,18 @@ export interface Attach {
 
 export interface RheaTypes {
   Writer: new () => { write(value: object): void; toBuffer(): Buffer };
+}
+
+/** The SASL layer: it takes what comes, writes what waits, and tells the trace of both. */
+export interface RheaTransport {
+  read(bytes: Buffer): number;
+  write(socket: unknown): void;
+}
+
+type Trace = ((format: string, ...values: unknown[]) => void) & { enabled: boolean };
+
+/** Looked up at each call. */
+export interface RheaLog {
+  frames: Trace;
+  raw: Trace;
 }

@@ -6,6 +6,7 @@ import { Output } from './output';
 import { type Opened, openedOf, peerErrorOf } from './remote';
 import type { RheaConnection, RheaSaslClient, RheaSession } from './rhea';
 import { Session, type SessionUser } from './session';
+import { maskTrace } from './trace';
 import { MAX_FRAME_SIZE, openSocket, type TransportOptions } from './transport';
 
 export interface WireOptions extends TransportOptions {
@@ -183,6 +184,7 @@ export class Wire implements SessionUser {
 
   /** Chooses the mechanism, and hears the outcome, before rhea does. */
   #logIn(client: RheaSaslClient, mechanisms: Mechanisms): void {
+    maskTrace(client.transport);
     let mechanism: Mechanism | undefined;
     const refused = (error: unknown): void => {
       if (!this.isOver) this.#user.refused(error as AmqpError);

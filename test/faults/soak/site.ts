@@ -13,13 +13,14 @@ import { Proxy } from '../proxy';
 import { type Input, loadUnspied } from '../unspied';
 import { Random } from './random';
 import { drawVariant, type Variant } from './variant';
+import { secretOf } from '../../secrets';
 
 /** Seconds until a request fails. */
 export const REPLY_TIMEOUT = 4;
 /** Most messages unsettled at a time. */
 export const WINDOWS = { load: 50, requests: 30 };
 const IDLE = 2;
-const LOGIN = { user: 'soak', pass: 'secret' };
+const LOGIN = { user: 'soak', pass: secretOf('password') };
 const SETTINGS = { amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 1000, amqpEndpointCloseTime: 2000 };
 /** What a receiver may say of a msg that comes back too late. */
 const STALE = new Set(['AMQP_DELIVERY_LOST', 'AMQP_DELIVERY_SETTLED', 'AMQP_DELIVERY_UNKNOWN']);

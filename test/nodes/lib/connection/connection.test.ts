@@ -7,6 +7,7 @@ import { Connection, type ConnectionOptions, type ConnectionUser } from '../../.
 import { AmqpError } from '../../../../nodes/lib/errors';
 import type { State } from '../../../../nodes/lib/state';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
+import { secretOf } from '../../../secrets';
 
 const HOUR = { initial: 3_600_000, max: 3_600_000 };
 const EMPTY_FRAME = '0000000802000000';
@@ -278,7 +279,7 @@ describe('a connection', () => {
       // Far apart, to show which of the two a refused login takes.
       const connection = connectionTo(broker, {
         username: 'anna',
-        password: 'secret',
+        password: secretOf('password'),
         backoff: HOUR,
       });
       connection.open();
@@ -286,7 +287,7 @@ describe('a connection', () => {
         code: 'AMQP_AUTH',
         condition: 'amqp:unauthorized-access',
       });
-      broker.users = { anna: 'secret' };
+      broker.users = { anna: secretOf('password') };
       await next(connection, 'connected');
     });
 
@@ -386,12 +387,12 @@ describe('a connection', () => {
     });
 
     it('is not silent itself', async () => {
-      const broker = await startBroker({ idleTimeout: 100 });
+      const broker = await startBroker({ idleTimeout: 300 });
       const proxy = await proxyOf(broker);
       const connection = connectionTo(proxy);
       const states = statesOf(connection);
       await opened(connection);
-      // One each 50 ms; without them the broker is gone after 200.
+      // One each 150 ms; without them the broker is gone after 600.
       const beats = () => proxy.sent.filter((data) => data.toString('hex') === EMPTY_FRAME).length;
       while (beats() < 8) await once(proxy.clients[0]!, 'data');
       should(states).deepEqual(['connecting', 'connected']);

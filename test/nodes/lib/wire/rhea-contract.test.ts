@@ -11,6 +11,8 @@ type Inner = Record<string, any>;
 
 const declared = readFileSync(join(__dirname, '..', '..', '..', '..', 'nodes', 'lib', 'wire', 'rhea.ts'), 'utf8');
 const { Writer } = rhea.types as unknown as Inner;
+const log: Inner = require('rhea/lib/log.js');
+const { ...traces } = log;
 
 /** Our side. */
 let connection: Inner;
@@ -31,6 +33,10 @@ const REPLACED: Record<string, () => Inner> = {
   'connection._process': () => connection,
   'connection.sasl_transport.on_sasl_mechanisms': () => connection['sasl_transport'],
   'connection.sasl_transport.on_sasl_outcome': () => connection['sasl_transport'],
+  'connection.sasl_transport.transport.read': () => connection['sasl_transport'].transport,
+  'connection.sasl_transport.transport.write': () => connection['sasl_transport'].transport,
+  'log.frames': () => log,
+  'log.raw': () => log,
   'session.on_begin': () => session,
   'session.on_end': () => session,
   'session.on_attach': () => session,
@@ -82,6 +88,8 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
     'object',
     () => fieldsOf('connection.sasl_transport.on_sasl_outcome')['additional_data'] ?? null,
   ],
+  'log.frames.enabled': ['boolean', () => 'enabled' in traces['frames'] || undefined],
+  'log.raw.enabled': ['boolean', () => 'enabled' in traces['raw'] || undefined],
   'types.Writer.write': ['function', () => new Writer().write],
   'types.Writer.toBuffer': ['function', () => new Writer().toBuffer],
 };
@@ -100,6 +108,7 @@ describe('rhea', () => {
   });
 
   after(async () => {
+    Object.assign(log, traces);
     const { socket } = connection;
     if (!socket.closed) await once(socket, 'close');
     await new Promise((resolve) => server.close(resolve));
@@ -155,7 +164,7 @@ describe('rhea', () => {
     } as unknown as ConnectionOptions);
     replace('connection.input', 'connection.on_open', 'connection.on_begin', 'connection._process');
     connection['connect']();
-    replace('connection.sasl_transport.on_sasl_mechanisms', 'connection.sasl_transport.on_sasl_outcome');
+    replace(...Object.keys(REPLACED).filter((name) => /^connection\.sasl_transport\.|^log\./.test(name)));
     await once(container, 'connection_open');
 
     session = connection['create_session']();
