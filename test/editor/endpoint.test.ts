@@ -89,7 +89,7 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       [{ login: 'identity' }, [...TOKEN, 'clientid', 'scope']],
       [
         { login: 'oauth' },
-        [...TOKEN, 'tokenurl', 'clientid', 'clientsecret', 'tokenauth', 'scope', 'tokenparams', 'tokentls'],
+        [...TOKEN, 'tokenurl', 'clientid', 'clientsecret', 'tokenauth', 'scope', 'tokenparams', 'tokentls', 'proxy'],
       ],
     ];
     for (const [given, shown] of choices) {
@@ -255,6 +255,18 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
     const other = await saved();
     other.flow.should.containEql({ login: 'flow', tokenuse: 'header', scope: '', urls: 'wss://broker.example/amqp' });
     should(other.credentials).containEql({ user: '' });
+  });
+
+  it('takes a proxy that is added from it', async () => {
+    await form.enter({ connectto: 'urls', urls: 'wss://broker.example' });
+    await form.show('proxy');
+    await editor.page.locator('#node-config-input-btn-proxy-add').click();
+    const url = editor.page.locator('#node-config-input-url');
+    await url.fill('http://other.example:3128');
+    await editor.page.locator('#node-config-dialog-ok:visible').last().click();
+    await url.waitFor({ state: 'detached' });
+    const { flow } = await saved();
+    (await deployed(String(flow['proxy']))).should.containEql({ type: 'http proxy', url: 'http://other.example:3128' });
   });
 
   it('goes by the endpoint itself while the form of another one is open', async () => {
