@@ -7,11 +7,13 @@ import tls from 'node:tls';
 import rhea, { type AmqpError, type Connection, type Delivery, type EventContext, type Message } from 'rhea';
 import { decode, inspect, recount } from './bytes';
 import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
-import { type Accounts, commonName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
+import { type Accounts, certifiedName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
+import { renewalIn, responseTo, TokenBook, type Tokens } from './tokens';
 import { type HttpAnswer, type Upgrade, type WebSocketOptions, webSocketServer } from './websocket';
 import { echo, type Fields, keepDirectionsApart, nameOf, type Link, type PeerSession, plain, terminus } from './rhea';
 
 export type { LinkInfo } from './queue';
+export type { Tokens } from './tokens';
 export type { HttpAnswer, Upgrade, WebSocketOptions } from './websocket';
 export type { Login, ScramOptions } from './sasl';
 
@@ -23,7 +25,7 @@ export interface BrokerOptions {
   anonymousRelay?: boolean;
   /** make a node when a peer asks for a dynamic one (default true) */
   dynamic?: boolean;
-  /** SASL PLAIN accounts; without them PLAIN accepts anything */
+  /** Accounts for PLAIN and SCRAM; without them SCRAM accepts nothing, and PLAIN anything, unless there are tokens. */
   users?: Record<string, string>;
   /** accept SASL ANONYMOUS and connections without SASL (default true) */
   anonymous?: boolean;
@@ -62,9 +64,6 @@ export interface BrokerOptions {
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
 }
-
-/** A token's life begins when it is first seen; a connection ends with the token that it was opened with. */
-export type Tokens = Set<string> | Map<string, number>;
 
 export type Answer = 'accept' | 'reject' | 'release' | 'modify' | 'none';
 
@@ -108,7 +107,6 @@ function errorOf({ condition, description, info }: PeerError): AmqpError | undef
 export class Broker extends EventEmitter {
   port: number;
   users: Record<string, string> | undefined;
-  tokens: Tokens | undefined;
   /** how each connection logged in, oldest first */
   readonly logins: Login[] = [];
   /** the logins that were refused */
@@ -132,13 +130,11 @@ export class Broker extends EventEmitter {
   private readonly refusals = new Map<string, PeerError>();
   private readonly answers = new Map<string, { answer: Answer; times: number }>();
   private readonly held = new Set<string>();
-  /** when the tokens that were seen end */
-  private readonly tokenEnds = new Map<string, number>();
-  /** what connections logged in with */
-  private readonly tokenOf = new WeakMap<Connection, string>();
+  private readonly tokenBook = new TokenBook((connection) =>
+    this.expel(connection, { condition: 'amqp:unauthorized-access', description: 'credentials expired' }),
+  );
   /** those that began a session */
   private readonly begun = new WeakSet<Connection>();
-  private readonly expiries = new Map<Connection, NodeJS.Timeout>();
   private server?: net.Server;
   private waiting = new Set<Queue>();
 
@@ -155,6 +151,14 @@ export class Broker extends EventEmitter {
     this.users = options.users;
     this.tokens = options.tokens;
     this.listenToPeers();
+  }
+
+  get tokens(): Tokens | undefined {
+    return this.tokenBook.tokens;
+  }
+
+  set tokens(tokens: Tokens | undefined) {
+    this.tokenBook.tokens = tokens;
   }
 
   get url(): string {
@@ -195,7 +199,7 @@ export class Broker extends EventEmitter {
     return webSocketServer(options, secure, {
       refuse: (token) => {
         if (this.refuseUpgrades) return this.refuseUpgrades;
-        if (!options.bearer || this.tokenIsValid(token ?? '')) return undefined;
+        if (!options.bearer || this.tokenBook.isValid(token ?? '')) return undefined;
         return { status: 401, headers: { 'WWW-Authenticate': 'Bearer' } };
       },
       upgraded: (upgrade) => {
@@ -204,7 +208,7 @@ export class Broker extends EventEmitter {
       },
       accept: (stream, { socket }, token) => {
         const connection = this.accept(stream, socket);
-        if (options.bearer) this.tokenOf.set(connection, token!);
+        if (options.bearer) this.tokenBook.give(connection, token!);
       },
     });
   }
@@ -324,37 +328,16 @@ export class Broker extends EventEmitter {
     const { mechanisms, anonymous, tls: tlsOptions, scram = {} } = this.options;
     const usual = ['PLAIN'];
     if (anonymous !== false) usual.push('ANONYMOUS');
-    if (tlsOptions?.requestCert && commonName(socket)) usual.push('EXTERNAL');
+    if (tlsOptions?.requestCert && certifiedName(socket) !== undefined) usual.push('EXTERNAL');
     const accounts: Accounts = {
       passwordOf: (user) => (this.users && Object.hasOwn(this.users, user) ? this.users[user] : undefined),
       passwordFits: (user, password) =>
         this.users ? accounts.passwordOf(user) === password : this.tokens === undefined,
-      tokenIsValid: (token) => this.tokenIsValid(token),
+      tokenIsValid: (token) => this.tokenBook.isValid(token),
       scram,
     };
     const offered = mechanismsOf(mechanisms ?? usual, accounts, socket);
     Object.assign(this.container, { sasl_server_mechanisms: offered });
-  }
-
-  private tokenIsValid(token: string): boolean {
-    return this.tokens?.has(token) === true && this.endOf(token) > Date.now();
-  }
-
-  private endOf(token: string): number {
-    const life = this.tokens instanceof Map ? (this.tokens.get(token) ?? 0) : Infinity;
-    const end = this.tokenEnds.get(token) ?? Date.now() + life;
-    this.tokenEnds.set(token, end);
-    return end;
-  }
-
-  /** The connection lasts as long as the token. */
-  private limit(connection: Connection, token: string): void {
-    clearTimeout(this.expiries.get(connection));
-    const end = this.endOf(token);
-    if (end === Infinity) return;
-    const expired = { condition: 'amqp:unauthorized-access', description: 'credentials expired' };
-    const timer = setTimeout(() => this.expel(connection, expired), Math.min(end - Date.now(), 2 ** 31 - 1));
-    this.expiries.set(connection, timer);
   }
 
   private listenToPeers(): void {
@@ -387,7 +370,7 @@ export class Broker extends EventEmitter {
       this.sockets.delete(socket);
       // rhea listens for 'end' and 'error' only, and would leave its timers behind
       connection?._disconnected();
-      if (connection) this.stopExpiry(connection);
+      if (connection) this.tokenBook.forget(connection);
     });
   }
 
@@ -415,7 +398,7 @@ export class Broker extends EventEmitter {
     connection.accept(stream);
     watchLogin(connection, (login, accepted, token) => {
       (accepted ? this.logins : this.refusedLogins).push(login);
-      if (accepted && token !== undefined) this.tokenOf.set(connection, token);
+      if (accepted && token !== undefined) this.tokenBook.give(connection, token);
       this.emit('login', login, accepted);
     });
     return connection;
@@ -432,15 +415,9 @@ export class Broker extends EventEmitter {
     this.open.add(connection);
     const { container_id: containerId, hostname, properties } = connection;
     if (!saslOf(connection)) this.logins.push({ mechanism: 'none', user: undefined, hostname });
-    const token = this.tokenOf.get(connection);
-    if (token !== undefined) this.limit(connection, token);
+    this.tokenBook.watch(connection);
     this.emit('connection', { containerId, hostname, ...(properties && { properties }) });
     if (this.redirect) this.expel(connection, { condition: 'amqp:connection:redirect', info: this.redirect });
-  }
-
-  private stopExpiry(connection: Connection): void {
-    clearTimeout(this.expiries.get(connection));
-    this.expiries.delete(connection);
   }
 
   private expel(connection: Connection, error: PeerError): void {
@@ -451,7 +428,7 @@ export class Broker extends EventEmitter {
   private onGone(connection: Connection): void {
     connection._process();
     this.open.delete(connection);
-    this.stopExpiry(connection);
+    this.tokenBook.forget(connection);
     this.forget(({ link }) => link.connection === connection);
   }
 
@@ -652,25 +629,20 @@ export class Broker extends EventEmitter {
     this.settle(delivery, planned === 'accept' ? this.route(address, bytes, delivery.format - 1) : planned);
   }
 
-  private renewToken({ link: { session } }: Attached, bytes: Buffer): void {
-    const request: Partial<Message> = decode(bytes) ?? {};
-    const { subject, to, reply_to, body } = request;
-    const understood = subject === 'PUT' && to === '/auth/tokens' && reply_to === '$me' && Buffer.isBuffer(body);
-    const renewed = understood && this.tokenIsValid(String(body));
-    if (renewed) this.limit(session.connection, String(body));
+  private renewToken({ link: { session } }: Attached, request: Buffer): void {
+    const token = renewalIn(request);
+    const renewed = token !== undefined && this.tokenBook.isValid(token);
+    if (renewed) {
+      this.tokenBook.give(session.connection, token);
+      this.tokenBook.watch(session.connection);
+    }
     const status = renewed ? '204' : '400';
     this.emit('renewal', status);
-    const mine = ({ info, link }: Attached) => this.isManagement(info.address) && link.session === session;
-    const queue = [...this.attached.values()].find((attached) => attached.queue && mine(attached))?.queue;
+    const readers = [...this.attached.values()].filter(({ link, queue }) => queue && link.session === session);
+    const queue = readers.find(({ info }) => this.isManagement(info.address))?.queue;
     if (!queue) return;
-    const { typedId } = inspect(bytes);
-    const response = {
-      subject: status,
-      correlation_id: typedId,
-      application_properties: { 'http:response': '1.1' },
-      body: renewed ? null : 'no such request, or no such token',
-    };
-    queue.add({ bytes: rhea.message.encode(response), format: 0, id: undefined });
+    const bytes = responseTo(request, status, renewed ? null : 'no such request, or no such token');
+    queue.add({ bytes, format: 0, id: undefined });
     this.wake(queue);
   }
 

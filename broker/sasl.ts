@@ -79,15 +79,15 @@ class External implements Mechanism {
   constructor(private readonly socket: Socket) {}
 
   start(): void {
-    this.username = commonName(this.socket);
+    this.username = certifiedName(this.socket);
     this.outcome = this.username !== undefined;
   }
 }
 
-/** The common name in a client's certificate, if it has one that is trusted. */
-export function commonName(socket: Socket): string | undefined {
+/** The common name in a client's certificate ('' if there is none in it); undefined without one that is trusted. */
+export function certifiedName(socket: Socket): string | undefined {
   if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
-  return [socket.getPeerCertificate().subject?.CN].flat()[0];
+  return [socket.getPeerCertificate().subject?.CN].flat()[0] ?? '';
 }
 
 /** A token in the form in which Google, Microsoft and Solace take it; a wrong one is told in a challenge first. */

@@ -91,7 +91,8 @@ function fieldsOf(text: string): Record<string, string | undefined> {
 
 function prepared(what: string, text: string): string {
   try {
-    return saslprep(text);
+    // As a query: letters that are newer than SASLprep are the server's to judge (RFC 5802, 5.1).
+    return saslprep(text, { allowUnassigned: true });
   } catch (cause) {
     // Its own error says which character, and so a part of a password.
     void cause;

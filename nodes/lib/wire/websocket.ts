@@ -51,21 +51,23 @@ export function openWebSocket(options: WebSocketOptions, connected: () => void):
   });
   const stream = createWebSocketStream(socket);
   stream.setMaxListeners(0);
-  socket.on('open', connected);
-  socket.on('unexpected-response', (request, { statusCode = 0, headers: { 'content-type': type } }) => {
-    const page = /html/i.test(type ?? '') ? ', and a web page' : '';
-    stream.destroy(new UpgradeError(`HTTP_${statusCode}`, `the server answers with status ${statusCode}${page}`));
-    request.destroy();
+  let isOpen = false;
+  socket.on('open', () => {
+    isOpen = true;
+    connected();
   });
-  // Before the stream's own listener.
+  // Before the stream's own listener, which would tell of the error as it is.
   socket.prependListener('error', (error: Error & { code?: string }) => {
-    if (socket.readyState !== WebSocket.OPEN && !stream.destroyed)
-      stream.destroy(upgradeErrorOf(error, agent !== undefined));
+    if (stream.destroyed) return;
+    stream.destroy(isOpen ? error : upgradeErrorOf(error, agent !== undefined));
   });
   return stream;
 }
 
 function upgradeErrorOf(error: Error & { code?: string }, isProxied: boolean): Error {
+  // hpagent and ws say it in words only.
+  const answer = /^Unexpected server response: (\d+)/.exec(error.message)?.[1];
+  if (answer) return new UpgradeError(`HTTP_${answer}`, `the server answers with status ${answer}`);
   const status = /^Bad response: (\d+)/.exec(error.message)?.[1];
   if (isProxied && status) return new UpgradeError(`PROXY_${status}`, `the proxy answers with status ${status}`);
   // What is dialled is the proxy. What comes of TLS is the server's.

@@ -159,6 +159,97 @@ describe('SASL', () => {
     should(responses).eql(['EXTERNAL ', 'ANONYMOUS anonymous']);
   });
 
+  for (const mechanism of ['SCRAM-SHA-512', 'SCRAM-SHA-256', 'SCRAM-SHA-1', 'PLAIN']) {
+    it(`is by ${mechanism} where the peer has nothing stronger`, async () => {
+      const all = ['PLAIN', 'SCRAM-SHA-1', 'SCRAM-SHA-256', 'SCRAM-SHA-512', 'ANONYMOUS'];
+      const offered = all.slice(0, all.indexOf(mechanism) + 1);
+      const started = await Broker.start({ users: { jörg: STRANGE }, mechanisms: [...offered, 'ANONYMOUS'] });
+      cleanups.push(() => started.stop());
+      should(await logIn(started.port, { username: 'jörg', password: STRANGE })).match({ name: 'connected' });
+      should(started.logins).match([{ mechanism, user: 'jörg' }]);
+    });
+  }
+
+  it('is refused by SCRAM to who has another password', async () => {
+    const port = await broker({ users: { anna: PASSWORD }, mechanisms: ['SCRAM-SHA-256'] });
+    should(await logIn(port, { username: 'anna', password: secretOf('other password') })).match({
+      name: 'auth',
+      error: { code: 'AMQP_AUTH' },
+    });
+  });
+
+  for (const finalIn of ['outcome', 'challenge'] as const) {
+    it(`by SCRAM takes the proof of the server in the ${finalIn}, and refuses a server without it (R60)`, async () => {
+      const options = { users: { anna: PASSWORD }, mechanisms: ['SCRAM-SHA-256'] };
+      const login = { username: 'anna', password: PASSWORD };
+      should(await logIn(await broker({ ...options, scram: { finalIn } }), login)).match({ name: 'connected' });
+      for (const fault of ['signature', 'no signature'] as const) {
+        const state = await logIn(await broker({ ...options, scram: { finalIn, fault } }), login);
+        should(state).match({ name: 'auth', error: { code: 'AMQP_AUTH', diagnosis: 'unverified' } });
+      }
+    });
+  }
+
+  it('by SCRAM refuses a server that has taken its nonce from elsewhere', async () => {
+    const port = await broker({ users: { anna: PASSWORD }, mechanisms: ['SCRAM-SHA-1'], scram: { fault: 'nonce' } });
+    should(await logIn(port, { username: 'anna', password: PASSWORD })).match({
+      name: 'auth',
+      error: { message: /not that of this login/ },
+    });
+  });
+
+  it('by SCRAM is not talked down to PLAIN by the peer, where a person has chosen it', async () => {
+    const started = await Broker.start({ users: { anna: PASSWORD }, mechanisms: ['PLAIN'] });
+    cleanups.push(() => started.stop());
+    const login = { username: 'anna', password: PASSWORD, mechanism: 'SCRAM-SHA-256' } as const;
+    should(await logIn(started.port, login)).match({
+      name: 'auth',
+      error: { diagnosis: 'mechanism', message: /PLAIN/ },
+    });
+    should([...started.logins, ...started.refusedLogins]).deepEqual([]);
+  });
+
+  it('is over when the peer ends it before it has begun', async () => {
+    const server = net.createServer((socket) => {
+      socket.on('error', ignore).resume();
+      // An outcome that is good, in place of the mechanisms.
+      socket.write('AMQP\x03\x01\x00\x00\x00\x00\x00\x10\x02\x01\x00\x00\x00\x53\x44\xc0\x03\x01\x50\x00', 'latin1');
+    });
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as net.AddressInfo;
+    should(await logIn(port, { username: 'anna', password: PASSWORD })).match({ error: { code: 'AMQP_CONNECT' } });
+  });
+
+  it('by XOAUTH2 shows a token, and hears what is wrong with it', async () => {
+    const token = secretOf('token');
+    const port = await broker({ tokens: new Set([token]), mechanisms: ['XOAUTH2'] });
+    const login = { username: 'anna', mechanism: 'XOAUTH2' } as const;
+    should(await logIn(port, { ...login, password: token })).match({ name: 'connected' });
+    should(await logIn(port, { ...login, password: secretOf('other token') })).match({
+      name: 'auth',
+      error: { code: 'AMQP_AUTH' },
+    });
+  });
+
+  it('may be left out altogether', async () => {
+    const started = await Broker.start({ mechanisms: [] });
+    cleanups.push(() => started.stop());
+    should(await logIn(started.port, { mechanism: 'none' })).match({ name: 'connected' });
+    should(started.logins).match([{ mechanism: 'none' }]);
+    const server = net.createServer((socket) => {
+      socket.on('error', ignore).resume().end('AMQP\x03\x01\x00\x00');
+    });
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as net.AddressInfo;
+    should(await logIn(port, { mechanism: 'none' })).match({
+      error: { code: 'AMQP_CONNECT', diagnosis: 'login-expected' },
+    });
+  });
+
   it('offers what a user name can do, the strongest first; without, what needs none', () => {
     const scram = ['SCRAM-SHA-512', 'SCRAM-SHA-256', 'SCRAM-SHA-1'];
     should(names({})).deepEqual(['ANONYMOUS']);

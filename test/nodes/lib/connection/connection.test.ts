@@ -1,15 +1,19 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import rhea, { type EventContext } from 'rhea';
 import should from 'should';
 import { Connection, type ConnectionOptions, type ConnectionUser } from '../../../../nodes/lib/connection/connection';
-import { AmqpError } from '../../../../nodes/lib/errors';
+import { type Token, Tokens } from '../../../../nodes/lib/auth/tokens';
+import { AmqpError, amqpError } from '../../../../nodes/lib/errors';
 import type { State } from '../../../../nodes/lib/state';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
 import { secretOf } from '../../../secrets';
 
 const HOUR = { initial: 3_600_000, max: 3_600_000 };
+const fixture = (name: string) => readFileSync(join(__dirname, '../../../fixtures', name));
 const EMPTY_FRAME = '0000000802000000';
 
 /** What a peer may send that is no AMQP frame. */
@@ -765,5 +769,134 @@ describe('a connection', () => {
       await connection.close();
       should(connection.offers('ANONYMOUS-RELAY')).equal(false);
     });
+  });
+
+  describe('with an end to its attempts', () => {
+    it('gives up after so long without a connection, and is dialled again when it is opened again', async () => {
+      const broker = await startBroker();
+      await broker.stop();
+      const connection = connectionTo(broker, { giveUpAfter: 50 });
+      const states = statesOf(connection);
+      connection.open();
+      while (!('error' in connection.state && connection.state.error.diagnosis === 'given-up'))
+        await once(connection, 'state');
+      should(errorOf(connection.state)).match({
+        code: 'AMQP_CONNECT',
+        message: /^given up after 0.05 s: cannot connect: connection refused/,
+      });
+      await broker.resume();
+      await opened(connection);
+      should(states).deepEqual(['connecting', 'disconnected', 'disconnected', 'connected']);
+    });
+
+    it('counts from the loss of a connection that was open', async () => {
+      const broker = await startBroker();
+      const connection = connectionTo(broker, { giveUpAfter: 300 });
+      await opened(connection);
+      await pause(350);
+      const lost = next(connection, 'disconnected');
+      broker.dropSockets();
+      should(errorOf(await lost).diagnosis).not.equal('given-up');
+      await next(connection, 'connected');
+    });
+  });
+
+  describe('that logs in with a token', () => {
+    const tokens = (life: number) => {
+      const accepted = new Map<string, number>();
+      const issue = async (): Promise<Token> => {
+        const value = secretOf(`${accepted.size} token`);
+        accepted.set(value, life);
+        return { value, expires: Date.now() + life };
+      };
+      return { accepted, tokens: new Tokens(issue) };
+    };
+
+    for (const [tokenUse, options] of [
+      ['password', { mechanisms: ['PLAIN'] }],
+      ['xoauth2', { mechanisms: ['XOAUTH2'] }],
+      ['header', { websocket: { bearer: true } }],
+    ] as const) {
+      it(`as ${tokenUse} is connected anew before it expires, which is no fault`, async () => {
+        const { accepted, tokens: source } = tokens(1000);
+        const broker = await startBroker({ ...options, tokens: accepted } as BrokerOptions);
+        const path = 'websocket' in options ? { path: '/' } : {};
+        const servers = [{ host: '127.0.0.1', port: broker.port, ...path }];
+        const connection = connectionTo(broker, { servers, tokens: source, tokenUse, username: 'anna' });
+        const states = statesOf(connection);
+        await opened(connection);
+        await next(connection, 'connecting');
+        await next(connection, 'connected');
+        should(accepted.size).equal(2);
+        should(states).deepEqual(['connecting', 'connected', 'connecting', 'connected']);
+      });
+    }
+
+    it('asks for another one when it is refused', async () => {
+      const { accepted, tokens: source } = tokens(60_000);
+      const broker = await startBroker({ mechanisms: ['PLAIN'], tokens: new Set() });
+      const connection = connectionTo(broker, { tokens: source, tokenUse: 'password' });
+      connection.open();
+      should(errorOf(await next(connection, 'auth'))).match({
+        code: 'AMQP_AUTH',
+        message: /^the login with the token was refused/,
+      });
+      broker.tokens = accepted;
+      await next(connection, 'connected');
+      should(accepted.size).be.aboveOrEqual(2);
+    });
+
+    it('waits for one that a flow gives, and logs in as soon as there is one', async () => {
+      const broker = await startBroker({ mechanisms: ['PLAIN'], tokens: new Set([secretOf('token')]) });
+      const source = new Tokens();
+      const connection = connectionTo(broker, { tokens: source, tokenUse: 'password', loginBackoff: HOUR });
+      connection.open();
+      should(errorOf(await next(connection, 'auth'))).match({ code: 'AMQP_AUTH', diagnosis: 'no-token' });
+      source.give(secretOf('token'));
+      await next(connection, 'connected');
+    });
+
+    it('closes at once while it asks for one', async () => {
+      const broker = await startBroker();
+      const asked = new EventEmitter();
+      const source = new Tokens(() => {
+        asked.emit('asked');
+        return new Promise(() => {});
+      });
+      const connection = connectionTo(broker, { tokens: source, tokenUse: 'password' });
+      const asking = once(asked, 'asked');
+      connection.open();
+      await asking;
+      await connection.close();
+      should(connection.state).deepEqual({ name: 'idle' });
+    });
+
+    it('says why there is none', async () => {
+      const broker = await startBroker();
+      const error = amqpError('AMQP_CONNECT.token-server', { server: 's', why: 'is down' });
+      const source = new Tokens(() => Promise.reject(error));
+      const connection = connectionTo(broker, { tokens: source, tokenUse: 'password' });
+      connection.open();
+      should(errorOf(await next(connection, 'disconnected'))).equal(error);
+    });
+  });
+
+  it('tells before a login is shown to all on the way, which one with TLS or by SCRAM is not', async () => {
+    const users = { anna: secretOf('password') };
+    const login = { username: 'anna', password: users.anna };
+    const told: unknown[] = [];
+    for (const mechanisms of [['SCRAM-SHA-256'], ['PLAIN']]) {
+      const broker = await startBroker({ users, mechanisms });
+      const connection = connectionTo(broker, login);
+      connection.on('revealing', ({ port }) => told.push(mechanisms, port === broker.port));
+      await opened(connection);
+    }
+    const tls = { key: fixture('server.key'), cert: fixture('server.crt') };
+    const broker = await startBroker({ users, mechanisms: ['PLAIN'], tls });
+    const servers = [{ host: 'localhost', port: broker.port, isSecure: true }];
+    const connection = connectionTo(broker, { ...login, servers, tls: { ca: fixture('ca.crt') } });
+    connection.on('revealing', () => told.push('by TLS'));
+    await opened(connection);
+    should(told).deepEqual([['PLAIN'], true]);
   });
 });
