@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { chromium, type Browser, type Locator, type Page } from 'playwright-core';
 import should from 'should';
-import { nodeRedVersion } from './installation';
+import { nodeRedVersion, type Flow } from './installation';
 
 // oxlint-disable-next-line no-explicit-any -- the editor's global, in the browser
 declare const RED: any;
@@ -104,6 +104,11 @@ export class Editor {
   /** A property of a node as the editor knows it. */
   property(id: string, name: string): Promise<unknown> {
     return this.page.evaluate(([node, key]) => RED.nodes.node(node)[key!], [id, name]);
+  }
+
+  /** The flows as they would be deployed: Deploy itself asks first when something is wrong. */
+  saved(): Promise<Flow[]> {
+    return this.page.evaluate(() => RED.nodes.createCompleteNodeSet({ credentials: false }));
   }
 
   /** Opens the form of a node or config node. */

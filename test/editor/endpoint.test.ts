@@ -1,0 +1,349 @@
+// The form of an endpoint with all that servers may ask for: lists of URLs, logins, WebSocket.
+import should from 'should';
+import { secretIn, secretOf } from '../secrets';
+import type { Editor, Form, Values } from './editor';
+import { nodeRedVersion } from './installation';
+import { THEMES, workbench } from './workbench';
+
+// Whatever Node-RED answers is searched for these; see audit.ts.
+const PASSWORD = secretOf('password');
+/** Of characters that a URL has to encode. */
+const SPECIAL = secretOf('password', '@: ');
+const SECRET = secretOf('client secret', ':/');
+/** Node-RED shows it to those who may edit flows. */
+const HEADERS = 'X-Key: key-of-the-header\nX-Other: ${OTHER}';
+
+const TAB = { id: 'tab', type: 'tab', label: 'Test' };
+const ENDPOINT = { id: 'endpoint', type: 'amqp-endpoint', name: '', host: 'localhost', port: 5672, autoconnect: false };
+const FLOW = [
+  TAB,
+  ENDPOINT,
+  { id: 'tls', type: 'tls-config', name: 'certificates' },
+  { id: 'proxy', type: 'http proxy', name: 'the proxy', url: 'http://proxy.example:3128', noproxy: [] },
+];
+/** All fields of the form whose row comes and goes. */
+const COMING = `host port urls order sasl user pass flowtoken inclear tokeninclear usetls tls rejectUnauthorized
+  tokenurl clientid clientsecret tokenauth scope tokenparams tokentls tokenuse headers proxy`.split(/\s+/);
+/** Those of the simplest endpoint. */
+const SIMPLE = ['host', 'port', 'sasl', 'user', 'pass', 'usetls'];
+const LIST = ['urls', 'order', 'sasl', 'user', 'pass'];
+const TOKEN = ['host', 'port', 'usetls', 'tokenuse', 'user'];
+
+describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
+  this.timeout(60_000);
+  const { installation, deployed, open } = workbench();
+  let editor: Editor;
+  let form: Form;
+
+  beforeEach(async () => {
+    // Credentials of an endpoint with this id go with it.
+    await installation.deploy([TAB]);
+    editor = await open(FLOW);
+    form = await editor.edit('endpoint');
+  });
+
+  /** What is in the form, by the names of the fields. */
+  async function values(...names: string[]): Promise<Record<string, string>> {
+    return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await form.value(name)] as const)));
+  }
+
+  async function offered(): Promise<string[]> {
+    const shown: string[] = [];
+    for (const name of COMING) {
+      // Not by a click on its tab, which takes long: only what its own row says.
+      if (await form.row(name).evaluate((row) => row.style.display !== 'none')) shown.push(name);
+    }
+    return shown;
+  }
+
+  async function saved(): Promise<{ flow: Record<string, unknown>; credentials: unknown }> {
+    await form.done();
+    await editor.deploy();
+    const flow = await deployed('endpoint');
+    const credentials = await installation.get('/credentials/amqp-endpoint/endpoint');
+    return { flow, credentials };
+  }
+
+  it('offers only what the choices need', async () => {
+    const choices: [given: Values, shown: string[]][] = [
+      [{}, SIMPLE],
+      [{ user: 'me', host: 'broker.example' }, [...SIMPLE, 'inclear']],
+      [{ sasl: 'SCRAM-SHA-512' }, SIMPLE],
+      [{ sasl: 'PLAIN' }, [...SIMPLE, 'inclear']],
+      [{ usetls: true }, [...SIMPLE, 'tls', 'rejectUnauthorized']],
+      [{ tls: 'tls' }, [...SIMPLE, 'tls']],
+      [{ sasl: 'EXTERNAL' }, ['host', 'port', 'sasl', 'usetls', 'tls']],
+      [{ usetls: false, sasl: 'none' }, ['host', 'port', 'sasl', 'usetls']],
+      [{ sasl: '', host: 'localhost' }, SIMPLE],
+      [{ host: '${BROKER_URL}' }, [...SIMPLE, 'headers', 'proxy']],
+      [{ connectto: 'urls' }, LIST],
+      [{ urls: 'amqp://localhost, amqp://127.0.0.1' }, LIST],
+      [{ urls: 'amqp://localhost, amqp://broker.example' }, [...LIST, 'inclear']],
+      [{ urls: 'amqps://broker.example', tls: '_ADD_' }, [...LIST, 'tls', 'rejectUnauthorized']],
+      [{ urls: 'wss://broker.example' }, [...LIST, 'tls', 'rejectUnauthorized', 'headers', 'proxy']],
+      [{ urls: '${BROKERS}' }, [...LIST, 'tls', 'rejectUnauthorized', 'headers', 'proxy']],
+      [{ urls: 'ws://broker.example' }, [...LIST, 'inclear', 'headers', 'proxy']],
+      [{ login: 'flow' }, ['urls', 'order', 'flowtoken', 'user', 'tokeninclear', 'tokenuse', 'headers', 'proxy']],
+      [{ tokenuse: 'header' }, ['urls', 'order', 'flowtoken', 'tokeninclear', 'tokenuse', 'headers', 'proxy']],
+      [{ connectto: 'host', tokenuse: 'xoauth2', host: 'localhost' }, [...TOKEN, 'flowtoken']],
+      [{ login: 'identity' }, [...TOKEN, 'clientid', 'scope']],
+      [
+        { login: 'oauth' },
+        [...TOKEN, 'tokenurl', 'clientid', 'clientsecret', 'tokenauth', 'scope', 'tokenparams', 'tokentls', 'proxy'],
+      ],
+    ];
+    for (const [given, shown] of choices) {
+      await form.enter(given);
+      (await offered()).toSorted().should.eql(shown.toSorted(), JSON.stringify(given));
+    }
+    await form.cancel();
+  });
+
+  it('saves a list of URLs, one a line, and moves the login in it to the credentials', async () => {
+    await form.enter({ connectto: 'urls' });
+    await form.paste(
+      'urls',
+      `amqps://me:${encodeURIComponent(SPECIAL)}@one.example, wss://you:${PASSWORD}@two.example/a?b=c \${MORE}`,
+    );
+    const lines = 'amqps://one.example\nwss://two.example/a?b=c\n${MORE}';
+    (await values('urls', 'user', 'pass')).should.eql({ urls: lines, user: 'me', pass: SPECIAL });
+    (await form.invalid('urls')).should.be.false();
+    await form.enter({ order: 'random', proxy: 'proxy', headers: HEADERS });
+    for (const tab of ['urls', 'user', 'headers']) {
+      await form.show(tab);
+      await editor.screenshot(`endpoint-list-${tab}`);
+    }
+    const { flow, credentials } = await saved();
+    flow.should.containEql({ connectto: 'urls', urls: lines, order: 'random', proxy: 'proxy' });
+    // What a list has no use for.
+    flow.should.containEql({ host: 'localhost', port: 5672, usetls: false });
+    should(credentials).eql({
+      user: 'me',
+      has_pass: true,
+      has_clientsecret: false,
+      headers: HEADERS,
+    });
+    JSON.stringify(flow).should.not.containEql('key-of-the-header');
+    (await editor.label('endpoint')).should.equal('one.example:5671 +2');
+  });
+
+  it('makes a list of the URL of a WebSocket that is pasted as the server', async () => {
+    await form.paste('host', ` wss://me:${encodeURIComponent(SPECIAL)}@broker.example/$servicebus/websocket `);
+    (await values('connectto', 'urls', 'user', 'pass')).should.eql({
+      connectto: 'urls',
+      urls: 'wss://broker.example/$servicebus/websocket',
+      user: 'me',
+      pass: SPECIAL,
+    });
+    await form.show('urls');
+    (await form.row('host').isVisible()).should.be.false();
+    (await form.field('urls').evaluate((field) => field === document.activeElement)).should.be.true();
+    const { flow, credentials } = await saved();
+    flow.should.containEql({
+      connectto: 'urls',
+      urls: 'wss://broker.example/$servicebus/websocket',
+      host: 'localhost',
+    });
+    should(credentials).eql({ user: 'me', has_pass: true, has_clientsecret: false, headers: '' });
+  });
+
+  it('says which URL of a list is wrong, and keeps no secret of it', async () => {
+    await form.enter({ connectto: 'urls', urls: `amqp://one.example\nhttp://me:${PASSWORD}@two.example\n\n` });
+    (await form.invalid('urls')).should.be.true();
+    await form.field('urls').hover();
+    await editor.page.locator('.red-ui-popover', { hasText: 'URLs, number 2: a URL must begin with' }).waitFor();
+    await editor.screenshot('endpoint-list-wrong');
+    const wrong: [urls: string, left: string][] = [
+      [`amqp://one\nEndpoint=sb://ns.example/;SharedAccessKeyName=root;SharedAccessKey=${PASSWORD}=`, 'amqp://one\n?'],
+      [`amqp://one\nme:${PASSWORD}@two`, 'amqp://one\n?'],
+      [`amqp://one\nX-Key: ${PASSWORD}`, 'amqp://one\n?'],
+      [`amqp://one\nws://two/a@b;${PASSWORD}`, 'amqp://one\nws://'],
+      [`amqp://one\namqp://me:my ${PASSWORD}, too@two`, 'amqp://one\namqp://two'],
+      ['broker:5672', 'broker:5672'],
+    ];
+    for (const [urls, left] of wrong) {
+      await form.show('urls');
+      await form.field('urls').fill(urls);
+      await form.confirm();
+      should(await editor.property('endpoint', 'urls')).equal(left, urls);
+      (await editor.label('endpoint')).should.not.containEql(PASSWORD);
+      form = await editor.edit('endpoint');
+    }
+    await form.cancel();
+  });
+
+  it('saves what OAuth 2 needs, the secret with the credentials', async () => {
+    await form.enter({ user: 'me', pass: PASSWORD, sasl: 'PLAIN', login: 'oauth' });
+    for (const name of ['tokenurl', 'clientid', 'clientsecret']) (await form.invalid(name)).should.be.true(name);
+    await editor.screenshot('endpoint-oauth-empty');
+    await form.paste('tokenurl', `https://my%20id:${encodeURIComponent(SECRET)}@login.example/token?p=1`);
+    (await values('tokenurl', 'clientid', 'clientsecret')).should.eql({
+      tokenurl: 'https://login.example/token?p=1',
+      clientid: 'my id',
+      clientsecret: SECRET,
+    });
+    const given = {
+      tokenauth: 'body',
+      scope: 'a b',
+      tokenparams: 'audience=orders\nresource=x',
+      tokentls: 'tls',
+      tokenuse: 'password',
+    };
+    await form.enter(given);
+    for (const name of ['tokenurl', 'clientid', 'clientsecret', 'tokenparams'])
+      (await form.invalid(name)).should.be.false(name);
+    await editor.screenshot('endpoint-oauth');
+    const { flow, credentials } = await saved();
+    const place = { tokenurl: 'https://login.example/token?p=1', clientid: 'my id' };
+    flow.should.containEql({ login: 'oauth', sasl: '', ...place, ...given });
+    should(credentials).eql({ user: 'me', has_pass: false, has_clientsecret: true, headers: '' });
+
+    // And back: what only the other way of logging in had is gone.
+    form = await editor.edit('endpoint');
+    await form.enter({ login: '' });
+    const back = await saved();
+    back.flow.should.containEql({ login: '', tokenurl: '', clientid: '', scope: '', tokenparams: '', tokentls: '' });
+    back.flow.should.containEql({ tokenauth: 'basic', tokenuse: 'password' });
+    should(back.credentials).eql({ user: 'me', has_pass: false, has_clientsecret: false, headers: '' });
+  });
+
+  it('keeps secrets out of the flow that were entered beside the field for them', async () => {
+    await form.enter({ login: 'oauth', tokenurl: 'https://login.example', clientid: 'me', clientsecret: 'x' });
+    await form.enter({ tokenparams: `client_id=other\nclient_secret=${PASSWORD}\na=b` });
+    (await values('tokenparams', 'clientid', 'clientsecret')).should.eql({
+      tokenparams: 'a=b',
+      clientid: 'other',
+      clientsecret: PASSWORD,
+    });
+    await form.enter({
+      tokenparams: `password=${PASSWORD}\n${PASSWORD}\na=b\nassertion=\${ASSERTION}`,
+      tokenurl: `Endpoint=sb://ns/;SharedAccessKey=${PASSWORD}`,
+      scope: `sb://me:${PASSWORD}@ns`,
+      port: `${PASSWORD}=`,
+      giveup: `${PASSWORD}=`,
+    });
+    for (const name of ['tokenparams', 'tokenurl', 'giveup']) (await form.invalid(name)).should.be.true(name);
+    await form.done();
+    const flows = await editor.saved();
+    const flow = flows.find(({ id }) => id === 'endpoint')!;
+    flow.should.containEql({ tokenparams: 'password=\n?\na=b\nassertion=${ASSERTION}', tokenurl: '', scope: '' });
+    flow.should.containEql({ port: '', giveup: '' });
+    should(secretIn(JSON.stringify(flows))).be.undefined();
+  });
+
+  it('saves what a managed identity and a token of the flow need', async () => {
+    await form.enter({ login: 'identity' });
+    (await form.row('clientid').innerText()).trim().should.equal('Identity client ID');
+    (await form.row('scope').innerText()).trim().should.equal('Resource');
+    (await form.invalid('scope')).should.be.true();
+    (await form.invalid('clientid')).should.be.false();
+    await form.enter({ scope: 'https://servicebus.azure.net/', tokenuse: 'xoauth2' });
+    (await form.invalid('user')).should.be.true();
+    await form.enter({ user: 'me' });
+    (await form.invalid('user')).should.be.false();
+    await editor.screenshot('endpoint-identity');
+    const { flow, credentials } = await saved();
+    flow.should.containEql({ login: 'identity', scope: 'https://servicebus.azure.net/', tokenuse: 'xoauth2' });
+    should(credentials).containEql({ user: 'me' });
+
+    form = await editor.edit('endpoint');
+    await form.enter({ login: 'flow', tokenuse: 'header' });
+    (await form.invalid('tokenuse')).should.be.true();
+    await editor.screenshot('endpoint-flow');
+    await form.enter({ host: 'wss://broker.example/amqp' });
+    (await form.invalid('tokenuse')).should.be.false();
+    const other = await saved();
+    other.flow.should.containEql({ login: 'flow', tokenuse: 'header', scope: '', urls: 'wss://broker.example/amqp' });
+    should(other.credentials).containEql({ user: '' });
+  });
+
+  it('takes a proxy that is added from it', async () => {
+    await form.enter({ connectto: 'urls', urls: 'wss://broker.example' });
+    await form.show('proxy');
+    await editor.page.locator('#node-config-input-btn-proxy-add').click();
+    const url = editor.page.locator('#node-config-input-url');
+    await url.fill('http://other.example:3128');
+    await editor.page.locator('#node-config-dialog-ok:visible').last().click();
+    await url.waitFor({ state: 'detached' });
+    const { flow } = await saved();
+    (await deployed(String(flow['proxy']))).should.containEql({ type: 'http proxy', url: 'http://other.example:3128' });
+  });
+
+  it('goes by the endpoint itself while the form of another one is open', async () => {
+    await form.enter({ connectto: 'urls' });
+    (await editor.errors('endpoint', {})).should.eql(['URLs: property value missing']);
+    await editor.page.evaluate(() => {
+      // oxlint-disable-next-line no-explicit-any -- the editor's global, in the browser
+      const { RED } = globalThis as any;
+      RED.nodes.add({
+        id: 'other',
+        type: 'amqp-endpoint',
+        _def: RED.nodes.getType('amqp-endpoint'),
+        host: '',
+        users: [],
+      });
+    });
+    (await editor.errors('other', {})).should.eql(['Server: property value missing']);
+    await form.cancel();
+  });
+
+  it('can be filled with the keyboard alone, and each field has a label', async () => {
+    await form.enter({ login: 'oauth', connectto: 'urls', urls: 'wss://broker.example' });
+    for (const tab of await form.tabs.all()) {
+      await form.choose(tab);
+      const fields = form.element.locator('.amqp10-form').locator('input:visible, select:visible, textarea:visible');
+      for (const field of await fields.all()) {
+        const [labels, id] = await field.evaluate((element) => {
+          const { labels: found, id: name } = element as HTMLInputElement;
+          return [[...(found ?? [])].map((label) => label.textContent.trim()).join(), name] as const;
+        });
+        should(labels).not.equal('', id);
+      }
+      const ids = await fields.evaluateAll((elements) => elements.map(({ id }) => id));
+      await fields.first().focus();
+      const reached = new Set<string>();
+      // A configuration node has two buttons beside it.
+      for (let n = 0; n < 3 * ids.length; n++) {
+        reached.add(await editor.page.evaluate(() => document.activeElement?.id ?? ''));
+        await editor.page.keyboard.press('Tab');
+      }
+      ids.filter((id) => !reached.has(id)).should.eql([]);
+    }
+    await form.cancel();
+  });
+
+  for (const theme of THEMES) {
+    it(`has its rows in line and nothing cut off, in the ${theme} theme`, async () => {
+      await editor.close();
+      editor = await open(FLOW, theme);
+      form = await editor.edit('endpoint');
+      const looks: Record<string, Values> = {
+        password: { user: 'me', host: 'broker.example' },
+        list: { connectto: 'urls', urls: 'wss://one.example/$servicebus/websocket\nwss://two.example' },
+        oauth: { login: 'oauth' },
+        identity: { login: 'identity' },
+        flow: { login: 'flow', urls: 'ws://one.example' },
+      };
+      for (const [name, given] of Object.entries(looks)) {
+        await form.enter(given);
+        for (const [n, tab] of (await form.tabs.all()).entries()) {
+          await form.choose(tab);
+          await editor.screenshot(`endpoint-look-${name}-${n}`);
+          const wrong = await form.element.evaluate((element) => {
+            const right = element.getBoundingClientRect().right;
+            const fields = [...element.querySelectorAll<HTMLElement>('.form-row > *:not(label)')].filter(
+              ({ offsetParent, offsetWidth }) => offsetParent && offsetWidth,
+            );
+            const cut = [...element.querySelectorAll<HTMLElement>('label')].filter(
+              ({ offsetHeight, scrollWidth, clientWidth }) => offsetHeight > 30 || scrollWidth > clientWidth + 1,
+            );
+            const out = fields.filter((field) => field.getBoundingClientRect().right > right);
+            return [...cut, ...out].map(({ id, textContent }) => id || textContent.trim());
+          });
+          wrong.should.eql([], name);
+        }
+      }
+      await form.cancel();
+    });
+  }
+});
