@@ -16,7 +16,7 @@ export default function init(RED: NodeAPI): void {
   function AmqpEndpoint(this: EndpointNode, config: EndpointDef): void {
     RED.nodes.createNode(this, config);
     const settings = new Settings(RED, this, config, 'amqp-endpoint');
-    const options = new EndpointSettings(RED, this, settings, config, this.credentials).options({
+    const options = new EndpointSettings(RED, this, settings, config).options({
       product,
       version,
       platform,

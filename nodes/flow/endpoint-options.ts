@@ -66,14 +66,12 @@ export class EndpointSettings {
   readonly #node: Node;
   readonly #settings: Settings;
   readonly #config: EndpointDef;
-  readonly #credentials: Credentials;
 
-  constructor(RED: NodeAPI, node: Node, settings: Settings, config: EndpointDef, credentials: Credentials = {}) {
+  constructor(RED: NodeAPI, node: Node, settings: Settings, config: EndpointDef) {
     this.#RED = RED;
     this.#node = node;
     this.#settings = settings;
     this.#config = config;
-    this.#credentials = credentials;
   }
 
   options(properties: Record<string, string>): EndpointOptions {
@@ -150,7 +148,9 @@ export class EndpointSettings {
   }
 
   #headers(): Record<string, string> | undefined {
-    const lines = (this.#credentials.headers ?? '').split(/\r?\n/).filter((line) => line.trim() !== '');
+    const lines = (this.#settings.textOfCredentials('headers') ?? '')
+      .split(/\r?\n/)
+      .filter((line) => line.trim() !== '');
     if (lines.length === 0) return undefined;
     const headers: Record<string, string> = {};
     for (const [index, line] of lines.entries()) {
@@ -194,7 +194,7 @@ export class EndpointSettings {
     return clientCredentials({
       url,
       clientId: clientId ?? '',
-      clientSecret: this.#credentials.clientsecret || undefined,
+      clientSecret: settings.credential('clientsecret'),
       scope,
       params: this.#params(),
       auth: settings.choice('tokenauth', ['basic', 'body']),
@@ -224,7 +224,7 @@ export class EndpointSettings {
 
   /** The login: the credentials, else what stands in a URL or, in flows of node-red-contrib-rhea, in clear text. */
   #password(servers: Server[]): { username?: string; password?: string } {
-    const { user, pass } = this.#credentials;
+    const [user, pass] = ['user', 'pass'].map((name) => this.#settings.credential(name));
     if (user) return { username: user, password: pass };
     const { username, password } = this.#config;
     const inUrl = servers.find((server) => server.user);

@@ -205,14 +205,16 @@ export class Endpoint {
 
   /**
    * Whether a msg gives the endpoint the token to log in with: `action` "token", and `token` as text or as the answer of a
-   * token server. It is taken out of the msg, which goes on to Complete nodes. Throws AMQP_BAD_INPUT where there is none.
+   * token server. It is taken out of the msg, which goes on to Complete nodes. Throws AMQP_BAD_INPUT where there is none, and
+   * where the endpoint has no use for it: it would be in what Catch nodes get, or be sent on.
    */
   takesToken(msg: object): boolean {
     const { tokens } = this.#options;
     const given = msg as { action?: unknown; token?: unknown };
-    if (!tokens?.isGiven || given.action !== 'token') return false;
+    if (given.action !== 'token' || !(tokens?.isGiven || 'token' in given)) return false;
     const { token } = given;
     delete given.token;
+    if (!tokens?.isGiven) throw amqpError('AMQP_BAD_INPUT.token-unasked');
     const { access_token: value, expires_in: life } = isPlainObject(token)
       ? (token as { access_token?: unknown; expires_in?: unknown })
       : { access_token: token };

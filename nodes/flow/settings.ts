@@ -84,6 +84,8 @@ const CORE: Record<string, string> = {
   usetls: 'node-red:mqtt.label.use-tls',
   tls: 'node-red:mqtt.label.tls-config',
   rejectUnauthorized: 'node-red:mqtt.label.verify-server-cert',
+  user: 'node-red:common.label.username',
+  pass: 'node-red:common.label.password',
 };
 
 /**
@@ -174,6 +176,23 @@ export class Settings {
     return undefined;
   }
 
+  /** Text of the credentials with the environment variables in it resolved; blank is undefined. */
+  textOfCredentials(name: string): string | undefined {
+    const given = this.#credential(name);
+    return given === undefined ? undefined : this.#withVariables(name, given);
+  }
+
+  /**
+   * A secret of the credentials; blank is undefined. Node-RED itself puts in a variable, where there is nothing but
+   * `${NAME}`: what still stands so would be sent as a password. Within a text it may be a part of the password.
+   */
+  credential(name: string): string | undefined {
+    const text = this.#credential(name);
+    const [, variable] = /^\$\{(\w+)\}$/.exec(text ?? '') ?? [];
+    if (variable !== undefined) this.refuse(name, `the environment variable ${variable} is not set`);
+    return text;
+  }
+
   /**
    * True when all that was read can be used. Else the node is in error from now on: it says so in its status, in the log,
    * and to each msg.
@@ -192,6 +211,11 @@ export class Settings {
     const given = this.#config[name];
     if (given === null) return undefined;
     if (typeof given !== 'string') return given;
+    return this.#withVariables(name, given);
+  }
+
+  /** Blank is undefined. */
+  #withVariables(name: string, given: string): string | undefined {
     // Node-RED itself replaces only what is nothing but `${NAME}`, and only if there is such a variable.
     const text = given.replace(/\$\{(\w+)\}/g, (_match, variable: string) => {
       const value = this.#RED.util.getSetting(this.#node, variable) as string | number | boolean | undefined;
@@ -201,7 +225,14 @@ export class Settings {
     return text.trim() === '' ? undefined : text;
   }
 
-  #labelOf(name: string): string {
+  #credential(name: string): string | undefined {
+    const { credentials } = this.#node as { credentials?: Record<string, string | number> };
+    return String(credentials?.[name] ?? '') || undefined;
+  }
+
+  #labelOf(property: string): string {
+    // The two are one field of the form.
+    const name = property === 'addressType' ? 'address' : property;
     if (CORE[name]) return this.#RED._(CORE[name]);
     const set = SHARED.includes(name) ? 'amqp-endpoint' : this.#type;
     return this.#RED._(`@amqp10/node-red-amqp10/${set}:${set}.label.${name}`);

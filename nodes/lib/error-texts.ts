@@ -22,6 +22,7 @@ export const ERROR_TEXTS = {
   'AMQP_BAD_INPUT.condition': 'msg.error.condition is not ASCII text of at most {longest} characters',
   'AMQP_BAD_INPUT.description': 'msg.error.description is not a string',
   'AMQP_BAD_INPUT.token': 'msg.token is neither text nor the answer of a token server',
+  'AMQP_BAD_INPUT.token-unasked': 'msg.token is of no use: the endpoint is not set to log in by a token of the flow',
   'AMQP_BAD_INPUT.object': '{path} is not an object',
   'AMQP_BAD_INPUT.map': '{text}',
   'AMQP_BAD_INPUT.size': '{path} takes {size} bytes, more than the peer takes in one frame',

@@ -3,6 +3,7 @@ import type http from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import type { ClientMetadata, Configuration, KoaContextWithOIDC } from 'oidc-provider';
 import { close, listen } from './server';
+import { secretOf } from '../secrets';
 
 export interface TokenServerOptions {
   /** default client */
@@ -110,6 +111,8 @@ export class TokenServer {
       adapter: () => noStore,
       clients: [this.client()],
       scopes,
+      // By this it is found wherever one is let out.
+      extraTokenClaims: () => ({ mark: secretOf('claim') }),
       jwks: { keys: [{ ...key(), ...SIGNING }] },
       clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'tls_client_auth'],
       ttl: { ClientCredentials: life },
@@ -139,7 +142,11 @@ export class TokenServer {
   }
 
   private client(): ClientMetadata {
-    const { clientId = 'client', clientSecret = 'secret', clientAuth = 'client_secret_basic' } = this.options;
+    const {
+      clientId = 'client',
+      clientSecret = secretOf('client secret'),
+      clientAuth = 'client_secret_basic',
+    } = this.options;
     return {
       client_id: clientId,
       token_endpoint_auth_method: clientAuth,

@@ -19,6 +19,12 @@ export interface NodeRedOptions {
   feed?: Feed;
   /** Further settings of Node-RED. */
   settings?: Record<string, unknown>;
+  /** Further variables of its environment. */
+  env?: Record<string, string>;
+  /** By the id of their node; they are kept as they are. */
+  credentials?: Record<string, Record<string, string>>;
+  /** It prints `<id> shows <text>` for each status: Status nodes get none that a node has from the start. */
+  printsStatuses?: boolean;
 }
 
 /** Its user directory outlives the process: `start` again goes on with what a killed one has left there. */
@@ -55,13 +61,15 @@ export class NodeRedProcess {
   }
 
   /** Resolves once the flows run. */
-  async start(flow: NodeConfig[], { feed, settings }: NodeRedOptions = {}): Promise<void> {
+  async start(flow: NodeConfig[], options: NodeRedOptions = {}): Promise<void> {
+    const { env, credentials, ...others } = options;
     writeFileSync(join(this.#userDir, 'flows.json'), JSON.stringify(flow));
+    if (credentials) writeFileSync(join(this.#userDir, 'flows_cred.json'), JSON.stringify(credentials));
     const tsx = ['--require', 'tsx/cjs'];
     const red = [join(nodeRedDir, 'red.js'), '-u', this.#userDir, '-s', join(__dirname, 'node-red-settings.ts')];
     const child = spawn(process.execPath, [...tsx, ...red], {
       cwd: root,
-      env: { ...process.env, HOME: this.#userDir, FAULTS: JSON.stringify({ dir: nodeRedDir, feed, settings }) },
+      env: { ...process.env, ...env, HOME: this.#userDir, FAULTS: JSON.stringify({ dir: nodeRedDir, ...others }) },
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     });
     this.#child = child;
@@ -79,6 +87,7 @@ export class NodeRedProcess {
       const read = (chunk: Buffer): void => {
         this.log += chunk.toString();
         if (this.log.includes('Started flows')) resolve();
+        this.#reports.emit('report');
       };
       child.stdout!.on('data', read);
       child.stderr!.on('data', read);
@@ -96,7 +105,7 @@ export class NodeRedProcess {
     return [child.exitCode, child.signalCode];
   }
 
-  /** Resolves as soon as this is true; looked at after each report. */
+  /** Resolves as soon as this is true; looked at after each report, and whenever it has printed something. */
   async until(isSo: () => boolean): Promise<void> {
     while (!isSo()) await once(this.#reports, 'report');
   }

@@ -10,7 +10,7 @@ import type { Server } from '../wire/transport';
 import type { Wire } from '../wire/wire';
 import { Attempt, type AttemptOptions, type End } from './attempt';
 import { type Backoff, pauseAfter, STABLE_AFTER } from './backoff';
-import { nameOf, Servers } from './servers';
+import { nameOf, Servers, urlOf } from './servers';
 
 export interface ConnectionOptions extends Omit<AttemptOptions, keyof Server> {
   /** Where to; they are tried in turn. */
@@ -369,8 +369,8 @@ export class Connection extends EventEmitter<{
     const server = this.#servers.redirected(home.server, info);
     if (server instanceof AmqpError) return server;
     home.#users.delete(user);
-    const name = nameOf(server);
-    if (name === nameOf(this.server)) {
+    const name = urlOf(server);
+    if (name === urlOf(this.server)) {
       this.add(user);
       return undefined;
     }

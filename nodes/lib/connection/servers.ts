@@ -21,9 +21,14 @@ type Scheme = keyof typeof PORTS;
 const HOST = /^[\w.:%-]{1,255}$/;
 
 /** A server as a URL, which says all of it but the virtual host. */
-export function nameOf({ host, port, isSecure, path }: Server): string {
+export function urlOf({ host, port, isSecure, path }: Server): string {
   const scheme = `${path === undefined ? 'amqp' : 'ws'}${isSecure ? 's' : ''}`;
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}${path ?? ''}`;
+}
+
+/** The same, to be shown: a query may hold a key. */
+export function nameOf(server: Server): string {
+  return urlOf(server).replace(/\?.*/s, '?…');
 }
 
 /**
@@ -51,7 +56,7 @@ export class Servers {
     const unused: Server[] = [];
     for (const place of list.slice(0, MAX_ANNOUNCED)) {
       const server = this.#serverAt(from, place);
-      if (!server || this.round().some((other) => nameOf(other) === nameOf(server))) continue;
+      if (!server || this.round().some((other) => urlOf(other) === urlOf(server))) continue;
       if (this.#refusal(from, server)) unused.push(server);
       else this.#announced.push(server);
     }

@@ -110,6 +110,21 @@ describe('settings', () => {
     should((await attached)[0]).match({ address: 'plant7' });
   });
 
+  it('of the credentials name the variable that is not set, in place of sending its name as a password', async () => {
+    const login = { broker: { user: 'anna', pass: '${AMQP_TEST_MISSING}' } };
+    await load(flow(endpointNode(broker.port), node('amqp-sender')), login);
+    await status('sender', '.fault');
+    should(errors()).match([/\(pass\): the environment variable AMQP_TEST_MISSING is not set$/]);
+  });
+
+  it('of the credentials are taken as they are where more than a variable stands in them', async () => {
+    const pass = `\${AMQP_TEST_MISSING}${PASSWORD}`;
+    await broker.stop();
+    broker = await Broker.start({ users: { anna: pass }, anonymous: false });
+    await load(flow(endpointNode(broker.port), node('amqp-sender')), { broker: { user: 'anna', pass } });
+    await status('sender', 'connected');
+  });
+
   it('may be a URL for the server, also from the environment', async () => {
     await broker.stop();
     broker = await Broker.start({ users: { anna: PASSWORD }, anonymous: false });

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import should from 'should';
 import { Connection, type ConnectionOptions, MAX_HOPS, type Note } from '../../../../nodes/lib/connection/connection';
-import { nameOf, Servers, type ServersOptions } from '../../../../nodes/lib/connection/servers';
+import { nameOf, Servers, urlOf, type ServersOptions } from '../../../../nodes/lib/connection/servers';
 import { AmqpError } from '../../../../nodes/lib/errors';
 import type { State } from '../../../../nodes/lib/state';
 import type { Server } from '../../../../nodes/lib/wire/transport';
@@ -27,6 +27,9 @@ describe('the servers of a connection', () => {
     should(nameOf(TLS)).equal('amqps://one:5671');
     should(nameOf(WEB)).equal('wss://one:443/amqp');
     should(nameOf({ host: '::1', port: 80, path: '/' })).equal('ws://[::1]:80/');
+    const path = `/amqp?key=${secretOf('connection key')}`;
+    should(nameOf({ ...WEB, path })).equal('wss://one:443/amqp?…', 'a query may hold a key');
+    should(urlOf({ ...WEB, path })).endWith(path);
   });
 
   it('are tried in the order of the list', () => {
