@@ -11,6 +11,9 @@ import { secretIn, secretOf } from '../../../secrets';
 const fixture = (name: string) => readFileSync(join(__dirname, '../../../fixtures', name));
 const clientSecret = secretOf('client secret');
 
+const ask = (options: Partial<ClientCredentials> & { url: string }) =>
+  clientCredentials({ clientId: 'node-red', clientSecret, auth: 'basic', timeout: 5000, ...options })();
+
 describe('tokens by OAuth 2', () => {
   const cleanups: (() => unknown)[] = [];
   afterEach(async () => {
@@ -25,9 +28,6 @@ describe('tokens by OAuth 2', () => {
 
   const start = (options: TokenServerOptions = {}) =>
     started(TokenServer.start({ clientId: 'node-red', clientSecret, ...options }));
-
-  const ask = (options: Partial<ClientCredentials> & { url: string }) =>
-    clientCredentials({ clientId: 'node-red', clientSecret, auth: 'basic', timeout: 5000, ...options })();
 
   for (const auth of ['basic', 'body'] as const) {
     it(`are given to who shows id and secret ${auth === 'basic' ? 'by HTTP Basic' : 'in the body'}`, async () => {

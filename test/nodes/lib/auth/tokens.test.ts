@@ -4,22 +4,22 @@ import { AmqpError, amqpError } from '../../../../nodes/lib/errors';
 
 const jwt = (claims: object) => `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.sig`;
 
+/** An issuer of tokens that live so many milliseconds, and what it has given. */
+function issuer(life: number | undefined) {
+  const given: Token[] = [];
+  const issue = async (): Promise<Token> => {
+    const token = { value: `token ${given.length}`, expires: life === undefined ? undefined : Date.now() + life };
+    given.push(token);
+    return token;
+  };
+  return { given, issue };
+}
+
 describe('tokens', () => {
   const releases: (() => void)[] = [];
   afterEach(() => {
     for (const release of releases.splice(0)) release();
   });
-
-  /** An issuer of tokens that live so many milliseconds, and what it has given. */
-  function issuer(life: number | undefined) {
-    const given: Token[] = [];
-    const issue = async (): Promise<Token> => {
-      const token = { value: `token ${given.length}`, expires: life === undefined ? undefined : Date.now() + life };
-      given.push(token);
-      return token;
-    };
-    return { given, issue };
-  }
 
   /** The next token, or the next failure. */
   function told(tokens: Tokens): Promise<Token | AmqpError> {

@@ -30,6 +30,17 @@ const HOSTILE: Record<string, string> = {
   'on a channel that nobody has begun': '0000000c0200000500531645',
 };
 
+/** Tokens that live so many milliseconds, and those that were given so far. */
+function tokensOf(life: number) {
+  const accepted = new Map<string, number>();
+  const issue = async (): Promise<Token> => {
+    const value = secretOf(`${accepted.size} token`);
+    accepted.set(value, life);
+    return { value, expires: Date.now() + life };
+  };
+  return { accepted, tokens: new Tokens(issue) };
+}
+
 type Proxy = Awaited<ReturnType<typeof startProxy>>;
 
 /** Stands between the clients and a broker, and passes on what they say until told otherwise. */
@@ -802,23 +813,13 @@ describe('a connection', () => {
   });
 
   describe('that logs in with a token', () => {
-    const tokens = (life: number) => {
-      const accepted = new Map<string, number>();
-      const issue = async (): Promise<Token> => {
-        const value = secretOf(`${accepted.size} token`);
-        accepted.set(value, life);
-        return { value, expires: Date.now() + life };
-      };
-      return { accepted, tokens: new Tokens(issue) };
-    };
-
     for (const [tokenUse, options] of [
       ['password', { mechanisms: ['PLAIN'] }],
       ['xoauth2', { mechanisms: ['XOAUTH2'] }],
       ['header', { websocket: { bearer: true } }],
     ] as const) {
       it(`as ${tokenUse} is connected anew before it expires, which is no fault`, async () => {
-        const { accepted, tokens: source } = tokens(1000);
+        const { accepted, tokens: source } = tokensOf(1000);
         const broker = await startBroker({ ...options, tokens: accepted } as BrokerOptions);
         const path = 'websocket' in options ? { path: '/' } : {};
         const servers = [{ host: '127.0.0.1', port: broker.port, ...path }];
@@ -833,7 +834,7 @@ describe('a connection', () => {
     }
 
     it('asks for another one when it is refused', async () => {
-      const { accepted, tokens: source } = tokens(60_000);
+      const { accepted, tokens: source } = tokensOf(60_000);
       const broker = await startBroker({ mechanisms: ['PLAIN'], tokens: new Set() });
       const connection = connectionTo(broker, { tokens: source, tokenUse: 'password' });
       connection.open();

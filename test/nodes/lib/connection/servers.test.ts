@@ -21,6 +21,14 @@ function redirected(from: Server, info: unknown, options: Partial<ServersOptions
   return to instanceof AmqpError ? (to.diagnosis ?? to.code) : nameOf(to);
 }
 
+const at = ({ port }: { port: number }): Server => ({ host: '127.0.0.1', port });
+const infoOf = ({ port }: { port: number }) => ({ 'network-host': '127.0.0.1', port });
+
+async function next(connection: Connection, name: State['name']): Promise<State> {
+  while (connection.state.name !== name) await once(connection, 'state');
+  return connection.state;
+}
+
 describe('the servers of a connection', () => {
   it('are named by URLs', () => {
     should(nameOf(PLAIN)).equal('amqp://one:5672');
@@ -125,9 +133,6 @@ describe('the servers of a connection', () => {
       return broker;
     }
 
-    const at = ({ port }: { port: number }): Server => ({ host: '127.0.0.1', port });
-    const infoOf = ({ port }: { port: number }) => ({ 'network-host': '127.0.0.1', port });
-
     function connect(servers: Server[], options: Partial<ConnectionOptions> = {}): Connection {
       const connection = new Connection({
         servers,
@@ -141,11 +146,6 @@ describe('the servers of a connection', () => {
       cleanups.push(() => connection.close());
       connection.open();
       return connection;
-    }
-
-    async function next(connection: Connection, name: State['name']): Promise<State> {
-      while (connection.state.name !== name) await once(connection, 'state');
-      return connection.state;
     }
 
     /** Servers that are away. */

@@ -65,10 +65,10 @@ describe('a token of RabbitMQ', () => {
     });
     cleanups.push(() => sender.close(0));
     sender.open();
-    let isRenewed = false;
-    void once(broker, 'renewal').then(() => (isRenewed = true));
+    const renewed: unknown[] = [];
+    broker.on('renewal', (answer) => renewed.push(answer));
     const outcomes: string[] = [];
-    for (let body = 0; !isRenewed || outcomes.length < 100; body++) {
+    for (let body = 0; renewed.length === 0 || outcomes.length < 100; body++) {
       const bytes = encode(outgoing({ payload: body }, { format: 'body', body: 'auto' }));
       outcomes.push(
         await new Promise<string>((resolve) => {

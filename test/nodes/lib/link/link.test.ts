@@ -80,6 +80,12 @@ const transfer = (id: number, fields: object = {}) =>
 const encoded = (body: string): Buffer => rhea.message.encode({ body });
 const received = (reader: Reader) => new Promise<Buffer>((resolve) => (reader.onMessage = resolve));
 
+const infoOf = ({ port }: Broker, address?: string) => ({
+  'network-host': '127.0.0.1',
+  port,
+  ...(address !== undefined && { address }),
+});
+
 describe('a link', () => {
   const faults: unknown[] = [];
   const onFault = (fault: unknown): number => faults.push(fault);
@@ -94,9 +100,9 @@ describe('a link', () => {
 
   let broker: Broker;
   async function start(options?: BrokerOptions): Promise<Broker> {
-    broker = await Broker.start(options);
-    cleanups.push(() => broker.stop());
-    return broker;
+    const started = await Broker.start(options);
+    cleanups.push(() => started.stop());
+    return (broker = started);
   }
 
   function connectionTo(port: number, options: Partial<ConnectionOptions> = {}): Connection {
@@ -358,12 +364,6 @@ describe('a link', () => {
   });
 
   describe('that the peer redirects', () => {
-    const infoOf = ({ port }: Broker, address?: string) => ({
-      'network-host': '127.0.0.1',
-      port,
-      ...(address !== undefined && { address }),
-    });
-
     it('attaches there, over a connection of its own, while its siblings stay', async () => {
       const home = await start();
       const other = await start();

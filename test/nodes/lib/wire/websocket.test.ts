@@ -108,9 +108,9 @@ describe('a WebSocket', () => {
     it('goes there with user name and password', async () => {
       const { port } = await start();
       const password = secretOf('proxy password');
-      const { url, targets, ...proxy } = await proxyOf({ user: 'p@:', password });
-      await open(port, { proxy: { url, username: 'p@:', password, except: [] } });
-      should(proxy.requests.map(({ target }) => target)).deepEqual([`127.0.0.1:${port}`]);
+      const proxy = await proxyOf({ user: 'p@:', password });
+      await open(port, { proxy: { url: proxy.url, username: 'p@:', password, except: [] } });
+      should(proxy.targets).deepEqual([`127.0.0.1:${port}`]);
     });
 
     it('goes there with TLS to the server', async () => {
