@@ -30,6 +30,11 @@ export interface Broker {
   readonly port: number;
   /** Takes TLS, with test/fixtures/server.crt, and insists on a client certificate of test/fixtures/ca.crt. */
   readonly tlsPort?: number;
+  /** Where it speaks AMQP over WebSocket: without TLS, and with (test/fixtures/server.crt, no client certificate asked for). */
+  readonly wsPort?: number;
+  readonly wssPort?: number;
+  /** Takes no password in clear text, only SCRAM. */
+  readonly scramPort?: number;
   /** How many messages a queue holds. */
   depth?(queue: string): Promise<number>;
   /** Closes all connections of clients, as an administrator does. */
