@@ -65,6 +65,16 @@ export class Inbox {
   }
 }
 
+/** What is set of the endpoint. */
+export interface Reach {
+  /** Its credentials. */
+  login?: object;
+  /** Its properties. */
+  endpoint?: object;
+  /** Credentials of other nodes, by id. */
+  credentials?: Record<string, object>;
+}
+
 export class Trial {
   #isOver = false;
 
@@ -76,7 +86,7 @@ export class Trial {
   /** Loads the nodes, as a person who logs in and does nothing else. Whatever they are wired to and is not there is an inbox. */
   async load(
     configs: NodeConfig[],
-    { login = this.peer.login, endpoint = {} }: { login?: object; endpoint?: object } = {},
+    { login = this.peer.login, endpoint = {}, credentials = {} }: Reach = {},
   ): Promise<void> {
     const given = flow(savedEndpoint(this.broker.port, { host: this.broker.host, ...endpoint }), ...configs);
     const wired = new Set(given.flatMap(({ wires = [] }) => wires as string[][]).flat());
@@ -84,7 +94,8 @@ export class Trial {
     const inboxes = missing.map((id) => ({ id, type: 'helper', z: 'flow', x: 0, y: 0, wires: [] }));
     // The pauses of a person's Node-RED, but for a login that is refused.
     helper.settings({ amqpEndpointReconnectTime: 100, amqpEndpointLoginRetryTime: 500 });
-    await helper.load([texts, coreNode('network/05-tls'), ...nodes], [...given, ...inboxes], { broker: login });
+    const core = ['network/05-tls', 'network/06-httpproxy'].map(coreNode);
+    await helper.load([texts, ...core, ...nodes], [...given, ...inboxes], { broker: login, ...credentials });
   }
 
   /** A sender; what became of each message goes to `outcome`, accepted or not. */

@@ -1,0 +1,406 @@
+// The ways to reach a server and to log in there, with servers of someone else.
+import should from 'should';
+import { helper, type Msg } from '../flow';
+import type { NodeConfig } from '../node-red';
+import { type Broker, needed } from './broker';
+import { numbers } from './features';
+import { HttpProxy, type HttpProxyOptions } from './http-proxy';
+import { type Peer, peerNamed } from './peers';
+import { type RabbitMQKind, rabbitmq40, rabbitmq43 } from './rabbitmq';
+import { Tap } from './tap';
+import { Issuer } from './tokens';
+import { type Reach, Trial } from './trial';
+
+const COUNT = 20;
+const QUEUE = 'reach';
+/** More than goes into one frame, and more than Artemis takes in one of a WebSocket. */
+const LARGE = 'x'.repeat(500_000);
+const NOBODY = {};
+
+/** The server of one suite; what it is reached by, and what comes of it. */
+class Place {
+  broker!: Broker;
+  trial!: Trial;
+  #runs = 0;
+  readonly #helpers = new Set<{ stop(): Promise<void> }>();
+
+  constructor(readonly peer: Peer) {}
+
+  /** Starts what a test needs beside the server, which ends with the test. */
+  async with<T extends { stop(): Promise<void> }>(starting: Promise<T>): Promise<T> {
+    const helper = await starting;
+    this.#helpers.add(helper);
+    return helper;
+  }
+
+  tap(port = this.broker.port): Promise<Tap> {
+    return this.with(Tap.start(port));
+  }
+
+  proxy(options: HttpProxyOptions = {}): Promise<HttpProxy> {
+    return this.with(HttpProxy.start(options));
+  }
+
+  url(scheme: 'ws' | 'wss', port = scheme === 'ws' ? this.broker.wsPort : this.broker.wssPort): string {
+    return `${scheme}://${this.broker.host}:${port}`;
+  }
+
+  async load(reach: Reach = {}, ...others: NodeConfig[]): Promise<void> {
+    const address = this.peer.queue(QUEUE);
+    await this.trial.load([this.trial.sender(address), this.trial.receiver(address), ...others], reach);
+  }
+
+  /** Has messages go there and back, and counts them. What a test that failed has left there does not matter. */
+  async carries(...more: string[]): Promise<void> {
+    const run = `${(this.#runs += 1)}:`;
+    const sent = [...numbers(COUNT), ...more].map((part) => `${run}${part}`);
+    const received = this.trial.inbox();
+    await this.trial.deliver(...sent.map((payload) => ({ payload })));
+    const isOurs = ({ payload }: Msg) => String(payload).startsWith(run);
+    for (const payload of sent)
+      should((await received.until(isOurs)).payload === payload).be.true('all in their order');
+    await this.trial.depth(QUEUE, 0);
+    should(received.all.filter(isOurs).length).equal(sent.length);
+  }
+
+  /** Why it does not come to a connection, in the words of the log. */
+  async refused(): Promise<string> {
+    should(await this.trial.settled('sender')).equal('refused');
+    return this.trial.warnings('broker').at(-1)!;
+  }
+
+  async end(): Promise<void> {
+    await this.trial?.end();
+    await Promise.all([...this.#helpers].map((one) => one.stop()));
+    this.#helpers.clear();
+  }
+}
+
+/** A suite with a server of its own. */
+function reaching(
+  name: string,
+  suite: (place: Place) => void,
+  start = (peer: Peer) => peer.kind.start({ queues: [{ name: QUEUE }], topics: [] }),
+): void {
+  describe(`reaching ${name}`, function () {
+    this.timeout(30_000);
+    const place = new Place(peerNamed(name));
+    before(async function () {
+      this.timeout(300_000); // the first time, it is fetched
+      await needed(this, name, () => place.peer.kind.prepare());
+      place.broker = await start(place.peer);
+      await helper.startServer();
+    });
+    after(async () => {
+      if (!place.broker) return;
+      await helper.stopServer();
+      await place.broker.stop();
+    });
+    beforeEach(() => {
+      place.trial = new Trial(place.peer, place.broker);
+    });
+    afterEach(() => place.end());
+    suite(place);
+  });
+}
+
+/** Both take AMQP over WebSocket at any path. */
+function webSockets(place: Place): void {
+  it('sends and receives over WebSocket', async () => {
+    await place.load({ endpoint: { connectto: 'urls', urls: place.url('ws') } });
+    await place.carries(LARGE);
+  });
+
+  it('takes a URL in the field of the server, with a path', async () => {
+    await place.load({ endpoint: { host: `${place.url('ws')}/some/where?for=us`, port: '' } });
+    await place.carries();
+  });
+
+  it('sends and receives over WebSocket with TLS', async () => {
+    await place.load({ endpoint: { connectto: 'urls', urls: place.url('wss'), tls: 'tls' } }, place.trial.tls());
+    await place.carries(LARGE);
+  });
+
+  it('says that the server of a WebSocket is not trusted', async () => {
+    await place.load({ endpoint: { connectto: 'urls', urls: place.url('wss') } });
+    should(await place.refused()).match(/certificate is not trusted/);
+  });
+}
+
+reaching('ActiveMQ Artemis', (place) => {
+  it('logs in by SCRAM where there is nothing else', async () => {
+    const tap = await place.tap(place.broker.scramPort);
+    await place.load({ endpoint: { port: tap.port } });
+    await place.carries();
+    should(tap.heard('SCRAM-SHA-512')).be.true('the strongest that the server has');
+  });
+
+  for (const sasl of ['SCRAM-SHA-256', 'SCRAM-SHA-512']) {
+    it(`logs in by ${sasl} when it is chosen`, async () => {
+      const tap = await place.tap(place.broker.scramPort);
+      await place.load({ endpoint: { port: tap.port, sasl } });
+      await place.carries();
+      should(tap.heard(sasl)).be.true();
+    });
+  }
+
+  it('says that the password is wrong, by SCRAM', async () => {
+    await place.load({ endpoint: { port: place.broker.scramPort }, login: { user: 'guest', pass: 'wrong' } });
+    should(await place.refused()).match(/login refused/);
+  });
+
+  it('says which mechanisms the server has when it does not have the chosen one', async () => {
+    await place.load({ endpoint: { port: place.broker.scramPort, sasl: 'PLAIN' } });
+    should(await place.refused()).match(/SCRAM-SHA-256.*PLAIN/);
+  });
+
+  webSockets(place);
+
+  it('logs in by client certificate over WebSocket', async () => {
+    const endpoint = { connectto: 'urls', urls: place.url('wss', place.broker.tlsPort), tls: 'tls', sasl: 'EXTERNAL' };
+    await place.load({ endpoint, login: NOBODY }, place.trial.tls('client'));
+    await place.carries();
+  });
+
+  describe('by way of an HTTP proxy', () => {
+    before(async function () {
+      await needed(this, 'an HTTP proxy', () => HttpProxy.prepare());
+    });
+
+    const login = { user: 'me', password: 'proxy-secret' };
+    const byNode = (proxy: HttpProxy, noproxy: string[] = []): NodeConfig => ({
+      id: 'proxy',
+      type: 'http proxy',
+      url: `http://${proxy.host}:${proxy.port}`,
+      noproxy,
+    });
+    const throughNode = (scheme: 'ws' | 'wss') => ({
+      connectto: 'urls',
+      urls: place.url(scheme),
+      tls: 'tls',
+      proxy: 'proxy',
+    });
+    const credentials = { proxy: { username: login.user, password: login.password } };
+    const to = (scheme: 'ws' | 'wss') => place.url(scheme).replace(/^.*\//, '');
+
+    for (const scheme of ['ws', 'wss'] as const) {
+      it(`goes through one that a node names (${scheme})`, async () => {
+        const proxy = await place.proxy();
+        await place.load({ endpoint: throughNode(scheme) }, byNode(proxy), place.trial.tls());
+        await place.carries(LARGE);
+        should(proxy.connects).deepEqual([to(scheme)]);
+      });
+
+      it(`goes through one that asks for a password (${scheme})`, async () => {
+        const proxy = await place.proxy({ login });
+        await place.load({ endpoint: throughNode(scheme), credentials }, byNode(proxy), place.trial.tls());
+        await place.carries();
+        should(proxy.connects).deepEqual([to(scheme)]);
+      });
+    }
+
+    it('says that the proxy asks for a password', async () => {
+      const proxy = await place.proxy({ login });
+      await place.load({ endpoint: throughNode('wss') }, byNode(proxy), place.trial.tls());
+      should(await place.refused()).match(/proxy asks for a user name and password/);
+    });
+
+    it('says that the proxy does not let it through', async () => {
+      const proxy = await place.proxy({ ports: [443] });
+      await place.load({ endpoint: throughNode('wss') }, byNode(proxy), place.trial.tls());
+      should(await place.refused()).match(/proxy refuses to connect/);
+    });
+
+    it('says that the proxy cannot be reached', async () => {
+      const proxy = await place.proxy();
+      await proxy.stop();
+      await place.load({ endpoint: throughNode('wss') }, byNode(proxy), place.trial.tls());
+      should(await place.refused()).match(/proxy cannot be reached/);
+    });
+
+    it('goes past it to a server that is excepted', async () => {
+      const proxy = await place.proxy();
+      await place.load({ endpoint: throughNode('ws') }, byNode(proxy, [place.broker.host]), place.trial.tls());
+      await place.carries();
+      should(proxy.connects).be.empty();
+    });
+
+    describe('that the environment names', () => {
+      const NAMES = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY'].flatMap((name) => [
+        name,
+        name.toLowerCase(),
+      ]);
+      const kept = Object.fromEntries(NAMES.map((name) => [name, process.env[name]]));
+      const urlOf = (proxy: HttpProxy) => `http://${login.user}:${login.password}@${proxy.host}:${proxy.port}`;
+      const straight = (scheme: 'ws' | 'wss') => ({ ...throughNode(scheme), proxy: '' });
+
+      beforeEach(() => {
+        for (const name of NAMES) delete process.env[name];
+      });
+      afterEach(() => {
+        for (const name of NAMES) {
+          if (kept[name] === undefined) delete process.env[name];
+          else process.env[name] = kept[name];
+        }
+      });
+
+      for (const [scheme, name] of [
+        ['ws', 'HTTP_PROXY'],
+        ['wss', 'https_proxy'],
+      ] as const) {
+        it(`goes through it (${name})`, async () => {
+          const proxy = await place.proxy({ login });
+          process.env[name] = urlOf(proxy);
+          await place.load({ endpoint: straight(scheme) }, place.trial.tls());
+          await place.carries();
+          should(proxy.connects).deepEqual([to(scheme)]);
+        });
+      }
+
+      it('goes past it where NO_PROXY says so', async () => {
+        const proxy = await place.proxy({ login });
+        process.env['HTTPS_PROXY'] = urlOf(proxy);
+        process.env['NO_PROXY'] = place.broker.host;
+        await place.load({ endpoint: straight('wss') }, place.trial.tls());
+        await place.carries();
+        should(proxy.connects).be.empty();
+      });
+    });
+  });
+});
+
+reaching('Qpid Broker-J', (place) => {
+  it('takes SCRAM where the server has PLAIN as well', async () => {
+    const tap = await place.tap();
+    await place.load({ endpoint: { port: tap.port } });
+    await place.carries();
+    should(tap.heard('SCRAM-SHA-256')).be.true();
+    should(tap.heard('\0guest\0guest')).be.false();
+  });
+
+  for (const [sasl, port] of [
+    ['PLAIN', 'port'],
+    ['SCRAM-SHA-1', 'port'],
+    ['SCRAM-SHA-256', 'scramPort'],
+  ] as const) {
+    it(`logs in by ${sasl} when it is chosen`, async () => {
+      const tap = await place.tap(place.broker[port]);
+      await place.load({ endpoint: { port: tap.port, sasl } });
+      await place.carries();
+      should(tap.heard(sasl)).be.true();
+    });
+  }
+
+  it('says that the password is wrong, by SCRAM', async () => {
+    await place.load({ endpoint: { port: place.broker.scramPort }, login: { user: 'guest', pass: 'wrong' } });
+    should(await place.refused()).match(/login refused/);
+  });
+
+  it('logs in by client certificate when that is chosen', async () => {
+    const endpoint = { port: place.broker.tlsPort, usetls: true, tls: 'tls', sasl: 'EXTERNAL' };
+    await place.load({ endpoint, login: NOBODY }, place.trial.tls('client'));
+    await place.carries();
+  });
+
+  webSockets(place);
+});
+
+const issuer = new Issuer();
+
+for (const [name, kind, isInPlace] of [
+  ['RabbitMQ 4.0', rabbitmq40, false],
+  ['RabbitMQ 4.3', rabbitmq43, true],
+] satisfies [string, RabbitMQKind, boolean][]) {
+  const tests = (place: Place): void => {
+    /** Of an endpoint that logs in with tokens of a flow. */
+    const byToken = (port = place.broker.port): Reach => ({
+      endpoint: { port, login: 'flow', tokenuse: 'password' },
+      login: NOBODY,
+    });
+    const give = (token: unknown) => place.trial.send({ action: 'token', token });
+
+    it('logs in by client certificate when that is chosen', async () => {
+      const endpoint = { port: place.broker.tlsPort, usetls: true, tls: 'tls', sasl: 'EXTERNAL' };
+      await place.load({ endpoint, login: NOBODY }, place.trial.tls('client'));
+      await place.carries();
+    });
+
+    it('logs in with a token that a flow gives', async () => {
+      await place.load(byToken());
+      give(issuer.token(60));
+      await place.carries();
+    });
+
+    it('logs in with an answer of a token server that a flow gives', async () => {
+      await place.load(byToken());
+      give({ access_token: issuer.token(60), token_type: 'bearer', expires_in: 60 });
+      await place.carries();
+    });
+
+    it('says that a token has expired, and goes on with a new one', async () => {
+      await place.load(byToken());
+      give(issuer.token(-60));
+      should(await place.refused()).match(/token .*has expired/);
+      give(issuer.token(60));
+      await place.carries();
+    });
+
+    it('says that a token is refused, keeps it to itself, and goes on with another one', async () => {
+      const wrong = new Issuer().token(60);
+      await place.load(byToken());
+      give(wrong);
+      should(await place.refused()).match(/login refused|login with the token was refused/);
+      give(issuer.token(60));
+      await place.carries();
+      should(JSON.stringify(helper.log().args)).not.containEql(wrong.slice(-40));
+    });
+
+    it('waits for a new token when the server ends the connection since the old one has expired', async () => {
+      await place.load(byToken());
+      give(issuer.token(2));
+      await place.carries();
+      should(await place.refused()).match(/expired/);
+      give(issuer.token(60));
+      await place.carries();
+    });
+
+    it(
+      isInPlace
+        ? 'renews the token on the connection that it has, while messages flow'
+        : 'logs in with the new token on a new connection before the old one ends, and loses nothing',
+      async () => {
+        const tap = await place.tap();
+        await place.load(byToken(tap.port));
+        const [outcomes, received] = [place.trial.inbox('outcome'), place.trial.inbox()];
+        give(issuer.token(3));
+        let count = 0;
+        const send = () => place.trial.send({ payload: count++ });
+        numbers(5).forEach(send);
+        await received.next();
+        give(issuer.token(60));
+        const isOver = Date.now() + 3500;
+        while (Date.now() < isOver) {
+          should((await outcomes.next()).sent).match({ state: 'accepted' });
+          send();
+        }
+        for (const { sent } of await outcomes.take(5)) should(sent).match({ state: 'accepted' });
+        await received.distinct(count);
+        process.stdout.write(`      ${count} messages, ${received.all.length - count} of them more than once\n`);
+        should(tap.said.length).equal(isInPlace ? 1 : 2);
+        should(place.trial.warnings('broker')).be.empty();
+      },
+    );
+
+    if (isInPlace) {
+      it('logs in anew when the server refuses a new token', async () => {
+        await place.load(byToken());
+        give(issuer.token(60));
+        await place.carries();
+        // The server takes no other user in place.
+        give(issuer.token(60, { sub: 'somebody else' }));
+        await place.carries();
+      });
+    }
+  };
+  reaching(name, tests, () => kind.startWith({ queues: [QUEUE], tokenKey: issuer.key }));
+}
