@@ -340,7 +340,7 @@ for (const [name, kind, isInPlace] of [
     it('says that a token has expired, and goes on with a new one', async () => {
       await place.load(byToken());
       give(issuer.token(-60));
-      should(await place.refused()).match(/token .*has expired/);
+      await place.trial.warned('broker', /token .*has expired/);
       give(issuer.token(60));
       await place.carries();
     });
@@ -359,7 +359,7 @@ for (const [name, kind, isInPlace] of [
       await place.load(byToken());
       give(issuer.token(2));
       await place.carries();
-      should(await place.refused()).match(/expired/);
+      await place.trial.warned('broker', /expired/);
       give(issuer.token(60));
       await place.carries();
     });
@@ -377,6 +377,7 @@ for (const [name, kind, isInPlace] of [
         const send = () => place.trial.send({ payload: count++ });
         numbers(5).forEach(send);
         await received.next();
+        const told = place.trial.warnings('broker').length; // that there was no token yet
         give(issuer.token(60));
         const isOver = Date.now() + 3500;
         while (Date.now() < isOver) {
@@ -387,7 +388,7 @@ for (const [name, kind, isInPlace] of [
         await received.distinct(count);
         process.stdout.write(`      ${count} messages, ${received.all.length - count} of them more than once\n`);
         should(tap.said.length).equal(isInPlace ? 1 : 2);
-        should(place.trial.warnings('broker')).be.empty();
+        should(place.trial.warnings('broker').slice(told)).be.empty();
       },
     );
 

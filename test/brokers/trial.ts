@@ -1,4 +1,5 @@
 // One feature tried on one broker: flows of the nodes, addressed as this peer wants it, and what a person would look at.
+import type { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NodeInitializer } from 'node-red';
@@ -159,6 +160,21 @@ export class Trial {
   warnings(id: string): string[] {
     const entries = helper.log().args.map(([entry]) => entry);
     return entries.filter((entry) => entry.id === id && entry.level <= WARN).map(({ msg }) => String(msg));
+  }
+
+  /** Resolves with the first warning of a node that says this. */
+  warned(id: string, words: RegExp): Promise<string> {
+    const target = helper.getNode(id) as unknown as EventEmitter;
+    return new Promise((resolve) => {
+      const check = (): void => {
+        const found = this.warnings(id).find((text) => words.test(text));
+        if (found === undefined) return;
+        target.off('call:warn', check);
+        resolve(found);
+      };
+      target.on('call:warn', check);
+      check();
+    });
   }
 
   /** Resolves once the queue holds so many; one that never does lets the test time out. Not every broker tells. */
