@@ -2,6 +2,7 @@
 import should from 'should';
 import { helper, type Msg } from '../flow';
 import type { NodeConfig } from '../node-red';
+import { secretOf } from '../secrets';
 import { type Broker, needed } from './broker';
 import { numbers } from './features';
 import { HttpProxy, type HttpProxyOptions } from './http-proxy';
@@ -94,13 +95,6 @@ class Place {
     return this.trial.warnings('broker').at(-1)!;
   }
 
-  /** Whether this stands in the log, or in a status. */
-  isTold(secret: string): boolean {
-    // The helper's spy on the prototype of all nodes.
-    const { status } = helper.getNode('sender') as unknown as { status: { args: unknown[] } };
-    return JSON.stringify([helper.log().args, status.args]).includes(secret);
-  }
-
   async end(): Promise<void> {
     await this.trial?.end();
     await Promise.all([...this.#helpers].map((one) => one.stop()));
@@ -108,7 +102,7 @@ class Place {
   }
 }
 
-const PROXY_LOGIN = { user: 'me', password: 'proxy-secret' };
+const PROXY_LOGIN = { user: 'me', password: secretOf('proxy password') };
 const PROXY_CREDENTIALS = { proxy: { username: PROXY_LOGIN.user, password: PROXY_LOGIN.password } };
 
 function byNode({ host, port }: HttpProxy, noproxy: string[] = []): NodeConfig {
@@ -196,7 +190,10 @@ reaching('ActiveMQ Artemis', (place) => {
   }
 
   it('says that the password is wrong, by SCRAM', async () => {
-    await place.load({ endpoint: { port: place.broker.scramPort }, login: { user: 'guest', pass: 'wrong' } });
+    await place.load({
+      endpoint: { port: place.broker.scramPort },
+      login: { user: 'guest', pass: secretOf('wrong password') },
+    });
     should(await place.refused()).match(/login refused/);
   });
 
@@ -337,7 +334,10 @@ reaching('Qpid Broker-J', (place) => {
   }
 
   it('says that the password is wrong, by SCRAM', async () => {
-    await place.load({ endpoint: { port: place.broker.scramPort }, login: { user: 'guest', pass: 'wrong' } });
+    await place.load({
+      endpoint: { port: place.broker.scramPort },
+      login: { user: 'guest', pass: secretOf('wrong password') },
+    });
     should(await place.refused()).match(/login refused/);
   });
 
@@ -411,14 +411,12 @@ for (const [name, kind, isInPlace] of [
       await place.carries();
     });
 
-    it('says that a token is refused, keeps it to itself, and goes on with another one', async () => {
-      const wrong = new Issuer().token(60);
+    it('says that a token is refused, and goes on with another one', async () => {
       await place.load(byToken());
-      give(wrong);
+      give(new Issuer().token(60));
       await place.trial.warned('broker', /the login with the token was refused/); // the server takes its time to
       give(issuer.token(60));
       await place.carries();
-      should(place.isTold(wrong.slice(-40))).be.false();
     });
 
     it('waits for a new token when the server ends the connection since the old one has expired', async () => {
@@ -431,15 +429,13 @@ for (const [name, kind, isInPlace] of [
     });
 
     it('keeps a token to itself that the server repeats in its words', async () => {
-      const opaque = '0paque-t0ken-that-is-n0-jwt';
       await place.load(byToken());
       give(issuer.token(60));
       await place.carries();
-      give(opaque);
+      give(secretOf('key')); // no JWT, which is what it repeats; audit.ts looks for it
       await place.trial.warned('broker', /credential|login with the token/);
       give(issuer.token(60));
       await place.carries();
-      should(place.isTold(opaque)).be.false();
     });
 
     it('logs in anew when the server refuses to take a new token in place, and loses nothing', async () => {

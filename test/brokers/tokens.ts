@@ -1,5 +1,6 @@
 // An issuer of tokens that a broker knows by its key alone: no server is asked.
 import { createSign, generateKeyPairSync } from 'node:crypto';
+import { secretOf } from '../secrets';
 
 /** Who the tokens are for, as the broker calls itself. */
 export const RESOURCE = 'broker';
@@ -18,6 +19,7 @@ export class Issuer {
     const now = Math.floor(Date.now() / 1000);
     const payload = {
       sub: 'reader',
+      jti: secretOf('token id'),
       aud: [RESOURCE],
       iat: now,
       exp: now + seconds,
