@@ -16,20 +16,24 @@ export const artemis: BrokerKind = {
   },
   async start(setup) {
     const home = join(await fetched(), `apache-artemis-${VERSION}`);
-    return new Artemis(home, await freePort(), await freePort()).launch(setup);
+    return new Artemis(home, await freePort(), await freePort(), await freePort(), await freePort()).launch(setup);
   },
 };
 
 class Artemis extends LocalBroker {
   readonly version = `ActiveMQ Artemis ${VERSION}`;
+  readonly wsPort: number;
   readonly #etc = join(this.directory, 'etc');
 
   constructor(
     private readonly home: string,
     readonly port: number,
     readonly tlsPort: number,
+    readonly wssPort: number,
+    readonly scramPort: number,
   ) {
     super('artemis');
+    this.wsPort = port; // the first bytes tell a WebSocket from AMQP, at any port
   }
 
   protected configure(setup: Setup): void {
@@ -98,10 +102,25 @@ class Artemis extends LocalBroker {
   }
 
   #acceptors(): string {
-    // PLAIN and ANONYMOUS are what is offered unless told.
-    const tls = `sslEnabled=true;needClientAuth=true;saslMechanisms=EXTERNAL,PLAIN,ANONYMOUS;keyStoreType=PEM;keyStorePath=${join(this.#etc, 'server.pem')};trustStoreType=PEMCA;trustStorePath=${join(FIXTURES, 'ca.crt')}`;
-    return `<acceptor name="amqp">tcp://${this.host}:${this.port}?protocols=AMQP</acceptor>
-      <acceptor name="amqps">tcp://${this.host}:${this.tlsPort}?protocols=AMQP;${tls}</acceptor>`;
+    const store = `sslEnabled=true;keyStoreType=PEM;keyStorePath=${join(this.#etc, 'server.pem')}`;
+    const client = `needClientAuth=true;trustStoreType=PEMCA;trustStorePath=${join(FIXTURES, 'ca.crt')}`;
+    const acceptors = {
+      amqp: [this.port, ''],
+      // PLAIN and ANONYMOUS are what is offered unless told.
+      amqps: [this.tlsPort, `;saslMechanisms=EXTERNAL,PLAIN,ANONYMOUS;${store};${client}`],
+      wss: [this.wssPort, `;${store}`],
+      // Who logs in is found in one scope, and what that one may do in another.
+      scram: [
+        this.scramPort,
+        ';saslMechanisms=SCRAM-SHA-256,SCRAM-SHA-512;saslLoginConfigScope=amqp-sasl-scram;securityDomain=scram',
+      ],
+    };
+    return Object.entries(acceptors)
+      .map(
+        ([name, [port, more]]) =>
+          `<acceptor name="${name}">tcp://${this.host}:${port}?protocols=AMQP${more}</acceptor>`,
+      )
+      .join('\n      ');
   }
 }
 
@@ -118,6 +137,14 @@ const LOGIN = `activemq {
     credentialsInvalidate=true
     org.apache.activemq.jaas.guest.user="guest"
     org.apache.activemq.jaas.guest.role="amq";
+};
+amqp-sasl-scram {
+  ${JAAS}.SCRAMPropertiesLoginModule required
+    org.apache.activemq.jaas.properties.user="users.properties"
+    org.apache.activemq.jaas.properties.role="roles.properties";
+};
+scram {
+  ${JAAS}.SCRAMLoginModule required;
 };`;
 
 // The one setting that matches an address best counts, alone.

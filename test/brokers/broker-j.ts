@@ -10,6 +10,9 @@ interface Ports {
   amqp: number;
   tls: number;
   http: number;
+  ws: number;
+  wss: number;
+  scram: number;
 }
 
 export const brokerJ: BrokerKind = {
@@ -21,7 +24,14 @@ export const brokerJ: BrokerKind = {
   async start(setup) {
     const unpacked = join(await distribution(ARTIFACT), 'qpid-broker');
     const version = readdirSync(unpacked)[0]!;
-    const ports = { amqp: await freePort(), tls: await freePort(), http: await freePort() };
+    const ports = {
+      amqp: await freePort(),
+      tls: await freePort(),
+      http: await freePort(),
+      ws: await freePort(),
+      wss: await freePort(),
+      scram: await freePort(),
+    };
     return new BrokerJ(version, join(unpacked, version), ports).launch(setup);
   },
 };
@@ -30,6 +40,9 @@ class BrokerJ extends LocalBroker {
   readonly version: string;
   readonly port: number;
   readonly tlsPort: number;
+  readonly wsPort: number;
+  readonly wssPort: number;
+  readonly scramPort: number;
 
   constructor(
     version: string,
@@ -40,6 +53,9 @@ class BrokerJ extends LocalBroker {
     this.version = `Qpid Broker-J ${version}`;
     this.port = ports.amqp;
     this.tlsPort = ports.tls;
+    this.wsPort = ports.ws;
+    this.wssPort = ports.wss;
+    this.scramPort = ports.scram;
   }
 
   protected async configure(setup: Setup): Promise<void> {
@@ -90,6 +106,7 @@ class BrokerJ extends LocalBroker {
 function configuration(ports: Ports, store: string, setup: Setup): object {
   const aliases = ['nameAlias', 'defaultAlias', 'hostnameAlias'].map((type) => ({ name: type, type }));
   const listener = { bindingAddress: '127.0.0.1', authenticationProvider: 'plain', virtualhostaliases: aliases };
+  const users = ['guest', 'limited'].map((name) => ({ name, type: 'managed', password: name }));
   return {
     name: 'Broker',
     modelVersion: '8.0',
@@ -98,15 +115,19 @@ function configuration(ports: Ports, store: string, setup: Setup): object {
         name: 'plain',
         type: 'Plain',
         secureOnlyMechanisms: [], // it offers PLAIN over TLS only
-        users: ['guest', 'limited'].map((name) => ({ name, type: 'managed', password: name })),
+        users,
       },
       { name: 'certificate', type: 'External' },
+      { name: 'scram', type: 'Plain', disabledMechanisms: ['PLAIN', 'CRAM-MD5'], users }, // SCRAM-SHA-1 and -256 are left
     ],
     accesscontrolproviders: [{ name: 'acl', type: 'AclFile', path: dataUrl(RULES) }],
     keystores: [{ name: 'server', type: 'FileKeyStore', storeUrl: store, keyStoreType: 'pkcs12', password: PASSWORD }],
     truststores: [{ name: 'ca', type: 'NonJavaTrustStore', certificatesUrl: join(FIXTURES, 'ca.crt') }],
     ports: [
       { ...listener, name: 'AMQP', port: ports.amqp },
+      { ...listener, name: 'SCRAM', port: ports.scram, authenticationProvider: 'scram' },
+      { ...listener, name: 'WS', port: ports.ws, transports: ['WS'] },
+      { ...listener, name: 'WSS', port: ports.wss, transports: ['WSS'], keyStore: 'server' },
       {
         ...listener,
         name: 'AMQPS',

@@ -30,6 +30,11 @@ export interface Broker {
   readonly port: number;
   /** Takes TLS, with test/fixtures/server.crt, and insists on a client certificate of test/fixtures/ca.crt. */
   readonly tlsPort?: number;
+  /** Where it speaks AMQP over WebSocket: without TLS, and with (test/fixtures/server.crt, no client certificate asked for). */
+  readonly wsPort?: number;
+  readonly wssPort?: number;
+  /** Takes no password in clear text, only SCRAM. */
+  readonly scramPort?: number;
   /** How many messages a queue holds. */
   depth?(queue: string): Promise<number>;
   /** Closes all connections of clients, as an administrator does. */
@@ -108,23 +113,31 @@ export function distribution(artifact: string): Promise<string> {
 /** A server process: up once it says so, gone with this process at the latest. */
 export class Server {
   #child: ChildProcess | undefined;
+  #output = '';
   readonly #lastResort = () => this.#child?.kill('SIGKILL');
+
+  /** The end of what it has printed since it was started. */
+  get output(): string {
+    return this.#output;
+  }
 
   /** Runs the command, and resolves once what it prints matches `ready`. It must be the server itself, not a shell around it. */
   async start(command: string, args: string[], options: { env: NodeJS.ProcessEnv; cwd?: string }, ready: RegExp) {
     const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     process.once('exit', this.#lastResort);
-    let output = '';
+    this.#output = '';
     await new Promise<void>((resolve, reject) => {
       const read = (chunk: Buffer): void => {
-        output = (output + chunk.toString()).slice(-100_000);
-        if (ready.test(output)) resolve();
+        this.#output = (this.#output + chunk.toString()).slice(-100_000);
+        if (ready.test(this.#output)) resolve();
       };
       child.stdout.on('data', read);
       child.stderr.on('data', read);
       child.once('error', reject);
-      child.once('exit', (code) => reject(new Error(`${command} ended with ${code} while it started:\n${output}`)));
+      child.once('exit', (code) =>
+        reject(new Error(`${command} ended with ${code} while it started:\n${this.#output}`)),
+      );
     });
   }
 

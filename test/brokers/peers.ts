@@ -311,5 +311,12 @@ function given(url: string): Peer {
   };
 }
 
+/** One that is described here. */
+export function peerNamed(name: string): Peer {
+  const peer = known.find((one) => one.name === name);
+  if (!peer) throw new Error(`there is no peer ${name}`);
+  return peer;
+}
+
 const url = process.env['AMQP_TEST_PEER'];
 export const peers = url ? [given(url)] : known;

@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port';
 import { type BrokerKind, FIXTURES, LocalBroker, type Queue, run, Server } from './broker';
 import { unpacked, within } from './debian';
+import { KEY_ID, RESOURCE } from './tokens';
 
 const LIB = '/usr/lib/rabbitmq/lib';
+const KEY_FILE = 'token-key.pem';
 
 /** What rabbitmqctl close_all_connections would do, if 3.10 knew of the connections of its plugin. They end with no close frame. */
 const CLOSE_ALL =
@@ -19,6 +21,8 @@ export type RabbitMQOptions = {
   bindings?: { queue: string; key: string }[];
   /** Name to password, beside guest/guest. */
   users?: Record<string, string>;
+  /** Takes tokens as passwords, see tokens.ts, that can be verified with this key (PEM). */
+  tokenKey?: string;
 };
 
 /** Where a RabbitMQ lies, and the command that runs what lies there. */
@@ -32,6 +36,10 @@ export const rabbitmq3: BrokerKind = {
   },
   start: (setup) => RabbitMQ.start(withLimited(setup.queues)),
 };
+
+export interface RabbitMQKind extends BrokerKind {
+  startWith(options: RabbitMQOptions): Promise<RabbitMQ>;
+}
 
 /** RabbitMQ 4, which speaks AMQP 1.0 itself. */
 export const rabbitmq40 = packaged('trixie');
@@ -136,7 +144,7 @@ export class RabbitMQ extends LocalBroker<RabbitMQOptions> {
     return !this.version.startsWith('RabbitMQ 3.');
   }
 
-  protected async configure({ queues = [], bindings = [], users = {} }: RabbitMQOptions): Promise<void> {
+  protected async configure({ queues = [], bindings = [], users = {}, tokenKey }: RabbitMQOptions): Promise<void> {
     const mechanisms = ['PLAIN', 'AMQPLAIN', ...(this.#native ? ['ANONYMOUS'] : []), 'EXTERNAL'];
     const config = [
       `listeners.tcp.1 = 127.0.0.1:${this.port}`,
@@ -151,8 +159,13 @@ export class RabbitMQ extends LocalBroker<RabbitMQOptions> {
       ...(this.#native ? [] : ['amqp1_0.default_user = guest']), // what SASL ANONYMOUS may do; the default of 4
       `load_definitions = ${join(this.directory, 'definitions.json')}`,
       'disk_free_limit.absolute = 1MB',
+      ...(tokenKey ? this.#tokens() : []),
     ];
-    const plugins = ['rabbitmq_auth_mechanism_ssl', ...(this.#native ? [] : ['rabbitmq_amqp1_0'])];
+    const plugins = [
+      'rabbitmq_auth_mechanism_ssl',
+      ...(this.#native ? [] : ['rabbitmq_amqp1_0']),
+      ...(tokenKey ? ['rabbitmq_auth_backend_oauth2'] : []),
+    ];
     const accounts = Object.entries({ guest: 'guest', ...users });
     const definitions = {
       vhosts: [{ name: '/' }],
@@ -183,9 +196,21 @@ export class RabbitMQ extends LocalBroker<RabbitMQOptions> {
       })),
     };
     writeFileSync(join(this.directory, 'rabbitmq.conf'), `${config.join('\n')}\n`);
+    if (tokenKey) writeFileSync(join(this.directory, KEY_FILE), tokenKey);
     writeFileSync(join(this.directory, 'enabled_plugins'), `[${plugins.join()}].\n`);
     writeFileSync(join(this.directory, 'definitions.json'), JSON.stringify(definitions));
     await this.#startEpmd();
+  }
+
+  #tokens(): string[] {
+    return [
+      'auth_backends.1 = internal',
+      'auth_backends.2 = oauth2',
+      `auth_oauth2.resource_server_id = ${RESOURCE}`,
+      `auth_oauth2.signing_keys.${KEY_ID} = ${join(this.directory, KEY_FILE)}`,
+      `auth_oauth2.default_key = ${KEY_ID}`,
+      'auth_oauth2.algorithms.1 = RS256',
+    ];
   }
 
   /** Runs epmd as a child of ours: left to Erlang it would become a daemon that outlives the broker. */
@@ -213,17 +238,19 @@ function withLimited(queues: Queue[]): RabbitMQOptions {
   return { queues, users: { limited: 'limited' } };
 }
 
-function packaged(suite: string): BrokerKind {
+function packaged(suite: string): RabbitMQKind {
   const tree = () => unpacked(suite, 'rabbitmq-server');
+  const startWith = async (options: RabbitMQOptions) => RabbitMQ.start(options, installation(await tree()));
   return {
     async prepare() {
       await tree();
     },
-    async start({ queues, topics }) {
+    startWith,
+    start({ queues, topics }) {
       // A topic is an exchange, and cannot be received from: each subscriber has a queue.
       const bindings = topics.flatMap((key) => ['one', 'two'].map((who) => ({ queue: `${key}.${who}`, key })));
       const all = [...queues, ...bindings.map(({ queue: name }) => ({ name }))];
-      return RabbitMQ.start({ ...withLimited(all), bindings }, installation(await tree()));
+      return startWith({ ...withLimited(all), bindings });
     },
   };
 }

@@ -1,4 +1,5 @@
 // One feature tried on one broker: flows of the nodes, addressed as this peer wants it, and what a person would look at.
+import type { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NodeInitializer } from 'node-red';
@@ -65,6 +66,16 @@ export class Inbox {
   }
 }
 
+/** What is set of the endpoint. */
+export interface Reach {
+  /** Its credentials. */
+  login?: object;
+  /** Its properties. */
+  endpoint?: object;
+  /** Credentials of other nodes, by id. */
+  credentials?: Record<string, object>;
+}
+
 export class Trial {
   #isOver = false;
 
@@ -76,7 +87,7 @@ export class Trial {
   /** Loads the nodes, as a person who logs in and does nothing else. Whatever they are wired to and is not there is an inbox. */
   async load(
     configs: NodeConfig[],
-    { login = this.peer.login, endpoint = {} }: { login?: object; endpoint?: object } = {},
+    { login = this.peer.login, endpoint = {}, credentials = {} }: Reach = {},
   ): Promise<void> {
     const given = flow(savedEndpoint(this.broker.port, { host: this.broker.host, ...endpoint }), ...configs);
     const wired = new Set(given.flatMap(({ wires = [] }) => wires as string[][]).flat());
@@ -84,7 +95,8 @@ export class Trial {
     const inboxes = missing.map((id) => ({ id, type: 'helper', z: 'flow', x: 0, y: 0, wires: [] }));
     // The pauses of a person's Node-RED, but for a login that is refused.
     helper.settings({ amqpEndpointReconnectTime: 100, amqpEndpointLoginRetryTime: 500 });
-    await helper.load([texts, coreNode('network/05-tls'), ...nodes], [...given, ...inboxes], { broker: login });
+    const core = ['network/05-tls', 'network/06-httpproxy'].map(coreNode);
+    await helper.load([texts, ...core, ...nodes], [...given, ...inboxes], { broker: login, ...credentials });
   }
 
   /** A sender; what became of each message goes to `outcome`, accepted or not. */
@@ -148,6 +160,21 @@ export class Trial {
   warnings(id: string): string[] {
     const entries = helper.log().args.map(([entry]) => entry);
     return entries.filter((entry) => entry.id === id && entry.level <= WARN).map(({ msg }) => String(msg));
+  }
+
+  /** Resolves with the first warning of a node that says this. */
+  warned(id: string, words: RegExp): Promise<string> {
+    const target = helper.getNode(id) as unknown as EventEmitter;
+    return new Promise((resolve) => {
+      const check = (): void => {
+        const found = this.warnings(id).find((text) => words.test(text));
+        if (found === undefined) return;
+        target.off('call:warn', check);
+        resolve(found);
+      };
+      target.on('call:warn', check);
+      check();
+    });
   }
 
   /** Resolves once the queue holds so many; one that never does lets the test time out. Not every broker tells. */
