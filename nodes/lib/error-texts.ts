@@ -11,7 +11,7 @@ export const ERROR_TEXTS = {
   'AMQP_AUTH.scram': 'the login by SCRAM failed: {why}',
   'AMQP_AUTH.unverified': 'the peer could not prove that it knows the password: it may be another one than it says',
   'AMQP_AUTH.status': 'the login was refused: {why}',
-  'AMQP_AUTH.token': 'the login with the token was refused',
+  'AMQP_AUTH.token': 'the login with the token was refused{because}',
   'AMQP_AUTH.no-token': 'no flow has given a token yet',
   'AMQP_AUTH.token-expired': 'the token that a flow gave has expired',
   'AMQP_AUTH.token-refused': 'the token server {server} gives no token: {why}',

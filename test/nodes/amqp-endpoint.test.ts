@@ -5,43 +5,23 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import type { NodeInitializer } from 'node-red';
 import should from 'should';
 import type { EndpointNode } from '../../nodes/flow/endpoint';
 import { collect, endpointNode, flow, helper, inject, message, messages, type Msg, node, nodes, status } from '../flow';
 import { coreNode, type NodeConfig } from '../node-red';
+import { logged, texts, WARN } from '../texts';
 import { secretIn, secretOf } from '../secrets';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../broker/broker';
 
 const HOUR = 3_600_000;
-const WARN = 30;
 const PASSWORD = secretOf('password');
 const LOGIN = { broker: { user: 'anna', pass: PASSWORD } };
 const path = (name: string) => join(__dirname, '..', 'fixtures', name);
 const fixture = (name: string) => readFileSync(path(name));
 
-const catalogue = JSON.parse(
-  readFileSync(join(__dirname, '..', '..', 'locales', 'en-US', 'amqp-endpoint.json'), 'utf8'),
-);
-
-/** Gives the nodes their texts, which the test helper replaces by their keys. */
-const texts: NodeInitializer = (RED) => void Object.assign(RED, { _: translate });
-
-function translate(key: string, blanks: Record<string, string> = {}): string {
-  const place = key.replace(/.*:/, '').split('.');
-  const text: string = place.reduce((part, name) => part?.[name], catalogue) ?? `no text for ${key}`;
-  return text.replace(/__(\w+?)__/g, (_, name: string) => blanks[name] ?? name);
-}
-
 async function load(configs: NodeConfig[], credentials: object = {}, settings: object = {}): Promise<void> {
   helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40, ...settings });
   await helper.load([texts, coreNode('network/05-tls'), ...nodes], configs, credentials);
-}
-
-/** What the endpoint wrote to the log at this level or a worse one. */
-function logged(level: number, id = 'broker'): string[] {
-  const entries = helper.log().args.map(([entry]) => entry);
-  return entries.filter((entry) => entry.id === id && entry.level <= level).map(({ msg }) => String(msg));
 }
 
 const countOf = (type: RegExp): number => process.getActiveResourcesInfo().filter((name) => type.test(name)).length;

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { REVEALING } from '../auth/sasl';
 import type { Token, Tokens } from '../auth/tokens';
-import { AmqpError, amqpError } from '../errors';
+import { AmqpError, amqpError, messageOf } from '../errors';
 import { Pause } from '../pause';
 import { isSame, type State } from '../state';
 import type { Opened, Product } from '../wire/remote';
@@ -324,9 +324,11 @@ export class Connection extends EventEmitter<{
     // Ended by the peer, and soon after its open.
     if (end.error.code !== 'AMQP_SHUTDOWN' && end.error !== RENEWED && end.wasOpen && end.openFor < STABLE_AFTER)
       this.#countBeginLoss();
-    if (end.error.code !== 'AMQP_AUTH' || !this.#token) return end;
+    const { code, cause, diagnosis } = end.error;
+    if (code !== 'AMQP_AUTH' || diagnosis || !this.#token) return end;
     this.options.tokens?.drop(this.#token);
-    return { ...end, error: amqpError('AMQP_AUTH.token', {}, { peer: end.error, cause: end.error }) };
+    const because = cause ? `: ${messageOf(cause)}` : '';
+    return { ...end, error: amqpError('AMQP_AUTH.token', { because }, { peer: end.error, cause: end.error }) };
   }
 
   /** What to log in with. Rejects with an AmqpError where there is nothing. */
