@@ -60,6 +60,7 @@ export type Diagnosis =
   | 'refused'
   | 'silent'
   | 'tls-expected'
+  | 'token-expired'
   | 'token-refused'
   | 'token-server'
   | 'unreachable'

@@ -53,7 +53,9 @@ export class Tokens {
     const token = this.#token;
     if (token && (token.expires === undefined || token.expires - MARGIN > Date.now())) return token;
     if (!this.#issue) {
-      throw amqpError(token ? 'AMQP_AUTH.token-expired' : 'AMQP_AUTH.no-token', {}, { diagnosis: 'no-token' });
+      // Two of one diagnosis would count as one, and the second not be told.
+      const diagnosis = token ? 'token-expired' : 'no-token';
+      throw amqpError(`AMQP_AUTH.${diagnosis}`, {}, { diagnosis });
     }
     return this.#ask(this.#issue);
   }

@@ -7,6 +7,7 @@ type Untold =
   | 'mechanism'
   | 'no-token'
   | `redirect-${string}`
+  | 'token-expired'
   | 'token-refused'
   | 'token-server'
   | 'unverified';

@@ -46,8 +46,6 @@ async function put(session: Session, token: string, over: AbortController): Prom
     properties: { paired: true },
   };
   // R23: of two that attach at the same time rhea would forget the first.
-  const requests = session.attachSender('management', options);
-  await opened(requests, over);
   const replies = session.attachReceiver('management', options);
   await opened(replies, over);
   const answered = new Promise<string | undefined>((resolve, reject) => {
@@ -60,6 +58,9 @@ async function put(session: Session, token: string, over: AbortController): Prom
   });
   answered.catch(() => {});
   replies.setCredit(1);
+  // Only now: the server ends the session at a request that comes before the credit for its reply.
+  const requests = session.attachSender('management', options);
+  await opened(requests, over);
   await new Promise<void>((resolve, reject) => {
     signal.addEventListener('abort', () => reject(new Error('no credit')), { once: true });
     requests.user = { ready: resolve, draining: () => {}, written: () => {}, settled: () => {} };

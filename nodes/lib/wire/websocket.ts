@@ -7,6 +7,8 @@ import { agentFor, type Proxy } from './proxy';
 const SUB_PROTOCOLS = ['amqp', 'AMQPWSB10'];
 /** Bytes of one message: a peer may put several frames into one, and is not to fill the memory with it. */
 const MAX_MESSAGE_SIZE = 2 ** 24;
+/** Bytes of one message of ours. Artemis ends the connection at one of more than 2^16, though its AMQP frames are larger. */
+const MAX_SENT_SIZE = 2 ** 15;
 
 /** What dialling comes to where nothing answers. */
 const UNREACHABLE = new Set('ECONNREFUSED ENOTFOUND EAI_AGAIN EHOSTUNREACH ENETUNREACH ETIMEDOUT'.split(' '));
@@ -50,6 +52,7 @@ export function openWebSocket(options: WebSocketOptions, connected: () => void):
     perMessageDeflate: false,
   });
   const stream = createWebSocketStream(socket);
+  cutUp(stream);
   stream.setMaxListeners(0);
   let isOpen = false;
   socket.on('open', () => {
@@ -62,6 +65,19 @@ export function openWebSocket(options: WebSocketOptions, connected: () => void):
     stream.destroy(isOpen ? error : upgradeErrorOf(error, agent !== undefined));
   });
   return stream;
+}
+
+/** Has it write no message that is longer than servers take. */
+function cutUp(stream: Duplex): void {
+  const write = stream._write.bind(stream);
+  stream._write = (chunk: Buffer, encoding, callback) => {
+    const rest = chunk.subarray(MAX_SENT_SIZE);
+    if (rest.length === 0) return write(chunk, encoding, callback);
+    write(chunk.subarray(0, MAX_SENT_SIZE), encoding, (error) => {
+      if (error) callback(error);
+      else stream._write(rest, encoding, callback);
+    });
+  };
 }
 
 function upgradeErrorOf(error: Error & { code?: string }, isProxied: boolean): Error {

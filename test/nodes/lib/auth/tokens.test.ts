@@ -118,7 +118,7 @@ describe('tokens', () => {
       tokens.give(jwt({ exp: 4_000_000_000 }));
       should((await tokens.get()).expires).equal(4_000_000_000_000);
       tokens.give(jwt({ exp: 1000 }));
-      await should(tokens.get()).be.rejectedWith({ code: 'AMQP_AUTH', message: /expired/, diagnosis: 'no-token' });
+      await should(tokens.get()).be.rejectedWith({ code: 'AMQP_AUTH', message: /expired/, diagnosis: 'token-expired' });
     });
   });
 
