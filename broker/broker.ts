@@ -102,7 +102,7 @@ function errorOf({ condition, description, info }: PeerError): AmqpError | undef
  *
  * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` as the client said it),
  * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection),
- * 'renewal' (of a token: '204', or '400' for a request that was refused), 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
+ * 'renewal' (of a token: '204', as the answer is always), 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
  */
 export class Broker extends EventEmitter {
   port: number;
@@ -630,20 +630,32 @@ export class Broker extends EventEmitter {
   }
 
   private renewToken({ link: { session } }: Attached, request: Buffer): void {
-    const token = renewalIn(request);
-    const renewed = token !== undefined && this.tokenBook.isValid(token);
-    if (renewed) {
-      this.tokenBook.give(session.connection, token);
-      this.tokenBook.watch(session.connection);
-    }
-    const status = renewed ? '204' : '400';
-    this.emit('renewal', status);
     const readers = [...this.attached.values()].filter(({ link, queue }) => queue && link.session === session);
-    const queue = readers.find(({ info }) => this.isManagement(info.address))?.queue;
-    if (!queue) return;
-    const bytes = responseTo(request, status, renewed ? null : 'no such request, or no such token');
-    queue.add({ bytes, format: 0, id: undefined });
-    this.wake(queue);
+    const reader = readers.find(({ info }) => this.isManagement(info.address));
+    if (!reader?.link.credit) {
+      session.close({
+        condition: 'amqp:precondition-failed',
+        description: 'insufficient credit (0) for management link',
+      });
+      return;
+    }
+    const token = renewalIn(request);
+    if (token === undefined) {
+      session.close({ condition: 'amqp:internal-error', description: '{badmatch,undefined}' });
+      return;
+    }
+    // the answer is the same whatever the token is worth; one that is worth nothing ends the connection right after it
+    this.emit('renewal', '204');
+    reader.queue?.add({ bytes: responseTo(request, '204', null), format: 0, id: undefined });
+    if (reader.queue) this.wake(reader.queue);
+    const { connection } = session;
+    if (this.tokenBook.isValid(token)) {
+      this.tokenBook.give(connection, token);
+      this.tokenBook.watch(connection);
+      return;
+    }
+    const description = `credential update failed: {error,{invalid_token,error,{badarg,[<<"${token}">>]}}}`;
+    setImmediate(() => this.expel(connection, { condition: 'amqp:unauthorized-access', description }));
   }
 
   private plannedAnswer(address: string): Answer {

@@ -142,7 +142,9 @@ export class Endpoint {
 
   /** A line of the log: what is wrong, and what to do about it where that is known. */
   #lineOf(name: string, { message, diagnosis }: AmqpError): string {
-    const line = this.#RED._(`amqp-endpoint.log.${name}`, { peer: this.#peer, reason: message });
+    // A login that was not even tried was refused by nobody.
+    const key = name === 'auth' && diagnosis ? 'disconnected' : name;
+    const line = this.#RED._(`amqp-endpoint.log.${key}`, { peer: this.#peer, reason: message });
     return diagnosis ? `${line}; ${this.#RED._(`amqp-endpoint.log.remedy.${diagnosis}`)}` : line;
   }
 

@@ -85,6 +85,8 @@ async function renew(
 ): Promise<EventContext> {
   const taken = first(responses, 'message');
   responses.add_credit(1);
+  // or the request would be written first
+  (responses.connection as unknown as { _process(): void })._process();
   requests.send({ to: '/auth/tokens', subject: 'PUT', reply_to: '$me', message_id, ...request } as Message);
   return taken;
 }
@@ -111,23 +113,25 @@ describe('embedded broker as RabbitMQ', () => {
     broker.connections().should.equal(1);
   });
 
-  it('refuses a request that it does not understand, and a token that it does not know', async () => {
+  it('ends the session of a request that it does not understand, or that it has no credit to answer', async () => {
     await start({ tokenRenewal: true, tokens: new Set(['good']) });
-    const links = await pair(await logIn('good'));
-    const token = Buffer.from('good');
-    const statuses: unknown[] = [];
-    for (const request of [
-      { body: Buffer.from('bad') },
-      { body: 'good' },
-      { body: token, subject: 'GET' },
-      { body: token, reply_to: 'q' },
-      { body: token },
-    ]) {
-      const { message } = await renew(links, 'id', request);
-      should(message!.correlation_id).equal('id');
-      statuses.push(message!.subject);
+    for (const request of [{ body: 'good' }, { body: Buffer.from('good'), subject: 'GET' }, undefined]) {
+      const links = await pair(await logIn('good'));
+      const ended = first(links.requests.session, 'session_error');
+      if (request) void renew(links, 'id', request);
+      else links.requests.send({ to: '/auth/tokens', subject: 'PUT', reply_to: '$me', body: Buffer.from('good') });
+      should((await ended).session!.error).match({
+        condition: request ? 'amqp:internal-error' : 'amqp:precondition-failed',
+      });
     }
-    statuses.should.eql(['400', '400', '400', '400', '204']);
+  });
+
+  it('ends the connection of a token that it does not know, which it repeats', async () => {
+    await start({ tokenRenewal: true, tokens: new Set(['good']) });
+    const client = await logIn('good');
+    const closed = first(client, 'connection_error');
+    should((await renew(await pair(client), 'id', { body: Buffer.from('bad') })).message).match({ subject: '204' });
+    should((await closed).connection.error).match({ condition: 'amqp:unauthorized-access', description: /"bad"/ });
   });
 
   it('takes requests over a pair of links only', async () => {

@@ -24,6 +24,8 @@ export interface AttemptUser {
   loggingIn?(mechanism: string): void;
   opened(wire: Wire): void;
   fault(error: unknown): void;
+  /** What the peer must not have repeated where its words are shown. */
+  secrets?(): string[];
 }
 
 /** Bounds the wait for the peer's answer to our close. */
@@ -121,7 +123,9 @@ export class Attempt implements WireUser {
     this.#user.opened(wire);
   }
 
-  closed(peer: PeerError | undefined): void {
+  closed(given: PeerError | undefined): void {
+    // RabbitMQ repeats a token that it cannot read.
+    const peer = given && withoutSecrets(given, this.#user.secrets?.() ?? []);
     const { containerId } = this.#options;
     const isOpen = this.#openedAt !== undefined && !this.#closing;
     if (peer && isOwnIdTaken(peer))
@@ -181,6 +185,14 @@ export class Attempt implements WireUser {
     this.#wire?.discard();
     this.#end({ error, wasOpen: this.#openedAt !== undefined, openFor: this.#openFor, isOrderly });
   }
+}
+
+/** The peer's words, but for what it was told in confidence. */
+function withoutSecrets({ condition, description, info }: PeerError, secrets: string[]): PeerError {
+  const masked = (text?: string): string | undefined =>
+    text === undefined ? text : secrets.reduce((rest, secret) => rest.replaceAll(secret, '…'), text);
+  const isRepeated = secrets.some((secret) => JSON.stringify(info ?? '').includes(secret));
+  return { condition: masked(condition), description: masked(description), info: isRepeated ? undefined : info };
 }
 
 /** Whether the peer refuses us because another connection has our container id. */

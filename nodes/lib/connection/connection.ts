@@ -59,6 +59,8 @@ export interface ConnectionUser {
 
 /** Redirects in a row that are followed. */
 export const MAX_HOPS = 5;
+/** A password shorter than this is part of ordinary words. */
+const MIN_SECRET = 6;
 const REDIRECT = 'amqp:connection:redirect';
 /** A connection is closed for another one, which logs in with a new token. */
 const RENEWED = amqpError('AMQP_DISCONNECTED.renewed');
@@ -116,6 +118,8 @@ export class Connection extends EventEmitter<{
   #abandon: (() => void) | undefined;
   /** The token of the present connection. */
   #token: Token | undefined;
+  /** Tokens that the peer has been shown on the present connection. */
+  #shown: string[] = [];
   /** Servers that a peer has named and that are not used: told once. */
   #unused = '';
 
@@ -296,6 +300,7 @@ export class Connection extends EventEmitter<{
   async #attempt(server: Server): Promise<End> {
     this.#begins = { sent: 0, answered: 0 };
     this.#shared = undefined;
+    this.#shown = [];
     this.server = server;
     let login: Pick<AttemptOptions, 'username' | 'password' | 'mechanism' | 'headers'>;
     try {
@@ -316,6 +321,7 @@ export class Connection extends EventEmitter<{
           this.#change({ name: 'connected' }, wire);
         },
         fault: (error) => this.emit('fault', error),
+        secrets: () => [login.password ?? '', ...this.#shown].filter((secret) => secret.length >= MIN_SECRET),
       },
     );
     this.#attempted = attempt;
@@ -340,6 +346,7 @@ export class Connection extends EventEmitter<{
     const abandoned = new Promise<undefined>((resolve) => (this.#abandon = () => resolve(undefined)));
     this.#token = await Promise.race([asked, abandoned]);
     const value = this.#token?.value;
+    if (value) this.#shown.push(value);
     if (tokenUse === 'header')
       return { mechanism: 'ANONYMOUS', headers: { ...headers, authorization: `Bearer ${value}` } };
     return { username, password: value, mechanism: tokenUse === 'xoauth2' ? 'XOAUTH2' : 'PLAIN', headers };
@@ -349,6 +356,7 @@ export class Connection extends EventEmitter<{
   async #renewed(token: Token): Promise<void> {
     if (!this.#wire) return this.#pause.end();
     const wire = this.#wire;
+    this.#shown.push(token.value);
     if (this.options.tokenUse === 'password' && (await this.options.renew?.(this, token.value))) {
       this.#token = token;
       return;

@@ -4,6 +4,7 @@ import rhea, { type Connection, type Container, type EventContext } from 'rhea';
 import should from 'should';
 import { Attempt, type AttemptOptions, type End } from '../../../../nodes/lib/connection/attempt';
 import type { Wire } from '../../../../nodes/lib/wire/wire';
+import { secretIn, secretOf } from '../../../secrets';
 
 describe('an attempt', () => {
   const cleanups: (() => unknown)[] = [];
@@ -34,7 +35,7 @@ describe('an attempt', () => {
     return { port: await portOf(server), socket };
   }
 
-  function start(options: Partial<AttemptOptions>, onOpened: () => void = () => {}) {
+  function start(options: Partial<AttemptOptions>, onOpened: () => void = () => {}, secrets: string[] = []) {
     const faults: unknown[] = [];
     let open!: (wire: Wire) => void;
     const opened = new Promise<Wire>((resolve) => (open = resolve));
@@ -46,6 +47,7 @@ describe('an attempt', () => {
           onOpened();
         },
         fault: (error) => faults.push(error),
+        secrets: () => secrets,
       },
     );
     cleanups.push(() => attempt.close());
@@ -109,6 +111,18 @@ describe('an attempt', () => {
         should(await unopened({ port })).match({ wasOpen: false, openFor: 0, isOrderly: false, error: expected });
       });
     }
+  });
+
+  it('does not repeat what the peer was told in confidence', async () => {
+    const description = `no such token: {badarg,[<<"${secretOf('token')}">>]}`;
+    const info = { token: secretOf('token') };
+    const { port } = await peer((connection) =>
+      connection.close({ condition: 'amqp:internal-error', description, info }),
+    );
+    const { ended } = start({ port }, undefined, [secretOf('token')]);
+    const { error } = await ended;
+    should(error).match({ condition: 'amqp:internal-error', description: 'no such token: {badarg,[<<"…">>]}' });
+    should(secretIn(JSON.stringify(error) + error.message)).equal(undefined);
   });
 
   it('never opens to a peer whose frames are too small', async () => {

@@ -5,9 +5,10 @@ import { Connection } from '../../../../nodes/lib/connection/connection';
 import { renewToken } from '../../../../nodes/lib/exchange/renewal';
 import { encode, outgoing } from '../../../../nodes/lib/message/message';
 import { Entry } from '../../../../nodes/lib/link/entry';
+import type { State } from '../../../../nodes/lib/state';
 import { Sender } from '../../../../nodes/lib/sender/sender';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
-import { secretOf } from '../../../secrets';
+import { secretIn, secretOf } from '../../../secrets';
 
 describe('a token of RabbitMQ', () => {
   const cleanups: (() => unknown)[] = [];
@@ -92,4 +93,14 @@ describe('a token of RabbitMQ', () => {
       should(tokens.size).equal(2);
     });
   }
+
+  it('that the server does not take costs the connection, and is not repeated', async () => {
+    const { broker, connection } = await open(1000);
+    broker.tokens = new Map([...broker.tokens!.keys()].slice(0, 1).map((token) => [token, 60_000]));
+    const state = await new Promise<State>((resolve) => {
+      connection.on('state', (next) => 'error' in next && resolve(next));
+    });
+    should(state).match({ error: { condition: 'amqp:unauthorized-access', description: /badarg,\[<<"…">>\]/ } });
+    should(secretIn(JSON.stringify(state))).equal(undefined);
+  });
 });
