@@ -185,7 +185,8 @@ export class EndpointSettings {
     if (kind === 'flow') return undefined;
     const [clientId, scope] = [settings.text('clientid'), settings.text('scope')];
     if (kind === 'identity') {
-      if (!scope) settings.refuse('scope', 'is missing');
+      // The form has other names for these two then.
+      if (!scope) settings.refuse('scope', 'is missing', settings.labelOf('resource'));
       return managedIdentity({ resource: scope ?? '', clientId, timeout });
     }
     const url = settings.text('tokenurl') ?? '';

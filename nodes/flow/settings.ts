@@ -109,7 +109,7 @@ export class Settings {
   }
 
   /** Notes that a field cannot be used; `why` goes on from its name. */
-  refuse(name: string, why: string, label = this.#labelOf(name)): void {
+  refuse(name: string, why: string, label = this.labelOf(name)): void {
     this.fault ??= amqpError('AMQP_CONFIG.setting', { label, name, why }, { field: label });
   }
 
@@ -230,7 +230,8 @@ export class Settings {
     return String(credentials?.[name] ?? '') || undefined;
   }
 
-  #labelOf(property: string): string {
+  /** What the form calls a field. */
+  labelOf(property: string): string {
     // The two are one field of the form.
     const name = property === 'addressType' ? 'address' : property;
     if (CORE[name]) return this.#RED._(CORE[name]);

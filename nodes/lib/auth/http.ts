@@ -31,7 +31,7 @@ const MAX_ANSWER = 65_536;
 export function request(url: string, { method, headers, body, tls, proxy, timeout }: HttpRequest): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { request: send } = url.startsWith('https:') ? https : http;
-    const agent = agentFor(url, proxy, timeout);
+    const agent = agentFor(url, proxy, timeout, tls);
     // An agent of its own, so that no socket is kept for later.
     const asked = send(url, { method, headers, agent: agent ?? false, ...tls }, (response) => {
       let text = '';

@@ -1,4 +1,5 @@
 import type { Agent } from 'node:http';
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { HttpProxyAgent, HttpsProxyAgent } from 'hpagent';
 import { getProxyForUrl } from 'proxy-from-env';
 
@@ -14,15 +15,27 @@ export interface Proxy {
 
 /**
  * What connects by way of a proxy to a URL of http, https, ws or wss: the proxy that is given, or else the one that the
- * usual environment variables name (`HTTPS_PROXY`, `NO_PROXY` and so on). Undefined: it is reached straight. Throws for
- * a proxy whose URL is none.
+ * usual environment variables name (`HTTPS_PROXY`, `NO_PROXY` and so on). Undefined: it is reached straight. A proxy with TLS
+ * is verified as `tls` says, like the server. Throws for a proxy whose URL is none.
  */
-export function agentFor(url: string, proxy: Proxy | undefined, timeout: number): Agent | undefined {
+export function agentFor(
+  url: string,
+  proxy: Proxy | undefined,
+  timeout: number,
+  { ca, rejectUnauthorized }: TlsOptions = {},
+): Agent | undefined {
   const via = proxy ? chosen(url, proxy) : getProxyForUrl(url.replace(/^ws/i, 'http')) || getProxyForUrl(url);
   if (!via) return undefined;
   const Via = /^(https|wss):/i.test(url) ? HttpsProxyAgent : HttpProxyAgent;
   // Without a bound, a proxy that says nothing would keep its socket for ever.
-  return new Via({ proxy: new URL(via), timeout });
+  return new Via({
+    proxy: new URL(via),
+    timeout,
+    proxyRequestOptions: {
+      ...(ca !== undefined && { ca }),
+      ...(rejectUnauthorized === false && { rejectUnauthorized }),
+    },
+  } as ConstructorParameters<typeof Via>[0]);
 }
 
 function chosen(url: string, { url: address, username, password, except }: Proxy): string | undefined {

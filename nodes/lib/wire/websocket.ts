@@ -43,7 +43,7 @@ class UpgradeError extends Error {
 export function openWebSocket(options: WebSocketOptions, connected: () => void): Duplex {
   const { host, port, path, tls, headers, proxy, connectTimeout = 0 } = options;
   const url = `${tls ? 'wss' : 'ws'}://${host.includes(':') ? `[${host}]` : host}:${port}${path}`;
-  const agent = agentFor(url, proxy, connectTimeout);
+  const agent = agentFor(url, proxy, connectTimeout, tls);
   const socket = new WebSocket(url, SUB_PROTOCOLS, {
     ...tls,
     headers,

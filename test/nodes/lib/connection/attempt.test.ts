@@ -64,6 +64,18 @@ describe('an attempt', () => {
     should((await opened).opened.product).have.property('name', 'peer');
   });
 
+  it('says who it is, and which capability it would make use of', async () => {
+    const { container, port } = await peer();
+    const opening = once(container, 'connection_open') as Promise<[EventContext]>;
+    start({ port, properties: { product: 'nodes', version: '1' } });
+    const [{ connection }] = await opening;
+    const { properties, desired_capabilities: desired } = connection as unknown as Record<string, unknown>;
+    should({ properties, desired }).deepEqual({
+      properties: { product: 'nodes', version: '1' },
+      desired: ['ANONYMOUS-RELAY'],
+    });
+  });
+
   for (const [what, error, isOrderly] of [
     ['without an error in good order', undefined, true],
     ['by force, as for a restart, in good order', { condition: 'amqp:connection:forced' }, true],

@@ -122,6 +122,17 @@ describe('a WebSocket', () => {
       });
     });
 
+    it('goes to a proxy with TLS, which is verified as the server is', async () => {
+      const { port } = await start({ tls: TLS });
+      const proxy = await proxyOf({ tls: true });
+      await open(port, { isSecure: true, tls: { ca }, proxy: { url: proxy.url, except: [] } });
+      should(proxy.targets).have.length(1);
+      await should(open(port, { isSecure: true, proxy: { url: proxy.url, except: [] } })).be.rejectedWith({
+        code: /SELF_SIGNED|UNABLE_TO_VERIFY/,
+      });
+      should(proxy.targets).have.length(1);
+    });
+
     it('goes there as the environment variables say', async () => {
       const { port } = await start();
       const proxy = await proxyOf();
