@@ -111,6 +111,10 @@ export class Connection extends EventEmitter<{
   #beginLosses = 0;
   /** The session of all links, where the peer has only one. */
   #shared: Session | undefined;
+  /** When the outage began. */
+  #downSince = 0;
+  /** The server that has refused the login, since the last connection. */
+  #refusedBy: Server | undefined;
   /** Between two attempts. */
   readonly #pause = new Pause();
   #attempted: Attempt | undefined;
@@ -193,7 +197,16 @@ export class Connection extends EventEmitter<{
   async remove(user: ConnectionUser): Promise<void> {
     this.#users.delete(user);
     await Promise.all(this.#others.map((other) => other.remove(user)));
+    this.#dropDetours();
     if (this.#isUnused) await this.close();
+  }
+
+  #dropDetours(): void {
+    for (const [name, detour] of this.#detours) {
+      if (!detour.#isUnused) continue;
+      this.#detours.delete(name);
+      void detour.close();
+    }
   }
 
   get #others(): Connection[] {
@@ -229,21 +242,19 @@ export class Connection extends EventEmitter<{
     });
     let failures = 0;
     let wasRefused = false;
-    /** When the outage began. */
-    let since = performance.now();
+    this.#downSince = performance.now();
     while (this.#isWanted) {
       if (!('error' in this.state)) this.#change({ name: 'connecting' });
       // Who is told may close at once.
       if (!this.#isWanted) break;
-      const { error, wasOpen, openFor, isOrderly } = fault ? notTried(fault) : await this.#round();
+      const { error, openFor, isOrderly } = fault ? notTried(fault) : await this.#round();
       if (error.code === 'AMQP_SHUTDOWN' || error === RENEWED) continue;
       const isRefused = error.code === 'AMQP_AUTH' || error.diagnosis === 'client-id';
       // A series of refused logins says nothing of how long an outage lasts.
       if (openFor > STABLE_AFTER || isRefused !== wasRefused) failures = 0;
       failures++;
       wasRefused = isRefused;
-      if (wasOpen) since = performance.now();
-      const left = giveUpAfter - (performance.now() - since);
+      const left = giveUpAfter - (performance.now() - this.#downSince);
       if (left <= 0 && !fault) return this.#giveUp(error, release);
       if (isOrderly && failures === 1) {
         // Nothing is wrong unless the next attempt fails too.
@@ -268,11 +279,15 @@ export class Connection extends EventEmitter<{
   /** Tries the servers in turn, until one has been open, or refuses the login, or all have failed. */
   async #round(): Promise<End> {
     const failures: { server: Server; end: End }[] = [];
-    const servers = this.#servers.round();
+    const all = this.#servers.round();
+    // One that refuses the login is not to keep the others from being tried for ever.
+    const first = all.findIndex((server) => server === this.#refusedBy) + 1;
+    const servers = [...all.slice(first), ...all.slice(0, first)];
     for (const server of servers) {
       const end = await this.#reach(server);
       const { code } = end.error;
       // A login that one refuses is not to be shown to all, which might count it as guessing.
+      if (code === 'AMQP_AUTH') this.#refusedBy = server;
       const isOfLogin = code === 'AMQP_AUTH' || end.error.diagnosis === 'token-server';
       if (end.wasOpen || isOfLogin || !this.#isWanted || servers.length === 1) return end;
       failures.push({ server, end });
@@ -292,7 +307,7 @@ export class Connection extends EventEmitter<{
       if (next instanceof AmqpError) return { ...end, error: next, wasOpen: false, isOrderly: false };
       if (hops > MAX_HOPS) return { ...end, error: endless(next), wasOpen: false, isOrderly: false };
       this.emit('quiet', error);
-      this.#change({ name: 'connecting' });
+      if (end.wasOpen) this.#change({ name: 'connecting' });
       server = next;
     }
   }
@@ -327,6 +342,10 @@ export class Connection extends EventEmitter<{
     this.#attempted = attempt;
     const end = await attempt.ended;
     this.#attempted = undefined;
+    if (end.wasOpen) {
+      this.#downSince = performance.now();
+      this.#refusedBy = undefined;
+    }
     // Ended by the peer, and soon after its open.
     if (end.error.code !== 'AMQP_SHUTDOWN' && end.error !== RENEWED && end.wasOpen && end.openFor < STABLE_AFTER)
       this.#countBeginLoss();
@@ -392,6 +411,7 @@ export class Connection extends EventEmitter<{
     }
     detour.add(user);
     detour.open();
+    this.#dropDetours();
     return undefined;
   }
 

@@ -205,6 +205,16 @@ describe('the servers of a connection', () => {
       should(seen).deepEqual([first.port]);
     });
 
+    it('are all tried in the end, when the first one refuses the login', async () => {
+      const users = { anna: secretOf('password') };
+      const first = await start({ users: { anna: secretOf('other password') }, anonymous: false });
+      const second = await start({ users, anonymous: false });
+      const connection = connect([at(first), at(second)], { username: 'anna', password: users.anna });
+      await next(connection, 'auth');
+      await next(connection, 'connected');
+      should(connection.server.port).equal(second.port);
+    });
+
     it('that a peer announces are used when it is gone', async () => {
       const second = await start();
       const first = await start({ failoverServers: [{ 'network-host': '127.0.0.1', port: String(second.port) }] });
@@ -261,7 +271,11 @@ describe('the servers of a connection', () => {
       const first = await start();
       first.redirect = infoOf(gone!);
       const connection = connect([at(first)]);
+      const states: string[] = [];
       should(await next(connection, 'disconnected')).match({ error: { diagnosis: 'refused' } });
+      connection.on('state', ({ name }) => states.push(name));
+      for (let times = 0; times < 3; times++) await once(first, 'connection');
+      should(states).deepEqual([]);
       await gone!.resume();
       await next(connection, 'connected');
       should(connection.server.port).equal(gone!.port);

@@ -417,6 +417,19 @@ describe('a link', () => {
       should(home.links().map(({ address }) => address)).deepEqual(['a']);
     });
 
+    it('from one server to another leaves no connection to the first', async () => {
+      const [home, other, third] = [await start(), await start(), await start()];
+      home.redirectLink('a', infoOf(other));
+      const link = new Reader(connectionTo(home.port), 'a');
+      link.open();
+      await state(link, 'connected');
+      other.detach('a', { condition: 'amqp:link:redirect', info: infoOf(third) });
+      await next(link, 'connected');
+      should(third.links()).have.length(1);
+      // One that stays makes the test time out.
+      while (other.connections() > 0) await pause(5);
+    });
+
     it('comes back with a pause, when that server cannot be reached', async () => {
       const home = await start();
       const other = await start();
