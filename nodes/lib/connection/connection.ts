@@ -247,7 +247,7 @@ export class Connection extends EventEmitter<{
       if (!('error' in this.state)) this.#change({ name: 'connecting' });
       // Who is told may close at once.
       if (!this.#isWanted) break;
-      const { error, openFor, isOrderly } = fault ? notTried(fault) : await this.#round();
+      const { error, openFor, isOrderly } = fault ? notTried(fault) : await this.#round().catch(this.#unforeseen);
       if (error.code === 'AMQP_SHUTDOWN' || error === RENEWED) continue;
       const isRefused = error.code === 'AMQP_AUTH' || error.diagnosis === 'client-id';
       // A series of refused logins says nothing of how long an outage lasts.
@@ -267,6 +267,12 @@ export class Connection extends EventEmitter<{
     release?.();
     this.#change({ name: 'idle' });
   }
+
+  /** An error of ours must not end the loop, and with it Node-RED. */
+  readonly #unforeseen = (cause: unknown): End => {
+    this.emit('fault', cause);
+    return notTried(amqpError('AMQP_CONNECT.failed', { why: messageOf(cause) }, { cause }));
+  };
 
   #giveUp(cause: AmqpError, release: (() => void) | undefined): void {
     release?.();

@@ -86,11 +86,12 @@ export class Servers {
     const [networkHost, hostname] = [textOf(place['network-host']), textOf(place['hostname'])];
     const host = networkHost ?? hostname;
     if (host === undefined || !HOST.test(host)) return undefined;
-    const given = textOf(place['scheme'])?.toLowerCase() ?? schemeOf(from);
-    if (!Object.hasOwn(PORTS, given)) return undefined;
-    const scheme = given as Scheme;
-    // Some give it as text.
-    const port = Number(place['port'] ?? PORTS[scheme]);
+    const name = textOf(place['scheme'])?.toLowerCase() ?? schemeOf(from);
+    if (!Object.hasOwn(PORTS, name)) return undefined;
+    const scheme = name as Scheme;
+    const given = place['port'] ?? PORTS[scheme];
+    // Some give it as text. Nothing else can be made a number without a risk.
+    const port = ['number', 'string'].includes(typeof given) ? Number(given) : NaN;
     if (!Number.isInteger(port) || port < 1 || port > 65_535) return undefined;
     return {
       host,

@@ -77,7 +77,12 @@ describe('the servers of a connection', () => {
     it('may be anything, and any number', () => {
       const servers = serversOf();
       const odd = [undefined, null, 5, 'two', {}, { hostname: 5 }, { hostname: 'a b' }, { hostname: 'two', port: 'x' }];
-      servers.announce(PLAIN, [...odd, { hostname: 'two', port: 70_000 }, { hostname: 'two', scheme: 'http' }]);
+      const noText = { toString: null, valueOf: null };
+      servers.announce(PLAIN, [...odd, noText, { hostname: noText }, { hostname: 'two', port: noText }]);
+      servers.announce(PLAIN, [
+        { hostname: 'two', port: 70_000 },
+        { hostname: 'two', scheme: 'http' },
+      ]);
       should(servers.round()).deepEqual([PLAIN]);
       servers.announce(
         PLAIN,
