@@ -51,6 +51,23 @@ const withInfo = (info: Buffer): Buffer => amqp.composite(0x1d, [amqp.sym('amqp:
 const ANNOTATED = (annotations: Buffer): Buffer =>
   amqp.composite(0x27, [amqp.bool(true), amqp.bool(false), annotations]);
 const FORGED = amqp.str(`\u001b[31m${'a\nb\r'.repeat(12_000)}`);
+/** Where a peer may send its clients to. */
+const ELSEWHERE: Record<string, Buffer> = {
+  nowhere: amqp.nul,
+  'a port that cannot be made a number': amqp.map([
+    amqp.sym('hostname'),
+    amqp.str('127.0.0.1'),
+    amqp.sym('port'),
+    UNTEXT,
+  ]),
+  'a host that is no text': amqp.map([amqp.sym('network-host'), UNTEXT, amqp.sym('scheme'), UNTEXT]),
+  'a scheme __proto__': amqp.map([amqp.sym('hostname'), amqp.str('127.0.0.1'), amqp.sym('scheme'), PROTO]),
+  'a port that nobody has': amqp.map([amqp.sym('hostname'), amqp.str('127.0.0.1'), amqp.sym('port'), amqp.uint(1)]),
+  'a host with line breaks': amqp.map([amqp.sym('hostname'), FORGED]),
+  'an address that is no text': amqp.map([amqp.sym('hostname'), amqp.str('127.0.0.1'), amqp.sym('address'), UNTEXT]),
+};
+const redirect = (kind: 'connection' | 'link', info: Buffer): Buffer =>
+  amqp.composite(0x1d, [amqp.sym(`amqp:${kind}:redirect`), amqp.nul, info]);
 /** Replaces fields of the source that the peer answers with. */
 const answering = (peer: Peer, fields: Record<number, Buffer>): amqp.Plan =>
   but(attach(peer.link('receiver')), {
@@ -110,6 +127,17 @@ const OPENING: Record<string, Trick> = {
   'product and version with escapes and line breaks': () => [
     but(OPEN, { 9: amqp.map([amqp.sym('product'), FORGED, amqp.sym('version'), amqp.str('1\n\u001b[31m')]) }),
   ],
+  'further servers that are none': () => [
+    but(OPEN, {
+      9: amqp.map([amqp.sym('failover-server-list'), amqp.list([UNTEXT, ...Object.values(ELSEWHERE)])]),
+    }),
+  ],
+  ...Object.fromEntries(
+    Object.entries(ELSEWHERE).map(([where, info]): [string, Trick] => [
+      `a redirect to ${where}`,
+      () => [OPEN, { code: amqp.CLOSE, fields: [redirect('connection', info)] }],
+    ]),
+  ),
   'capability that throws': () => [but(OPEN, { 7: amqp.map([amqp.str('toString'), amqp.nul]) })],
 };
 const ATTACHING: Record<string, Trick> = {
@@ -129,6 +157,12 @@ const ATTACHED: Record<string, Trick> = {
   'delivery-ids that wrap': (peer) => [but(first(peer), { 1: amqp.uint(2 ** 32 - 1) }), first(peer), first(peer)],
   'attach without fields': (peer) => [{ ...attach(peer.link('receiver')), fields: [] }],
   'attach named __proto__': (peer) => many(2, () => but(attach(peer.link('receiver')), { 0: PROTO })),
+  ...Object.fromEntries(
+    Object.entries(ELSEWHERE).map(([where, info]): [string, Trick] => [
+      `a link redirected to ${where}`,
+      (peer) => [detach(peer.link('receiver'), true, redirect('link', info))],
+    ]),
+  ),
   'attach twice': (peer) => many(2, () => attach(peer.link('receiver'))),
   'handle __proto__': (peer) => [but(next(peer), { 0: PROTO, 9: amqp.bool(true) })],
   'unknown handle': (peer) => [but(next(peer), { 0: amqp.uint(77) })],
