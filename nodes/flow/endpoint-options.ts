@@ -5,6 +5,7 @@ import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { clientCredentials, managedIdentity } from '../lib/auth/oauth';
 import { type Issuer, Tokens } from '../lib/auth/tokens';
 import type { ConnectionOptions, TokenUse } from '../lib/connection/connection';
+import { Cbs, type Claims, jwts, readySignature, signatures } from '../lib/exchange/cbs';
 import { renewToken } from '../lib/exchange/renewal';
 import type { Proxy } from '../lib/wire/proxy';
 import type { Server as Place } from '../lib/wire/transport';
@@ -164,20 +165,31 @@ export class EndpointSettings {
 
   // The login
 
-  #login(servers: Server[], proxy: Proxy | undefined, timeout: number): Partial<ConnectionOptions> {
+  #login(servers: Server[], proxy: Proxy | undefined, timeout: number): Partial<EndpointOptions> {
     const settings = this.#settings;
     const { username, password } = this.#password(servers);
-    const kind = settings.choice('login', ['', 'oauth', 'identity', 'flow']);
+    const kind = settings.choice('login', ['', 'oauth', 'identity', 'flow', 'sas']);
+    if (kind === 'sas' || servers.some(({ isShared }) => isShared)) return byClaims(this.#shared(username, password));
     if (kind === '') {
       const mechanism = settings.choice('sasl', MECHANISMS) || undefined;
       if (mechanism && /^(PLAIN|SCRAM)/.test(mechanism) && !username) settings.refuse('sasl', 'needs a user name');
       return { username, password, mechanism };
     }
-    const tokenUse = settings.choice<TokenUse>('tokenuse', ['password', 'xoauth2', 'header']);
+    const tokenUse = settings.choice<TokenUse | 'cbs'>('tokenuse', ['password', 'xoauth2', 'header', 'cbs']);
     if (tokenUse === 'header' && servers.some(({ path }) => path === undefined))
       settings.refuse('tokenuse', 'only a WebSocket has headers: all servers must be ws:// or wss://');
     const tokens = new Tokens(this.#issuer(kind, proxy, timeout));
-    return { username, tokens, tokenUse, renew: renewToken };
+    const flowTokens = kind === 'flow' ? tokens : undefined;
+    if (tokenUse === 'cbs') return { ...byClaims(jwts(tokens)), flowTokens };
+    return { username, tokens, tokenUse, renew: renewToken, flowTokens };
+  }
+
+  /** A key of Azure with its name, or a signature that was made with one. */
+  #shared(name: string | undefined, secret = ''): Claims {
+    if (name && secret) return signatures({ name, key: secret });
+    if (!/^SharedAccessSignature /.test(secret))
+      this.#settings.refuse('login', 'needs a key name and its key, or a signature');
+    return readySignature(secret);
   }
 
   #issuer(kind: 'oauth' | 'identity' | 'flow', proxy: Proxy | undefined, timeout: number): Issuer | undefined {
@@ -239,6 +251,11 @@ export class EndpointSettings {
     this.#settings.refuse(name, `is not a number of milliseconds from 0 to ${MAX_TIME}`, 'settings.js');
     return value;
   }
+}
+
+/** Links are permitted one by one; the login itself is nobody's. */
+function byClaims(claims: Claims): Partial<EndpointOptions> {
+  return { mechanism: 'ANONYMOUS', authorize: new Cbs(claims).authorize };
 }
 
 /** Without the login that may stand in a URL. */

@@ -1,6 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import type { Node, NodeAPI } from 'node-red';
 import { Connection, type ConnectionOptions, type Note } from '../lib/connection/connection';
+import type { Tokens } from '../lib/auth/tokens';
 import { nameOf } from '../lib/connection/servers';
 import { isPlainObject } from '../lib/codec/notation';
 import { type AmqpError, amqpError, messageOf } from '../lib/errors';
@@ -38,6 +39,8 @@ export interface EndpointOptions extends ConnectionOptions {
   isNamed: boolean;
   /** Connects for its first node; else for the first message. */
   isAutomatic: boolean;
+  /** Where tokens go that a flow gives. */
+  flowTokens?: Tokens;
   /** Milliseconds for which nodes may finish when they are closed. */
   closeTime: number;
 }
@@ -211,12 +214,12 @@ export class Endpoint {
    * where the endpoint has no use for it: it would be in what Catch nodes get, or be sent on.
    */
   takesToken(msg: object): boolean {
-    const { tokens } = this.#options;
+    const { flowTokens: tokens } = this.#options;
     const given = msg as { action?: unknown; token?: unknown };
-    if (given.action !== 'token' || !(tokens?.isGiven || 'token' in given)) return false;
+    if (given.action !== 'token' || !(tokens || 'token' in given)) return false;
     const { token } = given;
     delete given.token;
-    if (!tokens?.isGiven) throw amqpError('AMQP_BAD_INPUT.token-unasked');
+    if (!tokens) throw amqpError('AMQP_BAD_INPUT.token-unasked');
     const { access_token: value, expires_in: life } = isPlainObject(token)
       ? (token as { access_token?: unknown; expires_in?: unknown })
       : { access_token: token };

@@ -31,6 +31,8 @@ export interface ConnectionOptions extends Omit<AttemptOptions, keyof Server> {
   tokenUse?: TokenUse;
   /** Renews the token on a connection that goes on. False: this peer cannot, so that a new connection has to. */
   renew?(connection: Connection, token: string): Promise<boolean>;
+  /** Has the peer permit links to an address before they are attached. Rejects with an AmqpError where it does not. */
+  authorize?(connection: Connection, address: string): Promise<void>;
   /** All links share one session, as some peers want it (IBM MQ). Undefined: found out. */
   hasOneSession?: boolean;
 }
@@ -131,8 +133,8 @@ export class Connection extends EventEmitter<{
     super();
     this.setMaxListeners(0);
     this.options = options;
-    const { servers, order, trustsNamed, username, password, tokens, headers } = options;
-    const hasLogin = Boolean(username || password || tokens || headers);
+    const { servers, order, trustsNamed, username, password, tokens, headers, authorize } = options;
+    const hasLogin = Boolean(username || password || tokens || headers || authorize);
     this.#servers = new Servers({ servers, order, trustsNamed, hasLogin });
     this.server = servers[0]!;
   }
@@ -334,7 +336,8 @@ export class Connection extends EventEmitter<{
       { ...this.options, ...server, ...login },
       {
         loggingIn: (mechanism) => {
-          if (REVEALING.includes(mechanism) && !server.isSecure) this.emit('revealing', server);
+          const isRevealing = REVEALING.includes(mechanism) || this.options.authorize !== undefined;
+          if (isRevealing && !server.isSecure) this.emit('revealing', server);
         },
         opened: (wire) => {
           this.#reclaim();

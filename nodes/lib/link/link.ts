@@ -50,6 +50,8 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   #current: Attach | undefined;
   #retry: NodeJS.Timeout | undefined;
   #failures = 0;
+  /** What was asked for in an earlier one comes too late. */
+  #turn = 0;
   /** Redirects in a row. */
   #hops = 0;
   /** Where the last redirect came from. */
@@ -73,6 +75,11 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   protected abstract addressOf(end: E): string | undefined;
   /** Whether the attach reply must name the address: always, usually (null may be a refusal), never. */
   protected abstract readonly needsAddress: 'always' | 'usually' | 'never';
+  /** The address that it asks for, of the end that is the peer's. Undefined: there is none yet. */
+  protected get ownAddress(): string | undefined {
+    return undefined;
+  }
+
   /** Called once attached, after the change of state. */
   protected abstract attached(end: E): void;
   /** Called when no longer attached, whatever the reason. Deliveries of this end are in doubt from now on. */
@@ -125,6 +132,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
 
   /** Detaches, then ends the session. Resolves in bounded time. */
   async #give(reason: AmqpError, deletes: boolean): Promise<void> {
+    this.#turn++;
     const current = this.#current;
     this.#lose(reason);
     if (!current) return;
@@ -146,6 +154,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** For the connection. */
   connected(wire: Wire, connection: Connection): void {
     clearTimeout(this.#retry);
+    this.#turn++;
     this.#lose(amqpError('AMQP_DISCONNECTED.lost'));
     if (this.#hops === 0) this.#failures = 0;
     this.#thefts = 0;
@@ -157,14 +166,15 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** For the connection. */
   returned(wire: Wire, connection: Connection, error: AmqpError): void {
     this.redirectedTo = undefined;
+    this.#turn++;
     this.#lose(error);
-    this.change({ name: 'refused', error });
-    this.#attachLater(wire, connection, pauseAfter(this.#failures++, this.connection.options.backoff));
+    this.#denied(wire, connection, error);
   }
 
   /** For the connection. */
   disconnected(state: State): void {
     clearTimeout(this.#retry);
+    this.#turn++;
     this.#lose('error' in state ? state.error : amqpError('AMQP_DISCONNECTED.never'));
     this.change(state);
   }
@@ -202,7 +212,29 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     };
   }
 
+  /** Attaches once the peer permits it, where that has to be asked for. */
   #attach(wire: Wire, connection: Connection): void {
+    const { authorize } = this.connection.options;
+    const address = this.redirectedTo ?? this.ownAddress;
+    if (!authorize || address === undefined) return this.#attachNow(wire, connection);
+    if (this.state.name !== 'refused') this.change({ name: 'connecting' });
+    const turn = ++this.#turn;
+    const ifStill = <A extends unknown[]>(callback: (...args: A) => void): ((...args: A) => void) =>
+      this.connection.guarded((...args: A) => {
+        if (turn === this.#turn) callback(...args);
+      });
+    authorize(connection, address).then(
+      ifStill(() => this.#attachNow(wire, connection)),
+      ifStill((error: AmqpError) => this.#denied(wire, connection, error)),
+    );
+  }
+
+  #denied(wire: Wire, connection: Connection, error: AmqpError): void {
+    this.#attachLater(wire, connection, pauseAfter(this.#failures++, this.connection.options.backoff));
+    this.change({ name: 'refused', error });
+  }
+
+  #attachNow(wire: Wire, connection: Connection): void {
     // While it is refused, that is what users see until it is attached.
     if (this.state.name !== 'refused') this.change({ name: 'connecting' });
     const refused = (text: string, peer?: PeerError): void => this.#refused(wire, connection, text, peer);

@@ -140,6 +140,10 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     return this.end?.maxFrameSize ?? Infinity;
   }
 
+  protected override get ownAddress(): string | undefined {
+    return this.#address;
+  }
+
   protected override attach(session: Session): ReceivingEnd {
     const { dynamic, capabilities, source = {}, isPreSettled } = this.#options;
     const end = session.attachReceiver(this.name, {

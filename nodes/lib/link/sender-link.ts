@@ -93,6 +93,10 @@ export class SenderLink extends Link<SendingEnd> {
     this.inFlight--;
   }
 
+  protected override get ownAddress(): string | undefined {
+    return this.#options.address;
+  }
+
   protected override attach(session: Session, wire: Wire): SendingEnd {
     const { address, dynamic, target, guarantee } = this.#options;
     const end = session.attachSender(this.name, {

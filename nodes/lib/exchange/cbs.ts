@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto';
+import { sharedAccessSignature, type SharedKey } from '../auth/sas';
+import type { Tokens, TokenUser } from '../auth/tokens';
+import { pauseAfter } from '../connection/backoff';
+import type { Connection } from '../connection/connection';
+import { type AmqpError, amqpError } from '../errors';
+import type { Wire } from '../wire/wire';
+import { LinkPair } from './link-pair';
+
+/** A token that stands for one or more addresses, as claims-based security takes it. */
+interface Claim {
+  value: string;
+  type: 'jwt' | 'servicebus.windows.net:sastoken';
+  /** Milliseconds since 1970, where it is to be renewed ahead of that. */
+  expires?: number;
+}
+
+/** Where claims come from. */
+export interface Claims {
+  /** What to show for an audience. Rejects with an AmqpError where there is nothing. */
+  get(audience: string): Promise<Claim>;
+  /** Tells of new ones, which replace those of all audiences, until the function returned is called. */
+  use?(user: TokenUser): () => void;
+}
+
+const ADDRESS = '$cbs';
+/** Milliseconds for an answer. */
+const TIMEOUT = 10_000;
+/** Milliseconds that a signature of ours lives; and the share of any claim's life after which it is renewed. */
+const [LIFE, RENEW_AFTER] = [3_600_000, 0.75];
+/** Milliseconds between attempts to renew a claim that lives. */
+const RETRY = { initial: 1000, max: 60_000 };
+/** The longest that a timer of Node runs. */
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
+/** Signatures made by a shared key, for each address one of its own. */
+export function signatures(key: SharedKey): Claims {
+  const type = 'servicebus.windows.net:sastoken';
+  return {
+    get: async (audience) => {
+      const expires = Date.now() + LIFE;
+      return { value: sharedAccessSignature(audience, key, expires), type, expires };
+    },
+  };
+}
+
+/** A signature that somebody has made. It cannot be renewed. */
+export function readySignature(value: string): Claims {
+  return { get: async () => ({ value, type: 'servicebus.windows.net:sastoken' }) };
+}
+
+/** Tokens of OAuth 2, the same for all addresses. */
+export function jwts(tokens: Tokens): Claims {
+  return {
+    get: async () => ({ value: (await tokens.get()).value, type: 'jwt' }),
+    use: (user) => tokens.use(user),
+  };
+}
+
+/**
+ * Claims-based security, as Azure's services have it: each address is open to links once a token for it was put to the
+ * node `$cbs` of the peer, and as long as that lives. Tokens are put one at a time, and renewed ahead of their end. One
+ * that is refused harms no other address.
+ */
+export class Cbs {
+  readonly #claims: Claims;
+  /** By their connection to the peer; gone with that. */
+  readonly #open = new WeakMap<Wire, Permits>();
+
+  constructor(claims: Claims) {
+    this.#claims = claims;
+  }
+
+  /** Resolves once links may be attached to the address. Rejects with an AmqpError which says why not. */
+  readonly authorize = (connection: Connection, address: string): Promise<void> => {
+    const { wire } = connection;
+    if (!wire) return Promise.reject(amqpError('AMQP_DISCONNECTED.never'));
+    let permits = this.#open.get(wire);
+    if (!permits) {
+      permits = new Permits(connection, wire, this.#claims);
+      this.#open.set(wire, permits);
+    }
+    return permits.get(audienceOf(connection, address));
+  };
+}
+
+/** What one connection to the peer has been permitted. */
+class Permits {
+  readonly #connection: Connection;
+  readonly #wire: Wire;
+  readonly #claims: Claims;
+  #pair: LinkPair | undefined;
+  /** The end of the line of those that wait to put theirs. */
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #permitted = new Map<string, { put: Promise<void>; timer?: NodeJS.Timeout; failures: number }>();
+
+  constructor(connection: Connection, wire: Wire, claims: Claims) {
+    this.#connection = connection;
+    this.#wire = wire;
+    this.#claims = claims;
+    const release = claims.use?.({
+      renewed: connection.guarded(() => {
+        for (const audience of this.#permitted.keys()) this.#renew(audience);
+      }),
+      failed: (error) => connection.emit('note', { name: 'token-not-renewed', error }),
+    });
+    const over = (): void => {
+      if (connection.wire === wire) return;
+      connection.off('state', over);
+      release?.();
+      for (const { timer } of this.#permitted.values()) clearTimeout(timer);
+    };
+    connection.on('state', over);
+  }
+
+  get(audience: string): Promise<void> {
+    const known = this.#permitted.get(audience);
+    if (known) return known.put;
+    const permit = { put: this.#put(audience), failures: 0 };
+    this.#permitted.set(audience, permit);
+    // Who asks next may have more luck.
+    permit.put.catch(() => this.#permitted.delete(audience));
+    return permit.put;
+  }
+
+  #put(audience: string): Promise<void> {
+    const put = this.#last.then(() => this.#putNow(audience));
+    this.#last = put.catch(() => {});
+    return put;
+  }
+
+  async #putNow(audience: string): Promise<void> {
+    const { value, type, expires } = await this.#claims.get(audience);
+    if (this.#pair?.isOver) this.#pair = undefined;
+    const name = `cbs-${randomUUID()}`;
+    this.#pair ??= await LinkPair.open(this.#connection, {
+      address: ADDRESS,
+      own: name,
+      names: [`${name}-requests`, name],
+      timeout: TIMEOUT,
+    });
+    const answer = await this.#pair.ask(
+      {
+        message_id: randomUUID(),
+        to: ADDRESS,
+        reply_to: this.#pair.own,
+        application_properties: { operation: 'put-token', name: audience, type },
+      },
+      value,
+    );
+    const { 'status-code': status, 'status-description': text } = (answer.application_properties ?? {}) as Record<
+      string,
+      unknown
+    >;
+    if (typeof status !== 'number' || status < 200 || status > 299) throw refused(status, text);
+    this.#renewLater(audience, expires);
+  }
+
+  #renewLater(audience: string, expires: number | undefined): void {
+    const permit = this.#permitted.get(audience);
+    if (!permit || expires === undefined) return;
+    permit.failures = 0;
+    this.#wait(audience, (expires - Date.now()) * RENEW_AFTER);
+  }
+
+  #wait(audience: string, delay: number): void {
+    const permit = this.#permitted.get(audience);
+    if (!permit || this.#connection.wire !== this.#wire) return;
+    clearTimeout(permit.timer);
+    const renew = this.#connection.guarded(() => this.#renew(audience));
+    permit.timer = setTimeout(renew, Math.min(Math.max(delay, 0), MAX_TIMEOUT));
+  }
+
+  #renew(audience: string): void {
+    this.#put(audience).catch((error: AmqpError) => {
+      const permit = this.#permitted.get(audience);
+      if (!permit || this.#connection.wire !== this.#wire) return;
+      // The links of the address are detached when the old one ends, and say so.
+      this.#connection.emit('note', { name: 'token-not-renewed', error });
+      this.#wait(audience, pauseAfter(permit.failures++, RETRY));
+    });
+  }
+}
+
+/** What a token is for (Azure, "AMQP claims-based security"). */
+function audienceOf({ server, options }: Connection, address: string): string {
+  return `sb://${options.hostname ?? server.host}/${address.replace(/^\//, '')}`;
+}
+
+/** In the words of HTTP, which the service uses here. */
+function refused(status: unknown, text: unknown): AmqpError {
+  const condition = status === 404 ? 'amqp:not-found' : 'amqp:unauthorized-access';
+  const description = `${typeof text === 'string' ? text : 'no reason given'} (status ${String(status)})`;
+  return amqpError(
+    'AMQP_LINK_REFUSED.why',
+    { why: 'the token for the address was refused' },
+    { peer: { condition, description } },
+  );
+}

@@ -1,0 +1,151 @@
+import { once } from 'node:events';
+import type { Connection } from '../connection/connection';
+import { amqpError } from '../errors';
+import type { AmqpFields } from '../message/fields';
+import { decode, encode } from '../message/message';
+import type { LinkEnd, LinkEndOptions, ReceivingEnd, SendingEnd } from '../wire/link-end';
+import type { Session } from '../wire/session';
+import type { Wire } from '../wire/wire';
+
+export interface LinkPairOptions {
+  /** Of the node of the peer that answers. */
+  address: string;
+  /** Of our ends of both links. */
+  own: string;
+  /** Of the link for requests and of that for answers. */
+  names: readonly [string, string];
+  /** Further fields of both attaches. */
+  attach?: LinkEndOptions;
+  /** Requests are settled when they are sent. */
+  isSettled?: boolean;
+  /** Milliseconds to open the pair, and for each answer. */
+  timeout: number;
+}
+
+/**
+ * Two links on a session of their own, by which a node that belongs to the peer itself (`$cbs`, `/management`) is asked,
+ * one question at a time. It ends with the first of its links, with the session or the connection; whatever is asked
+ * fails then.
+ */
+export class LinkPair {
+  readonly #options: LinkPairOptions;
+  readonly #connection: Connection;
+  readonly #wire: Wire;
+  readonly #session: Session;
+  readonly #over = new AbortController();
+  #requests!: SendingEnd;
+  #replies!: ReceivingEnd;
+  #answered: ((bytes: Buffer) => void) | undefined;
+  #ready: (() => void) | undefined;
+
+  /** Rejects where there is no connection, or the peer does not take the links. */
+  static async open(connection: Connection, options: LinkPairOptions): Promise<LinkPair> {
+    const { wire } = connection;
+    const session = wire && connection.beginSession(wire)?.session;
+    if (!session) throw amqpError('AMQP_DISCONNECTED.never');
+    const pair = new LinkPair(connection, wire, session, options);
+    try {
+      await pair.#open();
+    } catch (error) {
+      pair.close();
+      throw error;
+    }
+    return pair;
+  }
+
+  private constructor(connection: Connection, wire: Wire, session: Session, options: LinkPairOptions) {
+    this.#connection = connection;
+    this.#wire = wire;
+    this.#session = session;
+    this.#options = options;
+    session.once('end', this.#abort);
+    connection.once('state', this.#abort);
+  }
+
+  /** Where answers are to go. */
+  get own(): string {
+    return this.#options.own;
+  }
+
+  get isOver(): boolean {
+    return this.#over.signal.aborted;
+  }
+
+  readonly #abort = (): void => this.#over.abort();
+
+  async #open(): Promise<void> {
+    const { address, own, names, attach } = this.#options;
+    await this.#within(async () => {
+      // R23: of two that attach at the same time rhea would forget the first.
+      this.#replies = this.#session.attachReceiver(names[1], {
+        source: { address },
+        target: { address: own },
+        ...attach,
+      });
+      this.#replies.user = { message: ({ bytes }) => this.#answered?.(bytes), drained: () => {} };
+      await this.#opened(this.#replies);
+      // Before any request: RabbitMQ ends the session where it has no credit for the answer.
+      this.#replies.setCredit(1);
+      this.#requests = this.#session.attachSender(names[0], {
+        source: { address: own },
+        target: { address },
+        ...attach,
+      });
+      const ready = (): void => this.#ready?.();
+      this.#requests.user = { ready, draining: () => {}, written: () => {}, settled: () => {} };
+      await this.#opened(this.#requests);
+    });
+  }
+
+  /** From then on the loss of the link ends it all. */
+  async #opened(end: LinkEnd): Promise<void> {
+    end.once('close', this.#abort);
+    await once(end, 'open', { signal: this.#over.signal });
+  }
+
+  /** Sends a request with a body of one value, and resolves with the fields of the answer. To be called one at a time. */
+  ask(fields: AmqpFields, body: unknown): Promise<AmqpFields> {
+    const bytes = encode({
+      fields,
+      payload: body,
+      payloadPath: 'request',
+      fieldsPath: 'request',
+      body: 'value',
+      isReceived: false,
+    });
+    return this.#within(async () => {
+      if (!this.#requests.isReady) await new Promise<void>((resolve) => (this.#ready = resolve));
+      const answer = new Promise<Buffer>((resolve) => (this.#answered = resolve));
+      this.#requests.send({ id: 0 }, bytes, this.#options.isSettled === true);
+      const { fields: answered } = decode(await answer, { fields: 'plain', body: 'plain' });
+      this.#replies.setCredit(1);
+      return answered;
+    });
+  }
+
+  /** Rejects when the pair is over, or it takes too long. */
+  async #within<T>(task: () => Promise<T>): Promise<T> {
+    const { signal } = this.#over;
+    let lost!: () => void;
+    const loss = new Promise<never>((_resolve, reject) => {
+      lost = () => reject(amqpError('AMQP_LINK_DETACHED.why', { why: `${this.#options.address} does not answer` }));
+    });
+    loss.catch(() => {});
+    const timer = setTimeout(lost, this.#options.timeout);
+    signal.addEventListener('abort', lost, { once: true });
+    if (signal.aborted) lost();
+    try {
+      return await Promise.race([task(), loss]);
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', lost);
+    }
+  }
+
+  close(): void {
+    this.#session.off('end', this.#abort);
+    this.#connection.off('state', this.#abort);
+    this.#over.abort();
+    if (this.#connection.wire === this.#wire) this.#session.end();
+  }
+}
