@@ -1,19 +1,26 @@
-/** What the field Server of an endpoint may hold, a host, a host and a port, or a URL; and one of its list of URLs. */
+/**
+ * What the field Server of an endpoint may hold, a host, a host and a port, a URL, or a connection string of Azure; and
+ * one of its list of URLs.
+ */
 export interface Server {
   host: string;
   port?: number;
-  /** Only a URL says whether there is TLS. */
+  /** Only a URL or a connection string says whether there is TLS. */
   isSecure?: boolean;
   /** With its query; only there when AMQP goes over a WebSocket. */
   path?: string;
   user?: string;
   pass?: string;
+  /** Of a connection string: user and pass are name and key of a shared access key, or there is a ready signature in pass. */
+  isShared?: true;
 }
 
 /** A name, an IPv4 address, or an IPv6 address as it is or in brackets; then a port, maybe. */
 const HOST = /^(?:\[([\da-f:.]+(?:%\w+)?)\]|([^\s@;=/?#[\]:,"'<>\\]+))(?::(\d{1,5}))?$/i;
 const IPV6 = /^[\da-f]*:[\da-f:.]*:[\da-f.]*(?:%\w+)?$/i;
 const URL_SCHEME = /^([a-z][a-z\d+.-]*):\/\//i;
+/** The parts that tell a connection string: the order is free. One without Endpoint is to be called what it is, too. */
+const CONNECTION_STRING = /(?:^|;)\s*(?:endpoint|hostname|sharedaccess(?:keyname|key|signature)|entitypath)\s*=/i;
 /** A comma or a blank inside a URL may belong to a password: they separate only where another URL, or nothing, follows. */
 const BETWEEN = /\s*\n\s*|[\s,]+(?=[a-z][a-z\d+.-]*:\/\/|$)/i;
 
@@ -39,10 +46,9 @@ const STRANGE = 'has characters that no host has (such as spaces, @ ; = /)';
 export function serverOf(given: string): Server {
   const text = given.trim();
   if (text === '') throw new Error('is missing');
-  if (/^endpoint\s*=/i.test(text))
-    throw new Error('is a connection string: enter its host here, and its key name and key as user and password');
   const scheme = URL_SCHEME.exec(text)?.[1]?.toLowerCase();
   if (scheme !== undefined) return ofUrl(text, scheme);
+  if (CONNECTION_STRING.test(text)) return ofConnectionString(text);
   if (IPV6.test(text)) return { host: text };
   const [, ipv6, name, port] = HOST.exec(text) ?? [];
   const host = ipv6 ?? name;
@@ -75,6 +81,9 @@ export function isLoopback(host: string): boolean {
 
 /** The scheme alone decides on TLS there, so there must be one. */
 function inList(text: string): Server {
+  // The login in it is of its namespace alone.
+  if (!URL_SCHEME.test(text) && CONNECTION_STRING.test(text))
+    throw new Error('is a connection string: it must stand alone, as the one server');
   const server = serverOf(text);
   if (server.isSecure === undefined) throw new Error(`is not a URL that begins with ${ALL}`);
   return server;
@@ -108,6 +117,43 @@ function ofUrl(text: string, name: string): Server {
     isSecure,
     ...(isWebSocket && { path }),
     ...(user && { user, pass }),
+  };
+}
+
+/** As the portal of Azure shows it: `Endpoint=sb://name.servicebus.windows.net/;SharedAccessKeyName=...;SharedAccessKey=...`. */
+function ofConnectionString(text: string): Server {
+  const parts = new Map(
+    text.split(';').map((part) => {
+      const [name = '', ...value] = part.split('=');
+      // A key ends in =.
+      return [name.trim().toLowerCase(), value.join('=').trim()];
+    }),
+  );
+  const [endpoint, user = '', key = '', signature = ''] = [
+    'endpoint',
+    'sharedaccesskeyname',
+    'sharedaccesskey',
+    'sharedaccesssignature',
+  ].map((name) => parts.get(name));
+  if (!endpoint) throw new Error('is a connection string without an Endpoint');
+  const [, ipv6, name, port] = HOST.exec(/^sb:\/\/([^/]*)\/?$/i.exec(endpoint)?.[1] ?? '') ?? [];
+  const host = ipv6 ?? name;
+  if (host === undefined) throw new Error('is a connection string whose Endpoint is not a URL of sb:// and a host');
+  if (signature && (user || key))
+    throw new Error('is a connection string with both a shared access key and a SharedAccessSignature');
+  if (user && !key) throw new Error('is a connection string with a SharedAccessKeyName, but no SharedAccessKey');
+  if (key && !user) throw new Error('is a connection string with a SharedAccessKey, but no SharedAccessKeyName');
+  if (!key && !signature)
+    throw new Error('is a connection string without a SharedAccessKey or a SharedAccessSignature');
+  // The emulator on one's own computer has no TLS.
+  const isSecure = parts.get('usedevelopmentemulator')?.toLowerCase() !== 'true';
+  return {
+    host,
+    port: port === undefined ? (isSecure ? 5671 : 5672) : portOf(port),
+    isSecure,
+    user,
+    pass: key || signature,
+    isShared: true,
   };
 }
 

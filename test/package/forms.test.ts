@@ -182,8 +182,6 @@ describe('The forms', () => {
       [`wss://broker/${secretOf('password')}@a`]: /%40/,
       [`wss://my broker/${secretOf('password')}`]: /host name/,
       [`http://me:${secretOf('password')}@broker:8161/console`]: /amqp:\/\//,
-      [`Endpoint=sb://name.servicebus.windows.net/;SharedAccessKeyName=root;SharedAccessKey=${secretOf('password')}=`]:
-        /connection string/,
       [`SharedAccessKey=${secretOf('password')}=;Endpoint=sb://name.servicebus.windows.net/`]: /connection string/,
     };
 

@@ -45,6 +45,46 @@ describe('the field Server', () => {
     });
   }
 
+  const SIGNATURE = `SharedAccessSignature sr=sb%3A%2F%2Fns.example%2Fq&sig=${SECRET}%3D&se=4102444800&skn=n`;
+  const azure: Server = {
+    host: 'ns.example',
+    port: 5671,
+    isSecure: true,
+    user: 'n',
+    pass: `${SECRET}=`,
+    isShared: true,
+  };
+  const NAMED = 'SharedAccessKeyName=n';
+  const KEYED = `${NAMED};SharedAccessKey=${SECRET}=`;
+  const strings: Record<string, Server> = {
+    [`Endpoint=sb://ns.example/;${KEYED}`]: azure,
+    [` endpoint = SB://ns.example ; sharedaccesskeyname = n ; SHAREDACCESSKEY = ${SECRET}= ; `]: azure,
+    [`${KEYED};EntityPath=q/a;Endpoint=sb://ns.example/;TransportType=Amqp`]: azure,
+    [`Endpoint=sb://ns.example/;SharedAccessSignature=${SIGNATURE}`]: { ...azure, user: '', pass: SIGNATURE },
+    [`Endpoint=sb://ns.example:5670/;${KEYED};UseDevelopmentEmulator=false`]: { ...azure, port: 5670 },
+    [`Endpoint=sb://localhost;${KEYED};UseDevelopmentEmulator=true;`]: {
+      ...azure,
+      host: 'localhost',
+      port: 5672,
+      isSecure: false,
+    },
+    [`Endpoint=sb://[::1]:5680/;${KEYED};usedevelopmentemulator=True`]: {
+      ...azure,
+      host: '::1',
+      port: 5680,
+      isSecure: false,
+    },
+  };
+  for (const [text, server] of Object.entries(strings)) {
+    it(`may hold the connection string ${shown(text)}`, () => {
+      should(serverOf(text)).eql(server);
+    });
+  }
+
+  it('takes a URL for one, whatever its password looks like', () => {
+    should(serverOf(`amqp://me:;SharedAccessKey=${SECRET}@broker`)).containEql({ host: 'broker', user: 'me' });
+  });
+
   it('tells what stays on this computer from what goes over a network', () => {
     for (const host of ['localhost', 'LOCALHOST', '127.0.0.1', '127.1.2.3', '::1'])
       should(isLoopback(host)).be.true(host);
@@ -55,7 +95,19 @@ describe('the field Server', () => {
   const refused: Record<string, RegExp> = {
     '': /is missing/,
     ' ': /is missing/,
-    [`Endpoint=sb://ns.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=${SECRET}=`]: /connection string/,
+    [KEYED]: /^is a connection string without an Endpoint$/,
+    [`HostName=hub.example;${KEYED}`]: /without an Endpoint/,
+    [`Endpoint=;${KEYED}`]: /without an Endpoint/,
+    [`Endpoint=https://ns.example/${SECRET};${KEYED}`]: /^is a connection string whose Endpoint is not a URL of sb:/,
+    [`Endpoint=ns.example;${KEYED}`]: /not a URL of sb:/,
+    [`Endpoint=sb://;${KEYED}`]: /not a URL of sb:/,
+    [`Endpoint=sb://ns.example/${SECRET};${KEYED}`]: /not a URL of sb:/,
+    [`Endpoint=sb://me:${SECRET}@ns.example;${KEYED}`]: /not a URL of sb:/,
+    [`Endpoint=sb://ns.example:0;${KEYED}`]: /port/,
+    [`Endpoint=sb://ns.example/;EntityPath=${SECRET}`]: /without a SharedAccessKey or a SharedAccessSignature$/,
+    [`Endpoint=sb://ns.example/;${NAMED};SharedAccessKey`]: /a SharedAccessKeyName, but no SharedAccessKey$/,
+    [`Endpoint=sb://ns.example/;SharedAccessKey=${SECRET}=`]: /a SharedAccessKey, but no SharedAccessKeyName$/,
+    [`Endpoint=sb://ns.example/;${KEYED};SharedAccessSignature=${SIGNATURE}`]: /both/,
     'host name': /characters/,
     [`anna:${SECRET}@broker`]: /characters/,
     [`broker/${SECRET}`]: /characters/,
