@@ -10,9 +10,25 @@ import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
 import { type Accounts, certifiedName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
 import { renewalIn, responseTo, TokenBook, type Tokens } from './tokens';
 import { type HttpAnswer, type Upgrade, type WebSocketOptions, webSocketServer } from './websocket';
-import { echo, type Fields, keepDirectionsApart, nameOf, type Link, type PeerSession, plain, terminus } from './rhea';
+import {
+  answerDrains,
+  echo,
+  errorOf,
+  type Fields,
+  keepBytes,
+  keepDirectionsApart,
+  type Link,
+  nameOf,
+  type PeerError,
+  type PeerSession,
+  plain,
+  renew,
+  takeEarlyFlows,
+  terminus,
+} from './rhea';
 
 export type { LinkInfo } from './queue';
+export type { PeerError } from './rhea';
 export type { Tokens } from './tokens';
 export type { HttpAnswer, Upgrade, WebSocketOptions } from './websocket';
 export type { Login, ScramOptions } from './sasl';
@@ -67,12 +83,6 @@ export interface BrokerOptions {
 
 export type Answer = 'accept' | 'reject' | 'release' | 'modify' | 'none';
 
-export interface PeerError {
-  condition?: string;
-  description?: string;
-  info?: object;
-}
-
 export interface Disposition {
   address: string;
   id?: unknown;
@@ -88,13 +98,6 @@ const MANAGEMENT = '/management';
 const isTopic = (address: string) => address.startsWith('topic/') || address.startsWith('topic://');
 
 const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
-/** An error for rhea, as the encoded fields: given by their names, the keys of its info would not be symbols. */
-function errorOf({ condition, description, info }: PeerError): AmqpError | undefined {
-  if (!condition) return undefined;
-  const { types } = rhea;
-  const value = [types.wrap_symbol(condition), description, info && types.wrap_symbolic_map(info)];
-  return { value };
-}
 
 /**
  * An AMQP 1.0 broker in memory, for tests and for trying things out: queues, topics (`topic/…`), dynamic nodes,
@@ -442,18 +445,10 @@ export class Broker extends EventEmitter {
     }
     this.begun.add(session.connection);
     keepDirectionsApart(session);
-    const onTransfer = session.on_transfer.bind(session);
+    keepBytes(session);
+    takeEarlyFlows(session);
     const onFlow = session.on_flow.bind(session);
-    // rhea decodes what has format 0, which loses types (R24); one above the true format everything arrives as bytes
-    session.on_transfer = (frame) => {
-      frame.performative.message_format = (frame.performative.message_format ?? 0) + 1;
-      frame.payload ??= Buffer.alloc(0);
-      onTransfer(frame);
-    };
-    // a client that sends begin, attach and flow in one go knows neither of our counts, which start at 0
     session.on_flow = (frame) => {
-      frame.performative.next_incoming_id ??= 0;
-      frame.performative.delivery_count ??= 0;
       onFlow(frame);
       for (const { link, queue } of this.attached.values()) if (queue && link.session === session) this.wake(queue);
     };
@@ -472,10 +467,7 @@ export class Broker extends EventEmitter {
     const source = terminus(asked.source);
     const target = terminus(asked.target);
     const node = reads ? source : target;
-    // a client that attaches again at once under the same name gets the old object from rhea
-    Object.assign(link, { credit: 0, delivery_count: reads ? 0 : (asked.initial_delivery_count ?? 0) });
-    Object.assign(link.local.detach, { closed: true, error: undefined });
-    link.local.attach.name = nameOf(link);
+    renew(link);
 
     const dynamic = Boolean(node?.dynamic);
     const wanted: string = node?.address ?? '';
@@ -517,7 +509,7 @@ export class Broker extends EventEmitter {
       const ofItsOwn = isTopic(address) || this.isManagement(address);
       attached.queue = ofItsOwn ? new Queue(address) : this.queue(address);
       attached.queue.consumers.push(attached);
-      this.answerDrains(link);
+      answerDrains(link);
     } else {
       this.topUp(attached);
     }
@@ -547,17 +539,6 @@ export class Broker extends EventEmitter {
     const paired = properties?.paired === true && source?.address === MANAGEMENT && target?.address === MANAGEMENT;
     if (paired && snd_settle_mode === 1) return undefined;
     return { condition: 'amqp:not-allowed', description: `${MANAGEMENT} wants a pair of links, both settled` };
-  }
-
-  /** rhea answers a drain only while there is credit; a client with none left waits for the answer as well. */
-  private answerDrains(link: Link): void {
-    link._get_drain = () => {
-      if (!link._draining || !link._drained) return false;
-      link.delivery_count += link.credit;
-      link.credit = 0;
-      link._draining = false;
-      return true;
-    };
   }
 
   private onDetach(link: Link): void {

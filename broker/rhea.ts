@@ -1,6 +1,6 @@
 /* oxlint-disable no-underscore-dangle -- rhea's inner methods are named so */
-// What the broker uses of rhea beyond its typings.
-import type { Receiver, Sender, Session } from 'rhea';
+// What a server needs of rhea beyond its typings, and around its traps.
+import rhea, { type AmqpError, type Receiver, type Sender, type Session } from 'rhea';
 
 export type Fields = Record<string, any>;
 export type Frame = { performative: Fields; payload?: Buffer };
@@ -17,6 +17,12 @@ export type PeerSession = Session & {
   on_transfer(frame: Frame): void;
   on_flow(frame: Frame): void;
 };
+export interface PeerError {
+  condition?: string;
+  description?: string;
+  info?: object;
+}
+
 export type Link = Sender &
   Receiver & {
     session: PeerSession;
@@ -58,6 +64,53 @@ export function keepDirectionsApart(session: PeerSession): void {
     if (frame.performative.role) frame.performative.name += TO_RECEIVER;
     onAttach(frame);
   };
+}
+
+/** rhea decodes what has format 0, which loses types (R24); one above the true format everything arrives as bytes. */
+export function keepBytes(session: PeerSession): void {
+  const onTransfer = session.on_transfer.bind(session);
+  session.on_transfer = (frame) => {
+    frame.performative.message_format = (frame.performative.message_format ?? 0) + 1;
+    frame.payload ??= Buffer.alloc(0);
+    onTransfer(frame);
+  };
+}
+
+/** A client that sends begin, attach and flow in one go knows neither of our counts, which start at 0. */
+export function takeEarlyFlows(session: PeerSession): void {
+  const onFlow = session.on_flow.bind(session);
+  session.on_flow = (frame) => {
+    frame.performative.next_incoming_id ??= 0;
+    frame.performative.delivery_count ??= 0;
+    onFlow(frame);
+  };
+}
+
+/** A client that attaches again at once under the same name gets the old object from rhea: it starts anew. */
+export function renew(link: Link): void {
+  const deliveryCount = link.is_sender() ? 0 : (link.remote.attach.initial_delivery_count ?? 0);
+  Object.assign(link, { credit: 0, delivery_count: deliveryCount });
+  Object.assign(link.local.detach, { closed: true, error: undefined });
+  link.local.attach.name = nameOf(link);
+}
+
+/** rhea answers a drain only while there is credit; a client with none left waits for the answer as well. */
+export function answerDrains(link: Link): void {
+  link._get_drain = () => {
+    if (!link._draining || !link._drained) return false;
+    link.delivery_count += link.credit;
+    link.credit = 0;
+    link._draining = false;
+    return true;
+  };
+}
+
+/** An error for rhea, as the encoded fields: given by their names, the keys of its info would not be symbols. */
+export function errorOf({ condition, description, info }: PeerError): AmqpError | undefined {
+  if (!condition) return undefined;
+  const { types } = rhea;
+  const value = [types.wrap_symbol(condition), description, info && types.wrap_symbolic_map(info)];
+  return { value };
 }
 
 /** The name that the client gave to the link. */
