@@ -23,6 +23,12 @@ export interface LinkPairOptions {
 }
 
 /**
+ * For answers: more than one, so that there is some whenever a request arrives. Without, RabbitMQ ends the session, and
+ * others may never answer.
+ */
+const CREDIT = 10;
+
+/**
  * Two links on a session of their own, by which a node that belongs to the peer itself (`$cbs`, `/management`) is asked,
  * one question at a time. It ends with the first of its links, with the session or the connection; whatever is asked
  * fails then.
@@ -84,8 +90,7 @@ export class LinkPair {
       });
       this.#replies.user = { message: ({ bytes }) => this.#answered?.(bytes), drained: () => {} };
       await this.#opened(this.#replies);
-      // Before any request: RabbitMQ ends the session where it has no credit for the answer.
-      this.#replies.setCredit(1);
+      this.#replies.setCredit(CREDIT);
       this.#requests = this.#session.attachSender(names[0], {
         source: { address: own },
         target: { address },
@@ -118,7 +123,7 @@ export class LinkPair {
       const answer = new Promise<Buffer>((resolve) => (this.#answered = resolve));
       this.#requests.send({ id: 0 }, bytes, this.#options.isSettled === true);
       const { fields: answered } = decode(await answer, { fields: 'plain', body: 'plain' });
-      this.#replies.setCredit(1);
+      this.#replies.setCredit(CREDIT);
       return answered;
     });
   }
