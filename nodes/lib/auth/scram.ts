@@ -34,6 +34,7 @@ export function scram(
   /** Of the server, once it is known. */
   let signature: Buffer | undefined;
   let isVerified = false;
+  let isAsked = false;
 
   const proof = async (first: string): Promise<string> => {
     const { r = '', s = '', i = '' } = fieldsOf(first);
@@ -66,6 +67,9 @@ export function scram(
       const text = challenge.toString();
       // Peers may send their proof as a last challenge, which is answered with nothing, or with the outcome.
       if (signature) return answer(callback, () => (verify(text), Promise.resolve('')));
+      // Each answer takes a lot of hashing.
+      if (isAsked) return callback(broken('it asks twice'));
+      isAsked = true;
       return answer(callback, () => proof(text));
     },
     finish: (data) => {

@@ -4,7 +4,7 @@ import type { AmqpError } from '../../../../nodes/lib/errors';
 import type { Mechanism } from '../../../../nodes/lib/wire/wire';
 import { secretIn, secretOf } from '../../../secrets';
 
-const first = (mechanism: Mechanism) =>
+const initial = (mechanism: Mechanism) =>
   new Promise<string>((resolve) => mechanism.start((_error, response) => resolve(response.toString())));
 
 const step = (mechanism: Mechanism, challenge: string) =>
@@ -35,7 +35,7 @@ describe('SCRAM', () => {
   for (const [name, { nonce, challenge, response, last }] of Object.entries(EXAMPLES)) {
     it(`answers as the example of ${name} has it, and takes the proof of the server`, async () => {
       const mechanism = scram(name as ScramName, 'user', 'pencil', nonce);
-      should(await first(mechanism)).equal(`n,,n=user,r=${nonce}`);
+      should(await initial(mechanism)).equal(`n,,n=user,r=${nonce}`);
       should(await step(mechanism, challenge)).equal(response);
       mechanism.finish!(Buffer.from(last));
     });
@@ -91,13 +91,20 @@ describe('SCRAM', () => {
     });
   }
 
+  it('is asked once only: each answer takes a lot of hashing', async () => {
+    const mechanism = begun();
+    const first = step(mechanism, challenge);
+    await should(step(mechanism, challenge)).be.rejectedWith({ code: 'AMQP_AUTH', message: /asks twice/ });
+    await first;
+  });
+
   it('writes what separates fields in another way, in user names (RFC 5802, 5.1)', async () => {
-    should(await first(scram('SCRAM-SHA-1', 'a=b,c', 'x', 'n'))).equal('n,,n=a=3Db=2Cc,r=n');
+    should(await initial(scram('SCRAM-SHA-1', 'a=b,c', 'x', 'n'))).equal('n,,n=a=3Db=2Cc,r=n');
   });
 
   it('prepares user and password as SASLprep has it (RFC 4013)', async () => {
     // Letters that look alike are one, and what nobody sees is left out.
-    should(await first(scram('SCRAM-SHA-1', 'ª\u00ad', 'x', 'n'))).equal('n,,n=a,r=n');
+    should(await initial(scram('SCRAM-SHA-1', 'ª\u00ad', 'x', 'n'))).equal('n,,n=a,r=n');
     const [one, other] = ['I\u00adX', 'IX'].map((password) => scram('SCRAM-SHA-256', 'user', password, nonce));
     should(await step(one!, challenge)).equal(await step(other!, challenge));
   });
@@ -113,7 +120,7 @@ describe('SCRAM', () => {
   });
 
   it('has another nonce each time', async () => {
-    const nonces = await Promise.all([1, 2].map(() => first(scram('SCRAM-SHA-1', 'user', 'pencil'))));
+    const nonces = await Promise.all([1, 2].map(() => initial(scram('SCRAM-SHA-1', 'user', 'pencil'))));
     should(nonces[0]).not.equal(nonces[1]);
   });
 });
