@@ -71,10 +71,11 @@ export default function init(RED: NodeAPI): void {
       }
       if (endpoint.takesToken(msg)) return undefined;
       const id = tokenOf(delivery);
+      let answer: Promise<void> | undefined;
       if (id !== undefined) {
         const holder = endpoint.holderOf(this, receiver, id);
-        if (msg.error && msg.settle === undefined) holder.fail(id, outcomeOf(onerror, msg));
-        else holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg));
+        if (msg.error && msg.settle === undefined) answer = holder.fail(id, outcomeOf(onerror, msg));
+        else answer = holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg));
       }
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
@@ -82,7 +83,7 @@ export default function init(RED: NodeAPI): void {
       if (!delivery && credit === undefined) {
         throw amqpError('AMQP_BAD_INPUT.nothing');
       }
-      return undefined;
+      return answer;
     };
 
     /** What could not be settled as asked has failed, if it is still there. */

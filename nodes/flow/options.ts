@@ -137,6 +137,7 @@ export function receiverOptions(settings: Settings, config: ReceiverDef, { forma
     dynamic: settings.flag('dynamic', false),
     source: sourceOptionsOf(settings, subscription, config),
     settle: settleOf(settings, config),
+    isAnswered: settings.flag('answered', false) && settleOf(settings, config) === 'flow',
     creditWindow: settings.number('creditwindow'),
     windowBytes: settings.megabytes('windowbytes'),
     settleTimeout: settings.milliseconds('settletimeout'),

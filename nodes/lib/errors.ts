@@ -17,6 +17,7 @@ export type AmqpErrorCode =
   | 'AMQP_IN_DOUBT'
   | 'AMQP_LINK_DETACHED'
   | 'AMQP_LINK_REFUSED'
+  | 'AMQP_LOCK_LOST'
   | 'AMQP_MODIFIED'
   | 'AMQP_NO_ADDRESS'
   | 'AMQP_NO_ENDPOINT'

@@ -263,6 +263,7 @@ describe('Node-RED in a container, configured by its environment', function () {
       kind: 'topic',
       settle: 'flow',
       onerror: 'reject',
+      answered: true,
       trust: true,
       subscription: 'shared-durable',
       subscriptionname: 'line',

@@ -302,7 +302,8 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     if (peer?.condition === REDIRECT) {
       const refusal = this.#redirect(wire, peer.info);
       if (!refusal) return;
-      error = refusal;
+      // Where the peer does not say where to, its own words say as much.
+      if (refusal.diagnosis) error = refusal;
     }
     this.#failures++;
     // Two clients are not to take it from each other for ever.

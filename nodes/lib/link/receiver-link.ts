@@ -1,9 +1,9 @@
 import type { Connection } from '../connection/connection';
-import { amqpError } from '../errors';
+import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
 import type { State } from '../state';
 import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
-import { type Outcome, stateOf } from '../wire/outcome';
+import { type Outcome, readOutcome, stateOf } from '../wire/outcome';
 import type { Session } from '../wire/session';
 import { Link } from './link';
 import { type Answer, answerTo, type SourceOptions, sourceOf } from './source';
@@ -19,6 +19,8 @@ export interface ReceiverLinkOptions {
   source?: SourceOptions;
   /** The peer forgets each message once it is sent. */
   isPreSettled: boolean;
+  /** The peer is to answer each outcome: it settles a message, not we (2.6.12, mode second). */
+  isAnswered?: boolean;
 }
 
 /** What the link calls. */
@@ -32,6 +34,8 @@ export interface ReceiverLinkUser {
 
 /** Bounds the wait for the peer's answer to a drain, which some peers never give (R48). */
 const DRAIN_TIMEOUT = 5000;
+/** Milliseconds that the peer has to answer an outcome. */
+const ANSWER_TIMEOUT = 30_000;
 
 /** The link of a receiver: asks for the source, and says what the peer has made of that. Credit is given by its user. */
 export class ReceiverLink extends Link<ReceivingEnd> {
@@ -39,6 +43,8 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   readonly #user: ReceiverLinkUser;
   #address: string | undefined;
   #isPaused = false;
+  /** Each fails a delivery that waits for the peer's answer. */
+  readonly #unanswered = new Set<(error: AmqpError) => void>();
   /** What the peer has made of the options. */
   #answer: Answer = { ignored: [], unsure: [] };
   #draining: Promise<void> | undefined;
@@ -130,10 +136,43 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     stateOf(outcome, this.#maxFrameSize);
   }
 
-  settle(delivery: IncomingDelivery, outcome: Outcome): void {
+  /**
+   * Settles a delivery. The promise, where answers are wanted, rejects with AMQP_LOCK_LOST when the peer does not take
+   * the outcome, and with AMQP_IN_DOUBT when it does not say; it need not be listened to.
+   */
+  settle(delivery: IncomingDelivery, outcome: Outcome): Promise<void> | undefined {
     // A peer with one session (IBM MQ) takes no other outcome. What is not settled it delivers again when the link is gone.
-    if (outcome.settle !== 'accept' && this.connection.hasOneSession) return;
-    this.end?.settle(delivery, stateOf(outcome, this.#maxFrameSize));
+    if (outcome.settle !== 'accept' && this.connection.hasOneSession) return undefined;
+    const { end } = this;
+    const state = stateOf(outcome, this.#maxFrameSize);
+    if (end && this.#options.isAnswered && !delivery.isSettled)
+      return this.#settleAnswered(end, delivery, outcome, state);
+    end?.settle(delivery, state);
+    return undefined;
+  }
+
+  #settleAnswered(end: ReceivingEnd, delivery: IncomingDelivery, outcome: Outcome, state: Buffer): Promise<void> {
+    const answer = new Promise<void>((resolve, reject) => {
+      const fail = (error: AmqpError): void => {
+        clearTimeout(timer);
+        this.#unanswered.delete(fail);
+        end.forgetAnswer(delivery);
+        reject(error);
+      };
+      const timer = setTimeout(() => fail(amqpError('AMQP_IN_DOUBT.outcome')), ANSWER_TIMEOUT);
+      this.#unanswered.add(fail);
+      end.settle(delivery, state, ({ descriptor, bytes }) => {
+        const { error } = (bytes && readOutcome(descriptor, bytes)) ?? {};
+        // Some give our own rejection back.
+        const isOurs = outcome.settle === 'reject' && outcome.error?.condition === error?.condition;
+        if (error?.condition && !isOurs) return fail(amqpError('AMQP_LOCK_LOST.refused', {}, { peer: error }));
+        clearTimeout(timer);
+        this.#unanswered.delete(fail);
+        resolve();
+      });
+    });
+    answer.catch(() => {});
+    return answer;
   }
 
   get #maxFrameSize(): number {
@@ -152,7 +191,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
         ...(dynamic ? { dynamic: true, capabilities } : { address: this.redirectedTo ?? this.#address }),
       },
       snd_settle_mode: isPreSettled ? 1 : 0,
-      rcv_settle_mode: 0,
+      rcv_settle_mode: this.#options.isAnswered ? 1 : 0,
     });
     end.user = {
       message: (delivery) => {
@@ -194,6 +233,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   }
 
   protected override lost(): void {
+    for (const fail of this.#unanswered) fail(amqpError('AMQP_IN_DOUBT.outcome'));
     this.#user.lost();
     this.#drain.end();
   }

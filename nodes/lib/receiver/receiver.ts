@@ -129,7 +129,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       },
     );
     this.#link.on('state', (state) => this.emit('state', state));
-    const late = connection.guarded((held: Held) => this.#settlePart(held, RELEASE));
+    const late = connection.guarded((held: Held) => void this.#settlePart(held, RELEASE));
     this.#held = new Expiring(options.settleTimeout, late);
   }
 
@@ -164,28 +164,29 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /**
    * Settles a message that was received. Throws when the outcome is not valid (the message is still held then), and when
-   * the token is unknown, was used, or is from before a reconnect.
+   * the token is unknown, was used, or is from before a reconnect. The promise, where the peer is to answer, is that of
+   * the link.
    */
-  settle(id: string, outcome: Outcome): void {
-    this.#settleBy(id, outcome, false);
+  settle(id: string, outcome: Outcome): Promise<void> | undefined {
+    return this.#settleBy(id, outcome, false);
   }
 
   /**
    * As `settle`, for a message that the flow has failed: one that is released is released after a pause, which grows as
    * long as the flow accepts nothing. Until then it counts as unsettled.
    */
-  fail(id: string, outcome: Outcome): void {
-    this.#settleBy(id, outcome, true);
+  fail(id: string, outcome: Outcome): Promise<void> | undefined {
+    return this.#settleBy(id, outcome, true);
   }
 
-  #settleBy(id: string, outcome: Outcome, isFailed: boolean): void {
+  #settleBy(id: string, outcome: Outcome, isFailed: boolean): Promise<void> | undefined {
     // Tells what is wrong with it while the message is still held.
     this.#link.check(outcome);
     const held = this.#held.take(this.#numberOf(id));
     if (!held) throw this.notHeld(id);
     held.isFailed ||= isFailed;
     if (outcome.settle === 'accept') this.#failures = 0;
-    this.#settlePart(held, outcome);
+    return this.#settlePart(held, outcome);
   }
 
   /** Accepts a message as one is that is accepted on arrival. Stays held when nothing more is taken by then. */
@@ -339,7 +340,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   #message(delivery: IncomingDelivery): void {
     // On its way when the credit was taken back.
-    if (this.#isStopped) return this.#settle(delivery, RELEASE);
+    if (this.#isStopped) return void this.#settle(delivery, RELEASE);
     if (this.#granted > 0) this.#granted--;
     const { format, tag, bytes } = delivery;
     // They are part of a chunk from the socket, which would stay for as long as the delivery is not settled.
@@ -383,18 +384,20 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
-  #settlePart(held: Held, outcome: Outcome): void {
+  #settlePart(held: Held, outcome: Outcome): Promise<void> | undefined {
     if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
+    let answer: Promise<void> | undefined;
     if (--held.messages === 0) {
       if (held.isFailed && held.outcome.settle === 'release' && !this.#isStopped) this.#releaseLater(held);
-      else this.#settleHeld(held);
+      else answer = this.#settleHeld(held);
     }
     if (this.#held.size === 0) this.#left.end();
+    return answer;
   }
 
-  #settleHeld({ delivery, outcome, size }: Held): void {
+  #settleHeld({ delivery, outcome, size }: Held): Promise<void> | undefined {
     this.#bytes -= size;
-    this.#settle(delivery, outcome);
+    return this.#settle(delivery, outcome);
   }
 
   /** All that fail meanwhile are released together. */
@@ -412,10 +415,11 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     for (const held of failed) this.#settleHeld(held);
   }
 
-  #settle(delivery: IncomingDelivery, outcome: Outcome): void {
-    if (!this.#link.isAttached) return;
-    this.#link.settle(delivery, outcome);
+  #settle(delivery: IncomingDelivery, outcome: Outcome): Promise<void> | undefined {
+    if (!this.#link.isAttached) return undefined;
+    const answer = this.#link.settle(delivery, outcome);
     this.#replenish();
+    return answer;
   }
 
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */

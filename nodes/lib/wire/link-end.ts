@@ -39,8 +39,9 @@ export interface EndSession {
   takeId(): number;
   /** Checks the id of a delivery that begins to come (2.7.5). */
   expect(id: number): void;
-  /** Settles a delivery that came, with the state, which is encoded. */
-  settle(id: number, state: Buffer): void;
+  /** Settles a delivery that came, with the state, which is encoded; with `answered` only once the peer has. */
+  settle(id: number, state: Buffer, answered?: Answered): void;
+  forgetAnswer(id: number): void;
   /** The peer is to be told of the link's credit. */
   flowDue(end: LinkEnd): void;
   /** Takes back an attach that was not written yet. */
@@ -48,6 +49,9 @@ export interface EndSession {
   /** What was thrown by who uses a link: it does not harm the connection (R11, R36). */
   fault(error: unknown): void;
 }
+
+/** Called when the peer settles a delivery that it sent, with its own state. */
+export type Answered = (outcome: { descriptor?: number; bytes?: Buffer }) => void;
 
 /** A terminus of the peer. */
 interface Terminus {
@@ -297,10 +301,15 @@ export class ReceivingEnd extends LinkEnd {
     this.session.flowDue(this);
   }
 
-  /** Settles a delivery with a state, which is encoded. */
-  settle({ id, isSettled }: IncomingDelivery, state: Buffer): void {
+  /** Settles a delivery with a state, which is encoded; with `answered`, once the peer has settled it with its own. */
+  settle({ id, isSettled }: IncomingDelivery, state: Buffer, answered?: Answered): void {
     this.#held--;
-    if (!isSettled) this.session.settle(id, state);
+    if (!isSettled) this.session.settle(id, state, answered);
+  }
+
+  /** Nobody waits for the peer's answer any more. */
+  forgetAnswer({ id }: IncomingDelivery): void {
+    this.session.forgetAnswer(id);
   }
 
   /** For the session. */

@@ -52,7 +52,10 @@ export interface TransferHead {
   more: boolean;
 }
 
-/** Settles the deliveries from `first` to `last` with the state, which is encoded. `role`: whether they came to us. */
+/**
+ * Gives the deliveries from `first` to `last` a state, which is encoded, and settles them, or leaves that to the peer.
+ * `role`: whether they came to us.
+ */
 export function writeDisposition(
   output: Output,
   channel: number,
@@ -60,6 +63,7 @@ export function writeDisposition(
   first: number,
   last: number,
   state: Buffer,
+  isSettled = true,
 ): void {
   const fields = 1 + 5 + (first === last ? 1 : 5) + 1 + state.length;
   const isLarge = fields + 1 > 255;
@@ -81,7 +85,7 @@ export function writeDisposition(
   at = putUint32(slab, at, first);
   if (first === last) slab[at++] = CODE.null;
   else at = putUint32(slab, at, last);
-  slab[at++] = CODE.true;
+  slab[at++] = isSettled ? CODE.true : CODE.false;
   slab.set(state, at);
 }
 

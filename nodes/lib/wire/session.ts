@@ -3,6 +3,7 @@ import { DESCRIPTOR } from '../codec/codes';
 import type { PeerError } from '../errors';
 import type { Disposition, Flow, MessageFrames, Transfer } from './frames';
 import {
+  type Answered,
   type EndSession,
   type LinkEnd,
   type LinkEndOptions,
@@ -59,7 +60,9 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   /** Undefined before the first delivery. */
   #nextIncomingDelivery: number | undefined;
   /** Deliveries in a row that are to be settled with the same state. */
-  #run: { first: number; last: number; state: Buffer } | undefined;
+  #run: { first: number; last: number; state: Buffer; isSettled: boolean } | undefined;
+  /** By their ids: deliveries whose state was sent, and that the peer has yet to settle (2.6.12, mode second). */
+  readonly #unanswered = new Map<number, Answered>();
   /** Links of which the peer is to be told. */
   readonly #flows = new Set<LinkEnd>();
   #isFlowDue = false;
@@ -228,7 +231,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
 
   onDisposition({ role, first, last: end, isSettled, state }: Disposition): void {
     // What the peer has settled itself we need not settle, but may.
-    if (!role) return;
+    if (!role) return isSettled ? this.#onAnswer(first, end, state) : undefined;
     // R76: the range may be all 2^32; of these only those count that were sent by now.
     const newest = serial(this.#nextDeliveryId, -1);
     const last = distance(newest, end) > 0 ? newest : end;
@@ -250,6 +253,16 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     // R7: a peer may give the outcome and leave the settling to us.
     if (!isSettled && isAny && !this.#isEnded)
       writeDisposition(this.output, this.channel, false, first, last, state!.bytes);
+  }
+
+  #onAnswer(first: number, last: number, state: Disposition['state']): void {
+    const width = distance(first, last);
+    for (const [id, answered] of this.#unanswered) {
+      const from = distance(first, id);
+      if (from < 0 || from > width) continue;
+      this.#unanswered.delete(id);
+      answered({ descriptor: state?.descriptor, bytes: state?.bytes });
+    }
   }
 
   /** False for one that is settled already. */
@@ -300,16 +313,27 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     return this.#deliveries - distance(id, this.#nextDeliveryId);
   }
 
-  /** For a link end: settles a delivery that came, with the state, which is encoded. */
-  settle(id: number, state: Buffer): void {
+  /**
+   * For a link end: settles a delivery that came, with the state, which is encoded. `answered`: it is the peer that
+   * settles it then, with a state of its own.
+   */
+  settle(id: number, state: Buffer, answered?: Answered): void {
+    const isSettled = answered === undefined;
+    if (answered) this.#unanswered.set(id, answered);
     const run = this.#run;
-    if (run && id === serial(run.last) && (state === run.state || state.equals(run.state))) {
+    const isNext = run && id === serial(run.last) && isSettled === run.isSettled;
+    if (isNext && (state === run.state || state.equals(run.state))) {
       run.last = id;
       return;
     }
     this.#writeRun();
-    this.#run = { first: id, last: id, state };
+    this.#run = { first: id, last: id, state, isSettled };
     this.output.put(this);
+  }
+
+  /** For a link end: nobody waits for the peer's answer any more. */
+  forgetAnswer(id: number): void {
+    this.#unanswered.delete(id);
   }
 
   /** For a link end: the peer is to be told of its credit. */
@@ -345,7 +369,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     const run = this.#run;
     if (!run) return;
     this.#run = undefined;
-    writeDisposition(this.output, this.channel, true, run.first, run.last, run.state);
+    writeDisposition(this.output, this.channel, true, run.first, run.last, run.state, run.isSettled);
   }
 
   /** For a link end. */

@@ -53,7 +53,7 @@ const NEW = { name: 'n', address: 'q', mapping: { format: 'body', body: 'auto', 
 const BUFFER = { buffer: 10_000, bufferBytes: 64 * MEGABYTE };
 const WINDOW = { creditWindow: 100, windowBytes: 64 * MEGABYTE, styles: STYLES };
 const KEPT = { guarantee: 'at-least-once', full: 'refuse', retryTime: 60_000, timeout: 0, durability: undefined };
-const TAKEN = { settle: 'arrival', onerror: 'modify', settleTimeout: 300_000 };
+const TAKEN = { settle: 'arrival', isAnswered: false, onerror: 'modify', settleTimeout: 300_000 };
 const HEADER = { durable: true, priority: undefined, ttl: undefined };
 const ASKED = { kind: undefined, replyTo: {}, timeout: 30_000, reconnect: 'resend', styles: STYLES };
 const ANSWERED = { kind: undefined, settle: 'reply', timeout: 300_000, retryTime: 1000 };
@@ -172,6 +172,8 @@ describe('options', () => {
     ['amqp-sender', { store: 'sync' }, { durability: 'sync' }],
     ['amqp-receiver', { address: 'from.${PLANT}.${SEVEN}' }, { address: 'from.plant-7.7' }],
     ['amqp-receiver', { address: 5 }, { address: '5' }],
+    ['amqp-receiver', { settle: 'flow', answered: 'true' }, { settle: 'flow', isAnswered: true }],
+    ['amqp-receiver', { settle: 'arrival', answered: true }, { isAnswered: false }],
     ['amqp-receiver', { creditwindow: '0', settletimeout: '1.5' }, { creditWindow: 0, settleTimeout: 1500 }],
     ['amqp-receiver', { dynamic: '${YES}' }, { dynamic: true }],
     ['amqp-receiver', { output: 'typed' }, { styles: { fields: 'exact', body: 'exact' } }],
