@@ -19,6 +19,8 @@ const decode = (text) => {
   }
 };
 const SERVER_URL = /^([a-z][a-z\d+.-]*):\/\/(?:([^:]*)(?::(.*))?@)?(.*)$/is;
+// The parts that tell a connection string: the order is free. One without Endpoint is to be called what it is, too.
+const CONNECTION_STRING = /(?:^|;)\s*(?:endpoint|hostname|sharedaccess(?:keyname|key|signature)|entitypath)\s*=/i;
 // A comma or a blank inside a URL may belong to a password: they separate only where another URL, or nothing, follows.
 const BETWEEN = /\s*\n\s*|[\s,]+(?=[a-z][a-z\d+.-]*:\/\/|\$\{|$)/i;
 const SCHEMES = new Map([
@@ -29,6 +31,44 @@ const SCHEMES = new Map([
 ]);
 const IPV6 = /^[\da-f]*:[\da-f:.]*:[\da-f.]*(?:%\w+)?$/i;
 const HOST = /^(?:\[([\da-f:.]+(?:%\w+)?)\]|([^\s@;=/?#[\]:,"'<>\\]+))(?::(\d{1,5}|\$\{\w+\}))?$/i;
+
+// What the portal of Azure gives to copy: Endpoint=sb://name.servicebus.windows.net/;SharedAccessKeyName=...;SharedAccessKey=...
+const connectionString = (text) => {
+  const parts = new Map(
+    text.split(';').map(function (part) {
+      const [name, ...value] = part.split('=');
+      // A key ends in =.
+      return [name.trim().toLowerCase(), value.join('=').trim()];
+    }),
+  );
+  const part = (name) => parts.get(name) || '';
+  const [endpoint, user, key, signature] = [
+    'endpoint',
+    'sharedaccesskeyname',
+    'sharedaccesskey',
+    'sharedaccesssignature',
+  ].map(part);
+  if (!endpoint) return { error: 'string-endpoint' };
+  const [, place = ''] = /^sb:\/\/([^/]*)\/?$/i.exec(endpoint) || [];
+  const [, ipv6, name, port] = HOST.exec(place) || [];
+  const host = ipv6 || name;
+  if (!host) return { error: 'string-host' };
+  if (/^\d/.test(port) && (port < 1 || port > 65535)) return { error: 'port' };
+  if (signature && (user || key)) return { error: 'string-both' };
+  if (user && !key) return { error: 'string-key' };
+  if (key && !user) return { error: 'string-name' };
+  if (!key && !signature) return { error: 'string-login' };
+  const isEmulator = part('usedevelopmentemulator').toLowerCase() === 'true';
+  return {
+    host: host,
+    port: port || (isEmulator ? '5672' : '5671'),
+    usetls: !isEmulator,
+    user: user,
+    pass: key || signature,
+    isShared: true,
+    entity: part('entitypath'),
+  };
+};
 
 const VARIABLE = /\$\{\w+\}/g;
 const hasVariable = (text) => String(text).search(VARIABLE) >= 0;
@@ -116,7 +156,8 @@ window.amqp10 = {
     router: {},
   },
 
-  // What the field Server says: a host, a host and a port, or a URL. `rest` is all that was entered but the login of a URL.
+  // What the field Server says: a host, a host and a port, a URL, or a connection string of Azure (`isShared`; `entity`
+  // is the address in it). `rest` is all that was entered but the login of a URL.
   // What cannot be used has an `error`; what goes over a WebSocket a `path`.
   server: function (text) {
     const given = String(text).trim();
@@ -131,7 +172,7 @@ window.amqp10 = {
     const left = { rest: scheme ? scheme + '://' + rest : rest, ...login };
     const wrong = (error) => ({ error: error, ...left });
     if (!given) return wrong('missing');
-    if (/(^|;)\s*endpoint\s*=/i.test(given)) return wrong('connectionstring');
+    if (!scheme && CONNECTION_STRING.test(given)) return { ...connectionString(given), rest: given };
     if (scheme && !kind) return wrong('scheme');
     const [authority, path] = kind?.isWebSocket ? /^([^/?#]*)(.*)$/s.exec(rest).slice(1) : [rest];
     const place = scheme && !path ? authority.replace(/\/$/, '') : authority;
@@ -159,6 +200,8 @@ window.amqp10 = {
       .map(function (entry) {
         if (/^\$\{\w+\}[^\s@;=]*$/.test(entry)) return { unknown: true, rest: entry };
         const server = amqp10.server(entry);
+        // The login in a connection string is of its namespace alone.
+        if (server.isShared || server.error?.startsWith('string-')) return { error: 'string-alone', rest: entry };
         return server.error || server.usetls !== undefined ? server : { error: 'scheme', rest: entry };
       });
   },

@@ -264,7 +264,12 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         [`amqp://me:${PASSWORD}@broker`, 'broker', 'broker:5672'],
         [`amqp://me:${PASSWORD}@broker/vhost`, 'amqp://broker/vhost', 'amqp endpoint'],
         [`https://me:${PASSWORD}@broker`, 'https://broker', 'amqp endpoint'],
-        [`Endpoint=sb://name.example/;SharedAccessKeyName=root;SharedAccessKey=${PASSWORD}`, '', 'amqp endpoint'],
+        [
+          `Endpoint=sb://name.example/;SharedAccessKeyName=root;SharedAccessKey=${PASSWORD}`,
+          'name.example',
+          'name.example:5671',
+        ],
+        [`Endpoint=sb://name.example/;SharedAccessKey=${PASSWORD}`, '', 'amqp endpoint'],
         [`me:${PASSWORD}@broker`, '', 'amqp endpoint'],
       ];
       for (const [host, left, label] of saved) {
@@ -527,7 +532,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       [
         'endpoint',
         { host: 'Endpoint=sb://name.example/;SharedAccessKey=secret' },
-        /^Server: this is a connection string/,
+        /^Server: this connection string has a SharedAccessKey, but no SharedAccessKeyName$/,
       ],
       ['endpoint', { port: 0 }, new RegExp(`^Port: ${whole} from 1 to 65535$`)],
       ['endpoint', { port: '65536' }, /^Port: /],

@@ -10,6 +10,7 @@ const PASSWORD = secretOf('password');
 /** Of characters that a URL has to encode. */
 const SPECIAL = secretOf('password', '@: ');
 const SECRET = secretOf('client secret', ':/');
+const KEY = secretOf('key', '+/');
 /** Node-RED shows it to those who may edit flows. */
 const HEADERS = 'X-Key: key-of-the-header\nX-Other: ${OTHER}';
 
@@ -27,6 +28,7 @@ const COMING = `host port urls order sasl user pass flowtoken inclear tokenincle
 /** Those of the simplest endpoint. */
 const SIMPLE = ['host', 'port', 'sasl', 'user', 'pass', 'usetls'];
 const LIST = ['urls', 'order', 'sasl', 'user', 'pass'];
+const SHARED = ['host', 'port', 'user', 'pass', 'usetls'];
 const TOKEN = ['host', 'port', 'usetls', 'tokenuse', 'user'];
 
 describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
@@ -91,6 +93,10 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
         { login: 'oauth' },
         [...TOKEN, 'tokenurl', 'clientid', 'clientsecret', 'tokenauth', 'scope', 'tokenparams', 'tokentls', 'proxy'],
       ],
+      [{ login: 'identity', tokenuse: 'cbs' }, ['host', 'port', 'usetls', 'tokenuse', 'clientid', 'scope']],
+      [{ login: 'sas' }, SHARED],
+      [{ host: 'ns.example' }, [...SHARED, 'tokeninclear']],
+      [{ usetls: true }, [...SHARED, 'tls', 'rejectUnauthorized']],
     ];
     for (const [given, shown] of choices) {
       await form.enter(given);
@@ -145,6 +151,64 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       host: 'localhost',
     });
     should(credentials).eql({ user: 'me', has_pass: true, has_clientsecret: false, headers: '' });
+  });
+
+  it('fills in what a connection string of Azure says, its key with the credentials', async () => {
+    await form.enter({ login: 'oauth', tokenurl: 'https://login.example', clientid: 'me', clientsecret: SECRET });
+    await form.enter({ login: '', user: 'me', pass: PASSWORD, sasl: 'PLAIN' });
+    await form.paste(
+      'host',
+      ` Endpoint=sb://ns.example/;SharedAccessKeyName=root;SharedAccessKey=${KEY}=;EntityPath=orders `,
+    );
+    const filled = { peer: 'servicebus', connectto: 'host', host: 'ns.example', port: '5671', login: 'sas' };
+    const login = { user: 'root', pass: `${KEY}=` };
+    (await values(...Object.keys(filled), ...Object.keys(login))).should.eql({ ...filled, ...login });
+    const tip = editor.page.locator('#amqp-endpoint-entity');
+    await form.show('host');
+    (await tip.innerText()).trim().should.equal('Use this as the address of the nodes: orders');
+    await editor.screenshot('endpoint-connection-string');
+    await form.show('pass');
+    (await form.row('user').innerText()).trim().should.equal('Key name');
+    (await form.row('pass').innerText()).trim().should.equal('Key or signature');
+    for (const name of ['host', 'port', 'user', 'pass']) (await form.invalid(name)).should.be.false(name);
+    await editor.screenshot('endpoint-shared-key');
+    const { flow, credentials } = await saved();
+    flow.should.containEql({ ...filled, port: '5671', usetls: true, sasl: '', tokenurl: '', clientid: '' });
+    JSON.stringify(flow).should.not.containEql('orders');
+    should(secretIn(JSON.stringify(flow))).be.undefined();
+    should(credentials).eql({ user: 'root', has_pass: true, has_clientsecret: false, headers: '' });
+
+    // A ready signature, of the emulator, over that.
+    form = await editor.edit('endpoint');
+    await form.show('host');
+    (await tip.isVisible()).should.be.false();
+    const signature = `SharedAccessSignature sr=sb%3A%2F%2Flocalhost&sig=${KEY}%3D&se=4102444800&skn=root`;
+    await form.enter({ peer: 'eventhubs' });
+    await form.paste('host', `Endpoint=sb://localhost;SharedAccessSignature=${signature};UseDevelopmentEmulator=true;`);
+    (await values('peer', 'host', 'port', 'login', 'user', 'pass')).should.eql({
+      peer: 'eventhubs',
+      host: 'localhost',
+      port: '5672',
+      login: 'sas',
+      user: '',
+      pass: signature,
+    });
+    for (const name of ['user', 'pass']) (await form.invalid(name)).should.be.false(name);
+    const other = await saved();
+    other.flow.should.containEql({ host: 'localhost', usetls: false, login: 'sas' });
+    should(secretIn(JSON.stringify(other.flow))).be.undefined();
+    should(other.credentials).eql({ user: '', has_pass: true, has_clientsecret: false, headers: '' });
+
+    // And a server with a login of its own in place of it.
+    form = await editor.edit('endpoint');
+    await form.paste('host', `amqps://me:${PASSWORD}@broker.example`);
+    (await values('host', 'login', 'user', 'pass')).should.eql({
+      host: 'broker.example',
+      login: '',
+      user: 'me',
+      pass: PASSWORD,
+    });
+    await form.cancel();
   });
 
   it('says which URL of a list is wrong, and keeps no secret of it', async () => {
@@ -323,6 +387,7 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
         oauth: { login: 'oauth' },
         identity: { login: 'identity' },
         flow: { login: 'flow', urls: 'ws://one.example' },
+        shared: { login: 'sas', connectto: 'host', host: 'ns.example' },
       };
       for (const [name, given] of Object.entries(looks)) {
         await form.enter(given);

@@ -135,6 +135,7 @@ describe('The forms', () => {
   });
 
   describe('take as the server', () => {
+    const KEYED = `SharedAccessKeyName=root;SharedAccessKey=${secretOf('key')}=`;
     const understood: Record<string, string> = {
       localhost: 'localhost:5672',
       ' broker.example ': 'broker.example:5672',
@@ -155,6 +156,13 @@ describe('The forms', () => {
       'ws://broker': 'broker:80',
       'WSS://me:secret@[::1]/$servicebus/websocket?a=b': '[::1]:443',
       'ws://broker:443/amqp': 'broker:443',
+      [`Endpoint=sb://ns.example/;${KEYED}`]: 'ns.example:5671',
+      [`EntityPath=q; ${KEYED} ;endpoint=sb://ns.example:5670;`]: 'ns.example:5670',
+      [`Endpoint=sb://ns.example/;SharedAccessSignature=SharedAccessSignature sr=a&sig=${secretOf('key')}%3D&se=1`]:
+        'ns.example:5671',
+      [`Endpoint=sb://[::1];${KEYED};UseDevelopmentEmulator=true`]: '[::1]:5672',
+      [`Endpoint=sb://localhost:5680;${KEYED};UseDevelopmentEmulator=True`]: 'localhost:5680',
+      'Endpoint=sb://${NS}.example:${PORT};SharedAccessKeyName=${NAME};SharedAccessKey=${KEY}': '${NS}.example:${PORT}',
     };
     // What should have been encoded, and was not: only the form, where a person can look at it, makes sense of that.
     const UNENCODED = 'amqp://me:p@s/s:#1%@broker:5673';
@@ -182,7 +190,17 @@ describe('The forms', () => {
       [`wss://broker/${secretOf('password')}@a`]: /%40/,
       [`wss://my broker/${secretOf('password')}`]: /host name/,
       [`http://me:${secretOf('password')}@broker:8161/console`]: /amqp:\/\//,
-      [`SharedAccessKey=${secretOf('password')}=;Endpoint=sb://name.servicebus.windows.net/`]: /connection string/,
+      [KEYED]: /string has no Endpoint$/,
+      [`HostName=hub.example;${KEYED}`]: /string has no Endpoint$/,
+      [`Endpoint=https://ns.example/${secretOf('key')};${KEYED}`]: /must be sb:\/\/ and a host$/,
+      [`Endpoint=sb://ns.example/${secretOf('key')};${KEYED}`]: /must be sb:\/\/ and a host$/,
+      [`Endpoint=sb://me:${secretOf('key')}@ns.example;${KEYED}`]: /must be sb:\/\/ and a host$/,
+      [`Endpoint=sb://ns.example:0;${KEYED}`]: /port/,
+      [`Endpoint=sb://ns.example;EntityPath=${secretOf('key')}`]: /no SharedAccessKey and no SharedAccessSignature$/,
+      'Endpoint=sb://ns.example;SharedAccessKeyName=root': /a SharedAccessKeyName, but no SharedAccessKey$/,
+      [`SharedAccessKey=${secretOf('key')}=;Endpoint=sb://ns.example/`]:
+        /a SharedAccessKey, but no SharedAccessKeyName$/,
+      [`Endpoint=sb://ns.example;${KEYED};SharedAccessSignature=${secretOf('key')}`]: /string has both/,
     };
 
     it('a host, a host and a port, or a URL, and show no more of it than host and port', () => {
@@ -254,6 +272,7 @@ describe('The forms', () => {
       'amqp://a:70000': /^URLs, number 1: its port/,
       'amqp://a\n\namqp://b\nws://c/secret@': /^URLs, number 3: its path/,
       'amqp://a\nEndpoint=sb://ns/;SharedAccessKey=secret': /^URLs, number 2: this is a connection string/,
+      'amqp://a\nEndpoint=sb://ns/;SharedAccessKeyName=n;SharedAccessKey=secret': /^URLs, number 2: .* stand alone/,
       'amqps://a ws://b': /^URLs: all must use TLS/,
     };
 
@@ -280,6 +299,7 @@ describe('The forms', () => {
 
   describe('of an endpoint', () => {
     const oauth = { login: 'oauth' };
+    const azure = { login: 'sas' };
     const socket = { connectto: 'urls', urls: 'wss://broker' };
     type Case = [name: string, value: unknown, properties: object, reason?: RegExp];
     const cases: Case[] = [
@@ -319,6 +339,20 @@ describe('The forms', () => {
       ['user', '', { sasl: 'PLAIN' }, /^Username: /],
       ['user', '', { sasl: '' }],
       ['user', '', { sasl: 'ANONYMOUS' }],
+      ['user', '', { ...oauth, tokenuse: 'cbs' }],
+      ['user', '', { ...azure, pass: 'key' }, /^Key name: property value missing$/],
+      ['user', '', { ...azure, pass: 'key', tokenuse: 'cbs', sasl: 'ANONYMOUS' }, /^Key name: /],
+      ['user', '', { ...azure, pass: 'SharedAccessSignature sr=a&sig=secret' }],
+      ['user', '', { ...azure, pass: '${SIGNATURE}' }],
+      ['user', '', { ...azure, pass: '__PWRD__' }],
+      ['user', 'root', { ...azure, pass: 'key' }],
+      ['pass', '', azure, /^Key or signature: property value missing$/],
+      ['pass', '__PWRD__', azure],
+      ['pass', '', {}],
+      ['pass', '', oauth],
+      ['tokenuse', 'cbs', oauth],
+      ['sasl', 'EXTERNAL', azure],
+      ['tokenuse', 'header', azure],
       ['sasl', 'EXTERNAL', {}, /^Mechanism: .* certificate$/],
       ['sasl', 'EXTERNAL', { usetls: true }, /^Mechanism: /],
       ['sasl', 'EXTERNAL', { usetls: true, tls: 'tls' }],
