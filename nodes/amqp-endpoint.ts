@@ -23,7 +23,7 @@ export default function init(RED: NodeAPI): void {
     });
     // A URL may as well come from the environment, where it is no secret kept in the flow.
     const { host, urls } = configOf(RED, this.id) ?? {};
-    const isInUrl = /:\/\/[^/\s]*@/.test(`${String(host)} ${String(urls)}`);
+    const isInUrl = /:\/\/[^/\s]*@|SharedAccess(Key|Signature)=/i.test(`${String(host)} ${String(urls)}`);
     if (config.username || config.password || isInUrl) this.warn(RED._('amqp-endpoint.log.clear-text'));
     this.users = {};
     this.endpoint = new Endpoint(RED, this, options);

@@ -186,10 +186,10 @@ export class EndpointSettings {
 
   /** A key of Azure with its name, or a signature that was made with one. */
   #shared(name: string | undefined, secret = ''): Claims {
-    if (name && secret) return signatures({ name, key: secret });
-    if (!/^SharedAccessSignature /.test(secret))
-      this.#settings.refuse('login', 'needs a key name and its key, or a signature');
-    return readySignature(secret);
+    if (secret.startsWith('SharedAccessSignature ')) return readySignature(secret);
+    const label = this.#settings.labelOf('key');
+    if (!name || !secret) this.#settings.refuse('pass', 'needs a key and its name, or a signature', label);
+    return signatures({ name: name ?? '', key: secret });
   }
 
   #issuer(kind: 'oauth' | 'identity' | 'flow', proxy: Proxy | undefined, timeout: number): Issuer | undefined {
@@ -240,7 +240,8 @@ export class EndpointSettings {
     const [user, pass] = ['user', 'pass'].map((name) => this.#settings.credential(name));
     if (user) return { username: user, password: pass };
     const { username, password } = this.#config;
-    const inUrl = servers.find((server) => server.user);
+    // A signature has no name.
+    const inUrl = servers.find((server) => server.user || server.isShared);
     return inUrl ? { username: inUrl.user, password: inUrl.pass } : { username, password };
   }
 

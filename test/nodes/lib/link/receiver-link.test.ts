@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events';
 import { mock } from 'node:test';
-import rhea, { type EventContext, type Message, type Sender } from 'rhea';
+import rhea, { type Delivery, type EventContext, type Message, type Sender } from 'rhea';
 import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import { ReceiverLink, type ReceiverLinkOptions } from '../../../../nodes/lib/link/receiver-link';
@@ -14,6 +14,9 @@ interface Told {
   attached: [];
   lost: [];
 }
+
+const rejected = (error: object): never =>
+  (rhea.message as unknown as { rejected(fields: object): { described(): never } }).rejected({ error }).described();
 
 describe('a receiver link', () => {
   let broker: Broker;
@@ -203,5 +206,60 @@ describe('a receiver link', () => {
     const error = { condition: 'app:bad', info: { text: 'x'.repeat(500) } };
     should(() => link.check({ settle: 'reject', error })).throw({ code: 'AMQP_BAD_INPUT' });
     link.check({ settle: 'reject', error: { condition: 'app:bad' } });
+  });
+
+  describe('that has the peer answer each outcome', () => {
+    const answered = { isAnswered: true };
+    const LOST = { condition: 'com.microsoft:message-lock-lost', description: 'The lock is lost.' };
+
+    /** Attaches, gets a message, and leaves the settling to what the peer does with the outcome. */
+    async function received(answer: (delivery: Delivery) => void): Promise<IncomingDelivery> {
+      const habit = (end: Sender): void => {
+        for (const outcome of ['accepted', 'rejected', 'released'])
+          end.on(outcome, ({ delivery }: EventContext) => answer(delivery!));
+      };
+      await attach(answered, { habit });
+      const message = once(told, 'message') as Promise<[IncomingDelivery]>;
+      broker.put('q', { body: 'x' });
+      link.addCredit(1);
+      return (await message)[0];
+    }
+
+    it('asks the peer for that', async () => {
+      await open(answered, { habit: () => {} });
+      const [info] = (await once(broker, 'attach')) as [LinkInfo];
+      should(info.rcvSettleMode).equal(1);
+    });
+
+    it('has settled a message once the peer has', async () => {
+      const delivery = await received((one) => one.update(true));
+      await link.settle(delivery, { settle: 'accept' });
+    });
+
+    it('says that the peer no longer holds the message', async () => {
+      const delivery = await received((one) => one.update(true, rejected(LOST)));
+      await should(link.settle(delivery, { settle: 'accept' })).be.rejectedWith({ code: 'AMQP_LOCK_LOST', ...LOST });
+    });
+
+    it('takes its own rejection, which the peer gives back, for what it is', async () => {
+      const error = { condition: 'app:bad', description: 'of no use' };
+      const delivery = await received((one) => one.update(true, rejected(error)));
+      await link.settle(delivery, { settle: 'reject', error });
+    });
+
+    it('does not know what became of an outcome when the link is lost before', async () => {
+      const delivery = await received(() => {});
+      const settled = link.settle(delivery, { settle: 'accept' });
+      broker.dropSockets();
+      await should(settled).be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
+    });
+
+    it('does not know what became of an outcome when the peer does not answer in time', async () => {
+      const delivery = await received(() => {});
+      mock.timers.enable({ apis: ['setTimeout'] });
+      const settled = link.settle(delivery, { settle: 'accept' });
+      mock.timers.tick(30_000);
+      await should(settled).be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
+    });
   });
 });
