@@ -3,6 +3,9 @@ import should from 'should';
 import { Connection, type ConnectionOptions, MAX_HOPS, type Note } from '../../../../nodes/lib/connection/connection';
 import { nameOf, Servers, urlOf, type ServersOptions } from '../../../../nodes/lib/connection/servers';
 import { AmqpError } from '../../../../nodes/lib/errors';
+import { Entry } from '../../../../nodes/lib/link/entry';
+import { encode, outgoing } from '../../../../nodes/lib/message/message';
+import { Sender } from '../../../../nodes/lib/sender/sender';
 import type { State } from '../../../../nodes/lib/state';
 import type { Server } from '../../../../nodes/lib/wire/transport';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
@@ -228,6 +231,35 @@ describe('the servers of a connection', () => {
       await first.stop();
       await next(connection, 'disconnected');
       await next(connection, 'connected');
+      should(connection.server.port).equal(second.port);
+    });
+
+    it('lose nothing when one dies with messages on their way, and the next takes over', async () => {
+      const [first, second] = [await start(), await start()];
+      const seen = new Set<unknown>();
+      for (const broker of [first, second]) broker.on('message', (_address, message) => seen.add(message.body));
+      const connection = connect([at(first), at(second)]);
+      const sender = new Sender(connection, {
+        name: 'sender',
+        address: 'q',
+        guarantee: 'at-least-once',
+        buffer: 10_000,
+        bufferBytes: Infinity,
+        full: 'refuse',
+        retryTime: 60_000,
+        timeout: 0,
+      });
+      cleanups.push(() => sender.close(0));
+      sender.open();
+      first.once('message', () => void first.stop());
+      const outcomes = Array.from({ length: 2000 }, (_, payload) => {
+        const bytes = encode(outgoing({ payload }, { format: 'body', body: 'auto' }));
+        return new Promise((resolve) => {
+          sender.send(new Entry(bytes, (error, sent) => resolve(error?.code ?? sent.state)));
+        });
+      });
+      should(new Set(await Promise.all(outcomes))).deepEqual(new Set(['accepted']));
+      should(seen.size).equal(2000);
       should(connection.server.port).equal(second.port);
     });
 
