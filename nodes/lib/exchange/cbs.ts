@@ -131,7 +131,11 @@ class Permits {
 
   async #putNow(audience: string): Promise<void> {
     const { value, type, expires } = await this.#claims.get(audience);
-    if (this.#pair?.isOver) this.#pair = undefined;
+    // The peer detaches links that are idle for long.
+    if (this.#pair?.isOver) {
+      this.#pair.close();
+      this.#pair = undefined;
+    }
     const name = `cbs-${randomUUID()}`;
     this.#pair ??= await LinkPair.open(this.#connection, {
       address: ADDRESS,
