@@ -54,8 +54,8 @@ export class Tokens {
     if (token && (token.expires === undefined || token.expires - MARGIN > Date.now())) return token;
     if (!this.#issue) {
       // Two of one diagnosis would count as one, and the second not be told.
-      const diagnosis = token ? 'token-expired' : 'no-token';
-      throw amqpError(`AMQP_AUTH.${diagnosis}`, {}, { diagnosis });
+      if (token) throw amqpError('AMQP_AUTH.token-expired', {}, { diagnosis: 'token-expired' });
+      throw amqpError('AMQP_AUTH.no-token', {}, { diagnosis: 'no-token' });
     }
     return this.#ask(this.#issue);
   }
