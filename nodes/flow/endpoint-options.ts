@@ -169,7 +169,9 @@ export class EndpointSettings {
     const settings = this.#settings;
     const { username, password } = this.#password(servers);
     const kind = settings.choice('login', ['', 'oauth', 'identity', 'flow', 'sas']);
-    if (kind === 'sas' || servers.some(({ isShared }) => isShared)) return byClaims(this.#shared(username, password));
+    // A signature may stand alone in the field of the password.
+    if (kind === 'sas' || servers.some(({ isShared }) => isShared))
+      return byClaims(this.#shared(username, password ?? settings.credential('pass')));
     if (kind === '') {
       const mechanism = settings.choice('sasl', MECHANISMS) || undefined;
       if (mechanism && /^(PLAIN|SCRAM)/.test(mechanism) && !username) settings.refuse('sasl', 'needs a user name');

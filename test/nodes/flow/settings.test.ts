@@ -143,4 +143,14 @@ describe('settings', () => {
     should(JSON.stringify(helper.log().args)).containEql('clear-text');
     should(secretIn(JSON.stringify(helper.log().args))).equal(undefined);
   });
+
+  it('warn of a connection string that is kept in the flow, and do not repeat its key', async () => {
+    const parts = [`Endpoint=sb://127.0.0.1:${broker.port}`, 'SharedAccessKeyName=n', `SharedAccessKey=${PASSWORD}`];
+    const host = [...parts, 'UseDevelopmentEmulator=true'].join(';');
+    await load(flow(endpointNode(5672, { host }), node('amqp-receiver')));
+    // The broker has no claims-based security.
+    await status('receiver', 'amqp-endpoint.status.refused');
+    should(JSON.stringify(helper.log().args)).containEql('clear-text');
+    should(secretIn(JSON.stringify(helper.log().args))).equal(undefined);
+  });
 });

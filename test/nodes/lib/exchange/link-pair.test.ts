@@ -1,0 +1,84 @@
+import { once } from 'node:events';
+import should from 'should';
+import { Connection } from '../../../../nodes/lib/connection/connection';
+import { LinkPair } from '../../../../nodes/lib/exchange/link-pair';
+import { Broker, type BrokerOptions } from '../../../../broker/broker';
+
+const NODE = {
+  address: '/management',
+  own: '/management',
+  names: ['management', 'management'],
+  attach: { snd_settle_mode: 1, properties: { paired: true } },
+  isSettled: true,
+  timeout: 5000,
+} as const;
+
+describe('a link pair', () => {
+  let broker: Broker;
+  let connection: Connection;
+
+  async function open(options: BrokerOptions): Promise<void> {
+    broker = await Broker.start(options);
+    const backoff = { initial: 10, max: 10 };
+    connection = new Connection({
+      servers: [{ host: '127.0.0.1', port: broker.port }],
+      containerId: 'client',
+      connectTimeout: 5000,
+      idleTimeout: 0,
+      backoff,
+      loginBackoff: backoff,
+    });
+    connection.open();
+    while (connection.state.name !== 'connected') await once(connection, 'state');
+  }
+
+  afterEach(async () => {
+    await connection.close();
+    await broker.stop();
+  });
+
+  const renewal = { message_id: 'a', to: '/auth/tokens', subject: 'PUT', reply_to: '$me' };
+
+  it('asks one question after another, and gives the fields of each answer', async () => {
+    await open({ tokenRenewal: true, tokens: new Set(['token']) });
+    const pair = await LinkPair.open(connection, NODE);
+    for (const id of ['a', 'b', 'c']) {
+      const answer = await pair.ask({ ...renewal, message_id: id }, Buffer.from('token'));
+      should(answer).match({ subject: '204', correlation_id: id });
+    }
+    pair.close();
+    should(pair.isOver).equal(true);
+  });
+
+  it('is not there where the peer does not take its links', async () => {
+    await open({ mustExist: true });
+    await should(LinkPair.open(connection, NODE)).be.rejectedWith({ code: 'AMQP_LINK_DETACHED' });
+    should(connection.state.name).equal('connected');
+  });
+
+  it('is not there without a connection', async () => {
+    await open({});
+    await connection.close();
+    await should(LinkPair.open(connection, NODE)).be.rejectedWith({ code: 'AMQP_DISCONNECTED' });
+  });
+
+  it('fails a question that is not answered in time', async () => {
+    await open({});
+    broker.answer('/management', 'none', 1);
+    const pair = await LinkPair.open(connection, { ...NODE, timeout: 50 });
+    await should(pair.ask(renewal, 'x')).be.rejectedWith({ code: 'AMQP_LINK_DETACHED', message: /does not answer/ });
+    pair.close();
+  });
+
+  it('fails a question when the connection is lost, and all later ones', async () => {
+    await open({});
+    const pair = await LinkPair.open(connection, NODE);
+    broker.answer('/management', 'none', 1);
+    const asked = pair.ask(renewal, 'x');
+    broker.dropSockets();
+    await should(asked).be.rejectedWith({ code: 'AMQP_LINK_DETACHED' });
+    should(pair.isOver).equal(true);
+    await should(pair.ask(renewal, 'x')).be.rejectedWith({ code: 'AMQP_LINK_DETACHED' });
+    pair.close();
+  });
+});
