@@ -1,0 +1,86 @@
+/* oxlint-disable no-underscore-dangle -- rhea's inner methods are named so */
+// How the service speaks on links: outcomes, sessions asked for and granted, attaches that are answered later.
+import rhea, { type Delivery } from 'rhea';
+import { echo, errorOf, type Fields, type Link, terminus } from '../../../broker/rhea';
+import type { Outcome } from './entity';
+import { type Refusal, toError } from './refusals';
+
+const SESSION_FILTER = 'com.microsoft:session-filter';
+const SESSION_FILTER_CODE = 0x137000000c;
+
+/** Outcomes for dispositions; rhea makes them, and does not say so in its typings. */
+const outcomes = rhea.message as unknown as Record<
+  'accepted' | 'rejected',
+  (fields: object) => { described(): Fields }
+>;
+
+export function settleIncoming(delivery: Delivery, error?: Refusal): void {
+  // settled even where the link has receiver-settle-mode second: the client for Python asks for it, and then waits for this
+  if (delivery.remote_settled) return delivery.update(true);
+  if (!error) return delivery.update(true, outcomes.accepted({}).described());
+  // R1: in one batch with others this outcome would become theirs, or theirs this one
+  const { connection } = delivery.link;
+  connection._process();
+  delivery.update(true, outcomes.rejected({ error: errorOf(toError(error)) }).described());
+  connection._process();
+}
+
+/** What the client means by its outcome. */
+export function outcomeOf(state: string, remote: Fields): Outcome {
+  if (state === 'accepted') return { name: 'complete' };
+  // not a delivery that failed: so clients give back what they have not looked at
+  if (state === 'released') return { name: 'release' };
+  if (state === 'modified') {
+    return { name: remote.undeliverable_here ? 'defer' : 'abandon', changes: remote.message_annotations };
+  }
+  const { DeadLetterReason: reason, DeadLetterErrorDescription: description, ...changes } = remote.error?.info ?? {};
+  return { name: 'dead-letter', reason, description, changes };
+}
+
+/** The outcome that the service settles with: the client's own one, or what was wrong. Only a wrong one has an error. */
+export function agreement(state: string, remote: Fields, refusal: Refusal | undefined): Fields {
+  if (refusal) return outcomes.rejected({ error: errorOf(toError(refusal)) }).described();
+  return state === 'rejected' ? outcomes.rejected({}).described() : remote.described();
+}
+
+/** The session that a receiver asks for, null = any; undefined = none. */
+export function sessionAskedFor(link: Link): string | null | undefined {
+  const filter: Fields = link.remote.attach.source?.filter ?? {};
+  if (!(SESSION_FILTER in filter)) return undefined;
+  const asked = filter[SESSION_FILTER];
+  // clients write it plain, or described
+  return asked?.value === undefined ? (asked ?? null) : asked.value;
+}
+
+export const sendSettled = (link: Link, bytes: Buffer) =>
+  Object.assign(link.send(bytes, undefined, 0), { settled: true });
+
+/** Tells the client the session that it has, in the form in which it asked. */
+export function grantSession(link: Link, { id, lockedUntil }: { id: string; lockedUntil: number }): void {
+  const source = terminus(link.remote.attach.source)!;
+  const isDescribed: boolean = source['filter'][SESSION_FILTER]?.descriptor !== undefined;
+  const filter = isDescribed ? rhea.types.wrap_described(id, SESSION_FILTER_CODE) : id;
+  link.local.attach.source = echo(source, { filter: { [SESSION_FILTER]: filter } });
+  link.local.attach.properties = { 'com.microsoft:locked-until-utc': rhea.types.wrap_long(ticksOf(lockedUntil)) };
+}
+
+/** .NET's count of 100 nanoseconds since the year 1. */
+function ticksOf(time: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigInt64BE(BigInt(time) * 10_000n + 621_355_968_000_000_000n);
+  return bytes;
+}
+
+/**
+ * rhea answers an attach at once: what it has yet to write is counted, and the count can wait until the answer is there.
+ */
+export function withhold(link: Link): void {
+  stateOf(link).open_requests = 0;
+}
+
+export function answer(link: Link): void {
+  stateOf(link).open_requests = 1;
+  link.connection._register();
+}
+
+const stateOf = (link: Link): Fields => (link as unknown as { state: Fields }).state;

@@ -1,0 +1,154 @@
+// Messages as the service sees them: it reads and writes header, annotations and application properties, with all types
+// kept, and never looks into the body.
+import { randomUUID } from 'node:crypto';
+import rhea, { type Typed } from 'rhea';
+
+const { Reader, Writer, ...types } = rhea.types as unknown as {
+  Reader: new (bytes: Buffer) => { position: number; remaining(): number; read(): Typed & { descriptor?: Typed } };
+  Writer: new () => { write(value: Typed): void; toBuffer(): Buffer };
+} & typeof rhea.types;
+
+/** The message format of a batch: each of its data sections is a message. */
+export const BATCH = 0x80013700;
+
+const HEADER = 0x70;
+const MESSAGE_ANNOTATIONS = 0x72;
+const PROPERTIES = 0x73;
+const APPLICATION_PROPERTIES = 0x74;
+const DATA = 0x75;
+/** The names of sections, from the header's code on. */
+const SECTIONS = [
+  'header:list',
+  'delivery-annotations:map',
+  'message-annotations:map',
+  'properties:list',
+  'application-properties:map',
+  'data:binary',
+];
+
+/** The values of a map, by their keys; another key than a text is none that the service knows. */
+type Fields = Map<string, Typed>;
+
+export class Message {
+  private constructor(
+    private readonly header: Typed[],
+    private readonly annotations: Fields,
+    private readonly properties: Typed[],
+    private readonly applicationProperties: Fields,
+    /** the body and what follows, as it came */
+    private readonly body: Buffer,
+  ) {}
+
+  static decode(bytes: Buffer): Message {
+    let header: Typed[] = [];
+    let properties: Typed[] = [];
+    let annotations: Fields = new Map();
+    let applicationProperties: Fields = new Map();
+    let body = 0;
+    for (const { code, value, end } of sectionsOf(bytes)) {
+      if (code > APPLICATION_PROPERTIES) break;
+      body = end;
+      if (code === HEADER) header = value as Typed[];
+      if (code === MESSAGE_ANNOTATIONS) annotations = fieldsOf(value as Typed[]);
+      if (code === PROPERTIES) properties = value as Typed[];
+      if (code === APPLICATION_PROPERTIES) applicationProperties = fieldsOf(value as Typed[]);
+    }
+    return new Message(header, annotations, properties, applicationProperties, bytes.subarray(body));
+  }
+
+  copy(): Message {
+    return Message.decode(this.encode());
+  }
+
+  encode(): Buffer {
+    const section = (code: number, value: Typed) => types.described(types.wrap_ulong(code), value) as Typed;
+    const writer = new Writer();
+    writer.write(section(HEADER, types.wrap_list(this.header)));
+    writer.write(
+      section(
+        MESSAGE_ANNOTATIONS,
+        mapOf(this.annotations, (key) => types.wrap_symbol(key)),
+      ),
+    );
+    writer.write(section(PROPERTIES, types.wrap_list(this.properties)));
+    writer.write(
+      section(
+        APPLICATION_PROPERTIES,
+        mapOf(this.applicationProperties, (key) => types.wrap_string(key)),
+      ),
+    );
+    return Buffer.concat([writer.toBuffer(), this.body]);
+  }
+
+  /** milliseconds */
+  get timeToLive(): number {
+    return this.header[2]?.value ?? Infinity;
+  }
+
+  set deliveryCount(count: number) {
+    this.header[4] = types.wrap_uint(count);
+  }
+
+  get sessionId(): string | undefined {
+    return this.properties[10]?.value ?? undefined;
+  }
+
+  /** When it is to be enqueued, if its sender has said so. */
+  get scheduledFor(): number | undefined {
+    const time: Date | undefined = this.annotations.get('x-opt-scheduled-enqueue-time')?.value ?? undefined;
+    return time && Number(time);
+  }
+
+  annotate(annotations: Record<string, Typed>): void {
+    for (const [name, value] of Object.entries(annotations)) this.annotations.set(name, value);
+  }
+
+  /** Changes application properties, as those do who abandon, defer or dead-letter it. */
+  change(properties: Record<string, unknown>): void {
+    for (const [name, value] of Object.entries(properties)) this.applicationProperties.set(name, types.wrap(value));
+  }
+}
+
+/** The messages in a batch. */
+export function unpack(batch: Buffer): Buffer[] {
+  return [...sectionsOf(batch)].flatMap(({ code, value }) => (code === DATA ? [value as Buffer] : []));
+}
+
+function* sectionsOf(bytes: Buffer): Generator<{ code: number; value: unknown; end: number }> {
+  const reader = new Reader(bytes);
+  while (reader.remaining() > 0) {
+    const { descriptor, value } = reader.read();
+    const name: unknown = descriptor?.value;
+    const code = typeof name === 'number' ? name : HEADER + SECTIONS.findIndex((section) => name === `amqp:${section}`);
+    yield { code, value, end: reader.position };
+  }
+}
+
+function fieldsOf(flat: Typed[]): Fields {
+  const fields: Fields = new Map();
+  for (let i = 0; i + 1 < flat.length; i += 2) fields.set(String(flat[i]!.value), flat[i + 1]!);
+  return fields;
+}
+
+function mapOf(fields: Fields, wrapKey: (key: string) => Typed): Typed {
+  const map = types.wrap_map({});
+  map.value = [...fields].flatMap(([key, value]) => [wrapKey(key), value]);
+  return map;
+}
+
+// Lock tokens are uuids: .NET has the first three groups of them in the other byte order, and a delivery tag is one of .NET's.
+
+export type LockToken = string;
+export const newLockToken = (): LockToken => randomUUID();
+
+export function tagOf(token: LockToken): Buffer {
+  const bytes = uuidOf(token);
+  bytes.subarray(0, 4).reverse();
+  bytes.subarray(4, 6).reverse();
+  bytes.subarray(6, 8).reverse();
+  return bytes;
+}
+
+export const uuidOf = (token: LockToken): Buffer => Buffer.from(token.replaceAll('-', ''), 'hex');
+export const tokenOf = (uuid: Buffer): LockToken =>
+  uuid.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
