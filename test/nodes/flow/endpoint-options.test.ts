@@ -182,7 +182,7 @@ describe('the options of an endpoint', () => {
       ]) {
         const options = read(properties, credentials);
         should(options.mechanism).equal('ANONYMOUS');
-        should(options.authorize).be.a.Function();
+        should(options).have.property('authorize').which.is.a.Function();
         for (const name of ['username', 'password', 'tokens']) should(options).not.have.property(name);
       }
       for (const credentials of [{}, { user: 'policy' }, { pass: KEY }])

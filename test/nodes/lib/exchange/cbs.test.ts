@@ -13,6 +13,17 @@ import { secretOf } from '../../../secrets';
 
 const KEY = secretOf('service bus key');
 
+async function state(sender: Sender, name: State['name']): Promise<State> {
+  while (sender.state.name !== name) await once(sender, 'state');
+  return sender.state;
+}
+
+const send = (sender: Sender) =>
+  new Promise<string>((resolve) => {
+    const bytes = encode(outgoing({ payload: 'x' }, { format: 'body', body: 'auto' }));
+    sender.send(new Entry(bytes, (error, sent) => resolve(error?.code ?? sent.state)));
+  });
+
 describe('claims-based security', () => {
   const cleanups: (() => unknown)[] = [];
   afterEach(async () => {
@@ -56,17 +67,6 @@ describe('claims-based security', () => {
     sender.open();
     return sender;
   }
-
-  async function state(sender: Sender, name: State['name']): Promise<State> {
-    while (sender.state.name !== name) await once(sender, 'state');
-    return sender.state;
-  }
-
-  const send = (sender: Sender) =>
-    new Promise<string>((resolve) => {
-      const bytes = encode(outgoing({ payload: 'x' }, { format: 'body', body: 'auto' }));
-      sender.send(new Entry(bytes, (error, sent) => resolve(error?.code ?? sent.state)));
-    });
 
   it('opens addresses by a signature for each of them, made with a shared key', async () => {
     const service = await start();
@@ -150,7 +150,7 @@ describe('claims-based security', () => {
     should(note).match({ name: 'token-not-renewed', error: { description: /InvalidSignature/ } });
     should(await send(sender)).equal('accepted');
     // It is tried again.
-    while (count < 3) await once(asked, 'asked');
+    for (let last = count; last < 3;) [last] = (await once(asked, 'asked')) as [number];
   });
 
   it('begins anew with each connection', async () => {
