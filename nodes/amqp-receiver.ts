@@ -73,9 +73,8 @@ export default function init(RED: NodeAPI): void {
       const id = tokenOf(delivery);
       let answer: Promise<void> | undefined;
       if (id !== undefined) {
-        const holder = endpoint.holderOf(this, receiver, id);
-        if (msg.error && msg.settle === undefined) answer = holder.fail(id, outcomeOf(onerror, msg));
-        else answer = holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg));
+        if (options.isAnswered) answer = settled((ended) => settle(id, msg, ended));
+        else settle(id, msg);
       }
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
@@ -84,6 +83,12 @@ export default function init(RED: NodeAPI): void {
         throw amqpError('AMQP_BAD_INPUT.nothing');
       }
       return answer;
+    };
+
+    const settle = (id: string, msg: Input, ended?: (error?: Error) => void): void => {
+      const holder = endpoint.holderOf(this, receiver, id);
+      if (msg.error && msg.settle === undefined) holder.fail(id, outcomeOf(onerror, msg), ended);
+      else holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg), ended);
     };
 
     /** What could not be settled as asked has failed, if it is still there. */
@@ -117,6 +122,11 @@ export default function init(RED: NodeAPI): void {
   }
 
   RED.nodes.registerType('amqp-receiver', ReceiverNode);
+}
+
+/** Resolves once a message is settled. */
+function settled(settle: (ended: (error?: Error) => void) => void): Promise<void> {
+  return new Promise((resolve, reject) => settle((error) => (error ? reject(error) : resolve())));
 }
 
 /** The token of a message that is to be settled. What was accepted on arrival has none. */

@@ -25,6 +25,9 @@ import { logged, texts, WARN } from '../texts';
 const POLICY = 'RootManageSharedAccessKey';
 const KEY = secretOf('service bus key');
 
+const receiver = (properties: object = {}) =>
+  node('amqp-receiver', { settle: 'flow', answered: true, wires: [['outcome']], ...properties });
+
 describe('Azure Service Bus', () => {
   let service: ServiceBus;
 
@@ -48,8 +51,15 @@ describe('Azure Service Bus', () => {
     await helper.load([texts, ...nodes], flow(endpoint, ...configs), { broker: credentials });
   }
 
-  const receiver = (properties: object = {}) =>
-    node('amqp-receiver', { settle: 'flow', answered: true, wires: [['outcome']], ...properties });
+  /** What comes of a message to which the flow says this. */
+  async function settled(reply: object): Promise<void> {
+    await run([node('amqp-sender'), receiver()]);
+    const received = message('outcome');
+    await send({ payload: 'x' });
+    const done = message('completed');
+    inject('receiver', { ...(await received), ...reply });
+    await done;
+  }
 
   it('takes and gives messages with the connection string, whose key stays where it is', async () => {
     await start();
@@ -87,16 +97,6 @@ describe('Azure Service Bus', () => {
 
   describe('when the flow is done with a message', () => {
     beforeEach(() => start({ queues: { q: { maxDeliveryCount: 2 } } }));
-
-    /** What comes of a message to which the flow says this. */
-    async function settled(reply: object): Promise<void> {
-      await run([node('amqp-sender'), receiver()]);
-      const received = message('outcome');
-      await send({ payload: 'x' });
-      const done = message('completed');
-      inject('receiver', { ...(await received), ...reply });
-      await done;
-    }
 
     it('completes it', async () => {
       await settled({});

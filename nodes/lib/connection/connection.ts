@@ -32,7 +32,7 @@ export interface ConnectionOptions extends Omit<AttemptOptions, keyof Server> {
   /** Renews the token on a connection that goes on. False: this peer cannot, so that a new connection has to. */
   renew?(connection: Connection, token: string): Promise<boolean>;
   /** Has the peer permit links to an address before they are attached. Rejects with an AmqpError where it does not. */
-  authorize?(connection: Connection, address: string): Promise<void>;
+  authorize?: (connection: Connection, address: string) => Promise<void>;
   /** All links share one session, as some peers want it (IBM MQ). Undefined: found out. */
   hasOneSession?: boolean;
 }

@@ -23,6 +23,9 @@ export interface ReceiverLinkOptions {
   isAnswered?: boolean;
 }
 
+/** Called when a delivery is settled, or cannot be. */
+export type Settled = (error?: AmqpError) => void;
+
 /** What the link calls. */
 export interface ReceiverLinkUser {
   message(delivery: IncomingDelivery): void;
@@ -43,8 +46,8 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   readonly #user: ReceiverLinkUser;
   #address: string | undefined;
   #isPaused = false;
-  /** Each fails a delivery that waits for the peer's answer. */
-  readonly #unanswered = new Set<(error: AmqpError) => void>();
+  /** Each ends a delivery that waits for the peer's answer. */
+  readonly #unanswered = new Set<Settled>();
   /** What the peer has made of the options. */
   #answer: Answer = { ignored: [], unsure: [] };
   #draining: Promise<void> | undefined;
@@ -137,42 +140,43 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   }
 
   /**
-   * Settles a delivery. The promise, where answers are wanted, rejects with AMQP_LOCK_LOST when the peer does not take
-   * the outcome, and with AMQP_IN_DOUBT when it does not say; it need not be listened to.
+   * Settles a delivery. `settled` is called once: when the peer has taken the outcome, where it is to answer, else at once;
+   * with AMQP_LOCK_LOST where it does not take it, with AMQP_IN_DOUBT where it does not say.
    */
-  settle(delivery: IncomingDelivery, outcome: Outcome): Promise<void> | undefined {
-    // A peer with one session (IBM MQ) takes no other outcome. What is not settled it delivers again when the link is gone.
-    if (outcome.settle !== 'accept' && this.connection.hasOneSession) return undefined;
+  settle(delivery: IncomingDelivery, outcome: Outcome, settled?: Settled): void {
     const { end } = this;
+    // A peer with one session (IBM MQ) takes no other outcome. What is not settled it delivers again when the link is gone.
+    const isTaken = outcome.settle === 'accept' || !this.connection.hasOneSession;
+    if (!end || !isTaken) return settled?.();
     const state = stateOf(outcome, this.#maxFrameSize);
-    if (end && this.#options.isAnswered && !delivery.isSettled)
-      return this.#settleAnswered(end, delivery, outcome, state);
-    end?.settle(delivery, state);
-    return undefined;
+    if (this.#options.isAnswered && !delivery.isSettled)
+      return this.#settleAnswered(end, delivery, outcome, state, settled);
+    end.settle(delivery, state);
+    settled?.();
   }
 
-  #settleAnswered(end: ReceivingEnd, delivery: IncomingDelivery, outcome: Outcome, state: Buffer): Promise<void> {
-    const answer = new Promise<void>((resolve, reject) => {
-      const fail = (error: AmqpError): void => {
-        clearTimeout(timer);
-        this.#unanswered.delete(fail);
-        end.forgetAnswer(delivery);
-        reject(error);
-      };
-      const timer = setTimeout(() => fail(amqpError('AMQP_IN_DOUBT.outcome')), ANSWER_TIMEOUT);
-      this.#unanswered.add(fail);
-      end.settle(delivery, state, ({ descriptor, bytes }) => {
-        const { error } = (bytes && readOutcome(descriptor, bytes)) ?? {};
-        // Some give our own rejection back.
-        const isOurs = outcome.settle === 'reject' && outcome.error?.condition === error?.condition;
-        if (error?.condition && !isOurs) return fail(amqpError('AMQP_LOCK_LOST.refused', {}, { peer: error }));
-        clearTimeout(timer);
-        this.#unanswered.delete(fail);
-        resolve();
-      });
+  #settleAnswered(
+    end: ReceivingEnd,
+    delivery: IncomingDelivery,
+    outcome: Outcome,
+    state: Buffer,
+    settled?: Settled,
+  ): void {
+    const ended = (error?: AmqpError): void => {
+      clearTimeout(timer);
+      this.#unanswered.delete(ended);
+      end.forgetAnswer(delivery);
+      settled?.(error);
+    };
+    const late = this.connection.guarded(() => ended(amqpError('AMQP_IN_DOUBT.outcome')));
+    const timer = setTimeout(late, ANSWER_TIMEOUT);
+    this.#unanswered.add(ended);
+    end.settle(delivery, state, ({ descriptor, bytes }) => {
+      const { error } = (bytes && readOutcome(descriptor, bytes)) ?? {};
+      // Some give our own rejection back.
+      const isOurs = outcome.settle === 'reject' && outcome.error?.condition === error?.condition;
+      ended(error?.condition && !isOurs ? amqpError('AMQP_LOCK_LOST.refused', {}, { peer: error }) : undefined);
     });
-    answer.catch(() => {});
-    return answer;
   }
 
   get #maxFrameSize(): number {
@@ -233,7 +237,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   }
 
   protected override lost(): void {
-    for (const fail of this.#unanswered) fail(amqpError('AMQP_IN_DOUBT.outcome'));
+    for (const ended of this.#unanswered) ended(amqpError('AMQP_IN_DOUBT.outcome'));
     this.#user.lost();
     this.#drain.end();
   }

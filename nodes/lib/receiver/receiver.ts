@@ -5,7 +5,7 @@ import type { Connection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
 import { type AmqpError, amqpError, flowError } from '../errors';
 import { type Expires, Expiring } from '../expiring';
-import { ReceiverLink, type ReceiverLinkOptions } from '../link/receiver-link';
+import { ReceiverLink, type ReceiverLinkOptions, type Settled } from '../link/receiver-link';
 import { Pause } from '../pause';
 import type { AmqpFields } from '../message/fields';
 import { decode, type Incoming, messagesIn } from '../message/message';
@@ -129,7 +129,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       },
     );
     this.#link.on('state', (state) => this.emit('state', state));
-    const late = connection.guarded((held: Held) => void this.#settlePart(held, RELEASE));
+    const late = connection.guarded((held: Held) => this.#settlePart(held, RELEASE));
     this.#held = new Expiring(options.settleTimeout, late);
   }
 
@@ -164,29 +164,29 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /**
    * Settles a message that was received. Throws when the outcome is not valid (the message is still held then), and when
-   * the token is unknown, was used, or is from before a reconnect. The promise, where the peer is to answer, is that of
-   * the link.
+   * the token is unknown, was used, or is from before a reconnect. `settled` is called once otherwise, as the link does;
+   * at once for what is settled only later, with others.
    */
-  settle(id: string, outcome: Outcome): Promise<void> | undefined {
-    return this.#settleBy(id, outcome, false);
+  settle(id: string, outcome: Outcome, settled?: Settled): void {
+    this.#settleBy(id, outcome, false, settled);
   }
 
   /**
    * As `settle`, for a message that the flow has failed: one that is released is released after a pause, which grows as
    * long as the flow accepts nothing. Until then it counts as unsettled.
    */
-  fail(id: string, outcome: Outcome): Promise<void> | undefined {
-    return this.#settleBy(id, outcome, true);
+  fail(id: string, outcome: Outcome, settled?: Settled): void {
+    this.#settleBy(id, outcome, true, settled);
   }
 
-  #settleBy(id: string, outcome: Outcome, isFailed: boolean): Promise<void> | undefined {
+  #settleBy(id: string, outcome: Outcome, isFailed: boolean, settled: Settled | undefined): void {
     // Tells what is wrong with it while the message is still held.
     this.#link.check(outcome);
     const held = this.#held.take(this.#numberOf(id));
     if (!held) throw this.notHeld(id);
     held.isFailed ||= isFailed;
     if (outcome.settle === 'accept') this.#failures = 0;
-    return this.#settlePart(held, outcome);
+    this.#settlePart(held, outcome, settled);
   }
 
   /** Accepts a message as one is that is accepted on arrival. Stays held when nothing more is taken by then. */
@@ -340,7 +340,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   #message(delivery: IncomingDelivery): void {
     // On its way when the credit was taken back.
-    if (this.#isStopped) return void this.#settle(delivery, RELEASE);
+    if (this.#isStopped) return this.#settle(delivery, RELEASE);
     if (this.#granted > 0) this.#granted--;
     const { format, tag, bytes } = delivery;
     // They are part of a chunk from the socket, which would stay for as long as the delivery is not settled.
@@ -384,20 +384,21 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
-  #settlePart(held: Held, outcome: Outcome): Promise<void> | undefined {
+  #settlePart(held: Held, outcome: Outcome, settled?: Settled): void {
     if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
-    let answer: Promise<void> | undefined;
-    if (--held.messages === 0) {
-      if (held.isFailed && held.outcome.settle === 'release' && !this.#isStopped) this.#releaseLater(held);
-      else answer = this.#settleHeld(held);
+    const isLast = --held.messages === 0;
+    const isLater = held.isFailed && held.outcome.settle === 'release' && !this.#isStopped;
+    if (isLast && !isLater) this.#settleHeld(held, settled);
+    else {
+      if (isLast) this.#releaseLater(held);
+      settled?.();
     }
     if (this.#held.size === 0) this.#left.end();
-    return answer;
   }
 
-  #settleHeld({ delivery, outcome, size }: Held): Promise<void> | undefined {
+  #settleHeld({ delivery, outcome, size }: Held, settled?: Settled): void {
     this.#bytes -= size;
-    return this.#settle(delivery, outcome);
+    this.#settle(delivery, outcome, settled);
   }
 
   /** All that fail meanwhile are released together. */
@@ -415,11 +416,10 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     for (const held of failed) this.#settleHeld(held);
   }
 
-  #settle(delivery: IncomingDelivery, outcome: Outcome): Promise<void> | undefined {
-    if (!this.#link.isAttached) return undefined;
-    const answer = this.#link.settle(delivery, outcome);
+  #settle(delivery: IncomingDelivery, outcome: Outcome, settled?: Settled): void {
+    if (!this.#link.isAttached) return settled?.();
+    this.#link.settle(delivery, outcome, settled);
     this.#replenish();
-    return answer;
   }
 
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */

@@ -6,6 +6,7 @@ import { Connection } from '../../../../nodes/lib/connection/connection';
 import { ReceiverLink, type ReceiverLinkOptions } from '../../../../nodes/lib/link/receiver-link';
 import type { State } from '../../../../nodes/lib/state';
 import type { IncomingDelivery } from '../../../../nodes/lib/wire/link-end';
+import type { Outcome } from '../../../../nodes/lib/wire/outcome';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../../../broker/broker';
 
 /** What the link has told its user. */
@@ -63,6 +64,11 @@ describe('a receiver link', () => {
     link.open();
     connection.open();
   }
+
+  const settled = (delivery: IncomingDelivery, outcome: Outcome) =>
+    new Promise<void>((resolve, reject) =>
+      link.settle(delivery, outcome, (error) => (error ? reject(error) : resolve())),
+    );
 
   async function state(name: State['name']): Promise<State> {
     while (link.state.name !== name) await once(link, 'state');
@@ -233,33 +239,33 @@ describe('a receiver link', () => {
 
     it('has settled a message once the peer has', async () => {
       const delivery = await received((one) => one.update(true));
-      await link.settle(delivery, { settle: 'accept' });
+      await settled(delivery, { settle: 'accept' });
     });
 
     it('says that the peer no longer holds the message', async () => {
       const delivery = await received((one) => one.update(true, rejected(LOST)));
-      await should(link.settle(delivery, { settle: 'accept' })).be.rejectedWith({ code: 'AMQP_LOCK_LOST', ...LOST });
+      await should(settled(delivery, { settle: 'accept' })).be.rejectedWith({ code: 'AMQP_LOCK_LOST', ...LOST });
     });
 
     it('takes its own rejection, which the peer gives back, for what it is', async () => {
       const error = { condition: 'app:bad', description: 'of no use' };
       const delivery = await received((one) => one.update(true, rejected(error)));
-      await link.settle(delivery, { settle: 'reject', error });
+      await settled(delivery, { settle: 'reject', error });
     });
 
     it('does not know what became of an outcome when the link is lost before', async () => {
       const delivery = await received(() => {});
-      const settled = link.settle(delivery, { settle: 'accept' });
+      const ended = settled(delivery, { settle: 'accept' });
       broker.dropSockets();
-      await should(settled).be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
+      await should(ended).be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
     });
 
     it('does not know what became of an outcome when the peer does not answer in time', async () => {
       const delivery = await received(() => {});
       mock.timers.enable({ apis: ['setTimeout'] });
-      const settled = link.settle(delivery, { settle: 'accept' });
+      const ended = settled(delivery, { settle: 'accept' });
       mock.timers.tick(30_000);
-      await should(settled).be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
+      await should(ended).be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
     });
   });
 });
