@@ -201,7 +201,10 @@ export class ServiceBus extends EventEmitter {
 
   // Misbehaving
 
-  /** The next so many messages to the address are rejected with this error, and requests to its `$management` fail with it. */
+  /**
+   * The next so many messages to the address are rejected with this error, receivers of it are refused, and requests to its
+   * `$management` fail.
+   */
   fail(address: string, error: ServiceError, times = Infinity): void {
     this.failures.set(pathOf(address), { error, times });
   }
@@ -304,6 +307,7 @@ export class ServiceBus extends EventEmitter {
     const connection = this.container.create_connection({
       port: this.port,
       reconnect: false,
+      tcp_no_delay: true,
       autoaccept: false,
       credit_window: 0,
       treat_modified_as_released: false,
@@ -316,7 +320,7 @@ export class ServiceBus extends EventEmitter {
       passwordOf: (name) => this.authority.policies[name]?.key,
       passwordFits: (name, key) => {
         const claim = this.authority.login(name, key);
-        if (claim) peer.claims.set('login', claim);
+        if (claim) peer.claims.set('(login)', claim);
         return claim !== undefined;
       },
       tokenIsValid: () => false,
@@ -419,6 +423,7 @@ export class ServiceBus extends EventEmitter {
     const entity = this.entities.get(path);
     if (!entity) throw this.topics.has(path) ? notAllowed('A topic has subscriptions to receive from.') : missing(path);
     if (entity.disabled) throw disabled(path);
+    this.failAsPlanned(path);
     // who asks for messages that are settled already receives and deletes
     if (link.remote.attach.snd_settle_mode !== 1) attached.locks = new Map();
     const session = sessionAskedFor(link);
