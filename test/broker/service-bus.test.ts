@@ -126,6 +126,34 @@ describe('double of Azure Service Bus', () => {
     await receiver(connection, source, { properties }).should.be.rejectedWith({ condition: 'com.microsoft:timeout' });
   });
 
+  it('has no sessions among dead letters', async () => {
+    await start({ queues: { q: { requiresSession: true, maxDeliveryCount: 1 } } });
+    const connection = await login(POLICY, key);
+    await send(await sender(connection, 'q'), { body: 'a', group_id: 's' });
+    await take(await receiver(connection, { address: 'q', filter: { [SESSION_FILTER]: 's' } }));
+    serviceBus.expireSession('q', 's');
+    const { message } = await take(await receiver(connection, 'q/$DeadLetterQueue'));
+    message.should.match({ body: 'a', group_id: 's' });
+    await sender(connection, 'q/$DeadLetterQueue').should.be.rejectedWith({ condition: 'amqp:not-allowed' });
+  });
+
+  it('refuses who waits for a session of an entity that is disabled', async () => {
+    await start({ queues: { q: { requiresSession: true } } });
+    const connection = await login(POLICY, key);
+    const waiting = once(serviceBus, 'waiting');
+    const link = receiver(connection, { address: 'q', filter: { [SESSION_FILTER]: null } });
+    await waiting;
+    serviceBus.disable('q');
+    await link.should.be.rejectedWith({ condition: 'com.microsoft:entity-disabled' });
+  });
+
+  it('rejects what is no message', async () => {
+    await start();
+    const link = await sender(await login(POLICY, key), 'q');
+    (await send(link, Buffer.from('00', 'hex'), 0)).should.equal('rejected');
+    serviceBus.entity('q').depth.should.equal(0);
+  });
+
   it('answers an outcome after the lock has expired with what is wrong', async () => {
     await start({ queues: { q: { lockDuration: 30 } } });
     const connection = await login(POLICY, key);

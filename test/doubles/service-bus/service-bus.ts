@@ -43,6 +43,7 @@ import {
   missing,
   notAllowed,
   Refusal,
+  refusalOf,
   sessionLost,
   timedOut,
   toError,
@@ -398,7 +399,7 @@ export class ServiceBus extends EventEmitter {
     try {
       this.admit(attached);
     } catch (error) {
-      this.refuse(link, error as Refusal);
+      this.refuse(link, refusalOf(error));
     }
   }
 
@@ -417,6 +418,7 @@ export class ServiceBus extends EventEmitter {
     if (!reads) {
       const targets = this.found(path);
       if (targets.some((target) => target.disabled)) throw disabled(path);
+      if (targets.some((target) => !target.deadLetters)) throw notAllowed('Nothing is sent to a dead-letter queue.');
       link.local.attach.max_message_size = this.maxMessageSize;
       return this.open(attached);
     }
@@ -466,11 +468,7 @@ export class ServiceBus extends EventEmitter {
     const { properties } = link.remote.attach;
     const time: number = properties?.['com.microsoft:timeout'] ?? 60_000;
     withhold(link);
-    const timer = setTimeout(() => {
-      this.attached.delete(link);
-      answer(link);
-      this.refuse(link, timedOut());
-    }, time);
+    const timer = setTimeout(() => this.cut(attached, timedOut()), time);
     attached.waiting = { session, timer };
     this.emit('waiting', attached.info);
     this.attached.set(link, attached);
@@ -496,9 +494,13 @@ export class ServiceBus extends EventEmitter {
   }
 
   private cut(attached: Attached, error: ServiceError | Refusal): void {
-    this.cutOff.set(attached.link, attached.info);
+    const { link, info, waiting } = attached;
+    const refusal = error instanceof Refusal ? error : new Refusal(error.condition, error.description ?? '');
+    if (!waiting) this.cutOff.set(link, info);
     this.forget((other) => other === attached);
-    attached.link.close(errorOf(error instanceof Refusal ? toError(error) : error));
+    if (!waiting) return link.close(errorOf(toError(refusal)));
+    answer(link);
+    this.refuse(link, refusal);
   }
 
   private forget(which: (attached: Attached) => boolean): void {
@@ -540,7 +542,7 @@ export class ServiceBus extends EventEmitter {
       try {
         this.authorize(peer, path, path.endsWith(MANAGEMENT) ? undefined : right);
       } catch (error) {
-        this.cut(attached, error as Refusal);
+        this.cut(attached, refusalOf(error));
       }
     }
   }
@@ -573,7 +575,7 @@ export class ServiceBus extends EventEmitter {
       settleIncoming(delivery);
       this.emit('message', attached.info.address);
     } catch (error) {
-      settleIncoming(delivery, error as Refusal);
+      settleIncoming(delivery, refusalOf(error));
     }
   }
 
@@ -607,8 +609,7 @@ export class ServiceBus extends EventEmitter {
         if (!body) status = 204;
       }
     } catch (error) {
-      // what a client got wrong in a way nobody thought of is its fault too
-      refusal = error instanceof Refusal ? error : new Refusal('amqp:invalid-field', String(error));
+      refusal = refusalOf(error);
       ({ status } = refusal);
     }
     const answered = answerTo(
@@ -641,7 +642,10 @@ export class ServiceBus extends EventEmitter {
     peer.claims.set(claim.path, { ...claim, timer });
   }
 
-  /** Where answers go: reply-to is the target of the client's receiver, or its name; some clients say none at all. */
+  /**
+   * Where answers go: reply-to is the target of the client's receiver, or its name; some clients say none at all. All
+   * clients known have both links in one session, so nothing else is taken.
+   */
   private readerOf(request: Link, address: string, replyTo: unknown): Link | undefined {
     const readers = this.at(address).filter(
       ({ info, link }) => info.role === 'receiver' && link.session === request.session,
@@ -712,7 +716,7 @@ export class ServiceBus extends EventEmitter {
     try {
       attached.entity.settle(token, outcome);
     } catch (error) {
-      refusal = error as Refusal;
+      refusal = refusalOf(error);
     }
     if (!delivery.remote_settled) {
       // apart from others, for R1, and not from within the _process that brought us here
