@@ -3,9 +3,11 @@ Microsoft's client for Python as a process of its own: reads requests from stdin
 ([operation, parameters...]), and answers each with a line. client.mjs does the same with the client for JavaScript.
 """
 
+import contextlib
 import json
 import logging
 import sys
+import threading
 from datetime import datetime, timedelta, timezone
 
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
@@ -161,10 +163,17 @@ def close_receiver(name):
 
 
 def close():
+    # in the background: each close waits for a thread of the client that sleeps by the second
     for each in [*receivers.values(), *senders.values(), client]:
-        each.close()
+        threading.Thread(target=close_quietly, args=[each], daemon=True).start()
     receivers.clear()
     senders.clear()
+
+
+def close_quietly(each):
+    # the server may be gone before
+    with contextlib.suppress(Exception):
+        each.close()
 
 
 OPERATIONS = {

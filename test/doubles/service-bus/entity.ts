@@ -141,7 +141,7 @@ export class Entity extends EventEmitter {
   /** The next message to be delivered; those of sessions only to their holders. */
   next(sessionId?: string): Entry | undefined {
     if (this.disabled) return undefined;
-    return this.entries.find((entry) => isFree(entry) && entry.message.sessionId === sessionId);
+    return this.entries.find((entry) => isFree(entry) && this.isIn(entry, sessionId));
   }
 
   /** Locks a message for a consumer, which settles it by the token. */
@@ -195,7 +195,7 @@ export class Entity extends EventEmitter {
   ): Entry[] {
     const all = sequenceNumbers.map((number) => this.find(number, 'deferred'));
     for (const entry of all) {
-      if (entry.lock || entry.message.sessionId !== sessionId) throw notFound(entry.sequenceNumber);
+      if (entry.lock || !this.isIn(entry, sessionId)) throw notFound(entry.sequenceNumber);
     }
     for (const entry of all) {
       if (peekLock) this.lock(entry);
@@ -253,6 +253,11 @@ export class Entity extends EventEmitter {
     const holder = this.sessions.get(id)?.lock?.holder;
     this.unlockSession(id, { failed: true });
     holder?.onSessionLost();
+  }
+
+  /** Where sessions are not required, a session id is one more property. */
+  private isIn({ message }: Entry, sessionId: string | undefined): boolean {
+    return !this.options.requiresSession || message.sessionId === sessionId;
   }
 
   private insert(message: Message): Entry {

@@ -40,5 +40,9 @@ export const tooLarge = ({ length }: Buffer) =>
   );
 export const unauthorized = (description: string) => new Refusal('amqp:unauthorized-access', description, 401);
 
+/** What a client got wrong in a way that nobody thought of is its fault too. */
+export const refusalOf = (error: unknown) =>
+  error instanceof Refusal ? error : new Refusal('amqp:decode-error', String(error));
+
 /** The same as rhea wants errors. */
 export const toError = ({ condition, message }: Refusal) => ({ condition, description: message });

@@ -43,6 +43,7 @@ import {
   missing,
   notAllowed,
   Refusal,
+  refusalOf,
   sessionLost,
   timedOut,
   toError,
@@ -201,7 +202,10 @@ export class ServiceBus extends EventEmitter {
 
   // Misbehaving
 
-  /** The next so many messages to the address are rejected with this error, and requests to its `$management` fail with it. */
+  /**
+   * The next so many messages to the address are rejected with this error, receivers of it are refused, and requests to its
+   * `$management` fail.
+   */
   fail(address: string, error: ServiceError, times = Infinity): void {
     this.failures.set(pathOf(address), { error, times });
   }
@@ -304,6 +308,7 @@ export class ServiceBus extends EventEmitter {
     const connection = this.container.create_connection({
       port: this.port,
       reconnect: false,
+      tcp_no_delay: true,
       autoaccept: false,
       credit_window: 0,
       treat_modified_as_released: false,
@@ -316,7 +321,7 @@ export class ServiceBus extends EventEmitter {
       passwordOf: (name) => this.authority.policies[name]?.key,
       passwordFits: (name, key) => {
         const claim = this.authority.login(name, key);
-        if (claim) peer.claims.set('login', claim);
+        if (claim) peer.claims.set('(login)', claim);
         return claim !== undefined;
       },
       tokenIsValid: () => false,
@@ -394,7 +399,7 @@ export class ServiceBus extends EventEmitter {
     try {
       this.admit(attached);
     } catch (error) {
-      this.refuse(link, error as Refusal);
+      this.refuse(link, refusalOf(error));
     }
   }
 
@@ -413,12 +418,14 @@ export class ServiceBus extends EventEmitter {
     if (!reads) {
       const targets = this.found(path);
       if (targets.some((target) => target.disabled)) throw disabled(path);
+      if (targets.some((target) => !target.deadLetters)) throw notAllowed('Nothing is sent to a dead-letter queue.');
       link.local.attach.max_message_size = this.maxMessageSize;
       return this.open(attached);
     }
     const entity = this.entities.get(path);
     if (!entity) throw this.topics.has(path) ? notAllowed('A topic has subscriptions to receive from.') : missing(path);
     if (entity.disabled) throw disabled(path);
+    this.failAsPlanned(path);
     // who asks for messages that are settled already receives and deletes
     if (link.remote.attach.snd_settle_mode !== 1) attached.locks = new Map();
     const session = sessionAskedFor(link);
@@ -461,11 +468,7 @@ export class ServiceBus extends EventEmitter {
     const { properties } = link.remote.attach;
     const time: number = properties?.['com.microsoft:timeout'] ?? 60_000;
     withhold(link);
-    const timer = setTimeout(() => {
-      this.attached.delete(link);
-      answer(link);
-      this.refuse(link, timedOut());
-    }, time);
+    const timer = setTimeout(() => this.cut(attached, timedOut()), time);
     attached.waiting = { session, timer };
     this.emit('waiting', attached.info);
     this.attached.set(link, attached);
@@ -491,9 +494,13 @@ export class ServiceBus extends EventEmitter {
   }
 
   private cut(attached: Attached, error: ServiceError | Refusal): void {
-    this.cutOff.set(attached.link, attached.info);
+    const { link, info, waiting } = attached;
+    const refusal = error instanceof Refusal ? error : new Refusal(error.condition, error.description ?? '');
+    if (!waiting) this.cutOff.set(link, info);
     this.forget((other) => other === attached);
-    attached.link.close(errorOf(error instanceof Refusal ? toError(error) : error));
+    if (!waiting) return link.close(errorOf(toError(refusal)));
+    answer(link);
+    this.refuse(link, refusal);
   }
 
   private forget(which: (attached: Attached) => boolean): void {
@@ -535,7 +542,7 @@ export class ServiceBus extends EventEmitter {
       try {
         this.authorize(peer, path, path.endsWith(MANAGEMENT) ? undefined : right);
       } catch (error) {
-        this.cut(attached, error as Refusal);
+        this.cut(attached, refusalOf(error));
       }
     }
   }
@@ -568,7 +575,7 @@ export class ServiceBus extends EventEmitter {
       settleIncoming(delivery);
       this.emit('message', attached.info.address);
     } catch (error) {
-      settleIncoming(delivery, error as Refusal);
+      settleIncoming(delivery, refusalOf(error));
     }
   }
 
@@ -602,8 +609,7 @@ export class ServiceBus extends EventEmitter {
         if (!body) status = 204;
       }
     } catch (error) {
-      // what a client got wrong in a way nobody thought of is its fault too
-      refusal = error instanceof Refusal ? error : new Refusal('amqp:invalid-field', String(error));
+      refusal = refusalOf(error);
       ({ status } = refusal);
     }
     const answered = answerTo(
@@ -636,7 +642,10 @@ export class ServiceBus extends EventEmitter {
     peer.claims.set(claim.path, { ...claim, timer });
   }
 
-  /** Where answers go: reply-to is the target of the client's receiver, or its name; some clients say none at all. */
+  /**
+   * Where answers go: reply-to is the target of the client's receiver, or its name; some clients say none at all. All
+   * clients known have both links in one session, so nothing else is taken.
+   */
   private readerOf(request: Link, address: string, replyTo: unknown): Link | undefined {
     const readers = this.at(address).filter(
       ({ info, link }) => info.role === 'receiver' && link.session === request.session,
@@ -707,7 +716,7 @@ export class ServiceBus extends EventEmitter {
     try {
       attached.entity.settle(token, outcome);
     } catch (error) {
-      refusal = error as Refusal;
+      refusal = refusalOf(error);
     }
     if (!delivery.remote_settled) {
       // apart from others, for R1, and not from within the _process that brought us here
