@@ -764,6 +764,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         output: 'auto',
         settle: 'arrival',
         onerror: 'modify',
+        answered: false,
         creditwindow: 100,
         windowbytes: 64,
         settletimeout: 300,

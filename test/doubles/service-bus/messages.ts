@@ -48,9 +48,10 @@ export class Message {
     for (const { code, value, end } of sectionsOf(bytes)) {
       if (code > APPLICATION_PROPERTIES) break;
       body = end;
-      if (code === HEADER) header = value as Typed[];
+      // Copied: rhea has one array for all lists that are empty, and would show it everywhere with what is set here.
+      if (code === HEADER) header = [...(value as Typed[])];
       if (code === MESSAGE_ANNOTATIONS) annotations = fieldsOf(value as Typed[]);
-      if (code === PROPERTIES) properties = value as Typed[];
+      if (code === PROPERTIES) properties = [...(value as Typed[])];
       if (code === APPLICATION_PROPERTIES) applicationProperties = fieldsOf(value as Typed[]);
     }
     return new Message(header, annotations, properties, applicationProperties, bytes.subarray(body));
