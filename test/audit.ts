@@ -32,7 +32,8 @@ const FROM_US = /^(amqp-|catch$|complete$|status$)/;
 
 const found = new Set<string>();
 let during = 'before the first test';
-let isNodeRedHeard = false;
+/** The Node-REDs that are listened to. */
+const heard = new Set<string>();
 
 /** For what no hook sees, such as a flow that was saved, or the output of another process. */
 export function audit(channel: string, value: unknown): void {
@@ -76,11 +77,19 @@ for (const name of ['stdout', 'stderr'] as const) {
   };
 }
 
-/** Once a test file has loaded Node-RED. It is not loaded for those that do without. */
+/**
+ * Once a test file has loaded Node-RED, which is not done for those that do without. The test helper loads the one of this
+ * project beside the one under test.
+ */
 function hearNodeRed(): void {
-  const path = isNodeRedHeard || Object.keys(require.cache).find((file) => file.endsWith(UTIL));
-  if (typeof path !== 'string') return;
-  isNodeRedHeard = true;
+  for (const path of Object.keys(require.cache)) {
+    if (!path.endsWith(UTIL) || heard.has(path)) continue;
+    heard.add(path);
+    hear(path);
+  }
+}
+
+function hear(path: string): void {
   const { log, events, hooks } = require(path) as NodeRedUtil;
   const write = log.log.bind(log);
   log.log = (entry) => {
