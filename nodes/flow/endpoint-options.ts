@@ -7,6 +7,7 @@ import { type Issuer, Tokens } from '../lib/auth/tokens';
 import type { ConnectionOptions, TokenUse } from '../lib/connection/connection';
 import { Cbs, type Claims, jwts, readySignature, signatures } from '../lib/exchange/cbs';
 import { renewToken } from '../lib/exchange/renewal';
+import { MAX_TIMEOUT } from '../lib/pause';
 import type { Proxy } from '../lib/wire/proxy';
 import type { Server as Place } from '../lib/wire/transport';
 import type { EndpointOptions } from './endpoint';
@@ -46,8 +47,6 @@ interface Kept {
   get?(name: string): unknown;
 }
 
-/** The longest that a timer of Node.js runs, in milliseconds. */
-const MAX_TIME = 2 ** 31 - 1;
 const MECHANISMS = [
   '',
   'none',
@@ -250,8 +249,8 @@ export class EndpointSettings {
   /** A time in settings.js, in milliseconds. */
   #time(name: string, value: number): number {
     const given = (this.#RED.settings as unknown as Record<string, unknown>)[name] ?? value;
-    if (typeof given === 'number' && given >= 0 && given <= MAX_TIME) return given;
-    this.#settings.refuse(name, `is not a number of milliseconds from 0 to ${MAX_TIME}`, 'settings.js');
+    if (typeof given === 'number' && given >= 0 && given <= MAX_TIMEOUT) return given;
+    this.#settings.refuse(name, `is not a number of milliseconds from 0 to ${MAX_TIMEOUT}`, 'settings.js');
     return value;
   }
 }

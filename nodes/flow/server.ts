@@ -1,3 +1,5 @@
+import { SCHEMES } from '../lib/connection/servers';
+
 /**
  * What the field Server of an endpoint may hold, a host, a host and a port, a URL, or a connection string of Azure; and
  * one of its list of URLs.
@@ -24,18 +26,6 @@ const CONNECTION_STRING = /(?:^|;)\s*(?:endpoint|hostname|sharedaccess(?:keyname
 /** A comma or a blank inside a URL may belong to a password: they separate only where another URL, or nothing, follows. */
 const BETWEEN = /\s*\n\s*|[\s,]+(?=[a-z][a-z\d+.-]*:\/\/|$)/i;
 
-interface Scheme {
-  port: number;
-  isSecure: boolean;
-  isWebSocket: boolean;
-}
-
-const SCHEMES = new Map<string, Scheme>([
-  ['amqp', { port: 5672, isSecure: false, isWebSocket: false }],
-  ['amqps', { port: 5671, isSecure: true, isWebSocket: false }],
-  ['ws', { port: 80, isSecure: false, isWebSocket: true }],
-  ['wss', { port: 443, isSecure: true, isWebSocket: true }],
-]);
 const ALL = 'amqp://, amqps://, ws:// or wss://';
 const STRANGE = 'has characters that no host has (such as spaces, @ ; = /)';
 
@@ -149,7 +139,7 @@ function ofConnectionString(text: string): Server {
   const isSecure = parts.get('usedevelopmentemulator')?.toLowerCase() !== 'true';
   return {
     host,
-    port: port === undefined ? (isSecure ? 5671 : 5672) : portOf(port),
+    port: port === undefined ? SCHEMES.get(isSecure ? 'amqps' : 'amqp')!.port : portOf(port),
     isSecure,
     user,
     pass: key || signature,

@@ -1,3 +1,6 @@
+/** The longest that a timer of Node.js runs, in milliseconds. */
+export const MAX_TIMEOUT = 2 ** 31 - 1;
+
 /** A wait that a time-out ends, unless something else does before. */
 export class Pause {
   #end: (() => void) | undefined;

@@ -1,4 +1,5 @@
 import { type AmqpError, amqpError } from '../errors';
+import { MAX_TIMEOUT } from '../pause';
 
 /** What stands for a login for a while. */
 export interface Token {
@@ -16,9 +17,6 @@ const [RENEW_AFTER, RENEW_JITTER] = [0.7, 0.1];
 const [RETRY_FIRST, RETRY_LONGEST] = [1000, 60_000];
 /** Milliseconds: a token that lives no longer than this is taken for dead, since it has a way to go. */
 const MARGIN = 250;
-/** The longest that a timer of Node runs. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
-
 /** Who is to be told of tokens. */
 export interface TokenUser {
   /** There is a new one, before the last one expires. */
@@ -104,6 +102,8 @@ export class Tokens {
     const expires = this.#token?.expires;
     if (expires === undefined || !this.#issue || this.#users.size === 0) return;
     const life = expires - Date.now();
+    // By our clock it is over already: nothing would be gained by the next one. Who needs one asks for it.
+    if (life <= 0) return;
     this.#wait(life * (RENEW_AFTER + Math.random() * RENEW_JITTER));
   }
 

@@ -14,16 +14,28 @@ export interface ServersOptions {
 
 /** The most servers that are taken from a peer's list. */
 const MAX_ANNOUNCED = 16;
-const PORTS = { amqp: 5672, amqps: 5671, ws: 80, wss: 443 };
-type Scheme = keyof typeof PORTS;
+
+export interface Scheme {
+  /** The one that need not be said. */
+  port: number;
+  isSecure: boolean;
+  isWebSocket: boolean;
+}
+
+/** By their names in URLs, and in what a peer says of servers. */
+export const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
+  ['amqp', { port: 5672, isSecure: false, isWebSocket: false }],
+  ['amqps', { port: 5671, isSecure: true, isWebSocket: false }],
+  ['ws', { port: 80, isSecure: false, isWebSocket: true }],
+  ['wss', { port: 443, isSecure: true, isWebSocket: true }],
+]);
 
 /** What there may be in a host's name or address. */
 const HOST = /^[\w.:%-]{1,255}$/;
 
 /** A server as a URL, which says all of it but the virtual host. */
 export function urlOf({ host, port, isSecure, path }: Server): string {
-  const scheme = `${path === undefined ? 'amqp' : 'ws'}${isSecure ? 's' : ''}`;
-  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}${path ?? ''}`;
+  return `${schemeOf({ isSecure, path })}://${host.includes(':') ? `[${host}]` : host}:${port}${path ?? ''}`;
 }
 
 /** The same, to be shown: a query may hold a key. */
@@ -87,25 +99,24 @@ export class Servers {
     const host = networkHost ?? hostname;
     if (host === undefined || !HOST.test(host)) return undefined;
     const name = textOf(place['scheme'])?.toLowerCase() ?? schemeOf(from);
-    if (!Object.hasOwn(PORTS, name)) return undefined;
-    const scheme = name as Scheme;
-    const given = place['port'] ?? PORTS[scheme];
+    const scheme = SCHEMES.get(name);
+    if (!scheme) return undefined;
+    const given = place['port'] ?? scheme.port;
     // Some give it as text. Nothing else can be made a number without a risk.
     const port = ['number', 'string'].includes(typeof given) ? Number(given) : NaN;
     if (!Number.isInteger(port) || port < 1 || port > 65_535) return undefined;
     return {
       host,
       port,
-      isSecure: scheme.endsWith('s') && scheme !== 'ws',
-      ...(scheme.startsWith('ws') && { path: pathOf(place['path']) ?? from.path ?? '/' }),
+      isSecure: scheme.isSecure,
+      ...(scheme.isWebSocket && { path: pathOf(place['path']) ?? from.path ?? '/' }),
       ...(hostname !== undefined && hostname !== host && { hostname }),
     };
   }
 }
 
-function schemeOf({ isSecure, path }: Server): Scheme {
-  if (path === undefined) return isSecure ? 'amqps' : 'amqp';
-  return isSecure ? 'wss' : 'ws';
+function schemeOf({ isSecure, path }: Pick<Server, 'isSecure' | 'path'>): string {
+  return `${path === undefined ? 'amqp' : 'ws'}${isSecure ? 's' : ''}`;
 }
 
 function textOf(value: unknown): string | undefined {

@@ -4,6 +4,7 @@ import type { Tokens, TokenUser } from '../auth/tokens';
 import { pauseAfter } from '../connection/backoff';
 import type { Connection } from '../connection/connection';
 import { type AmqpError, amqpError } from '../errors';
+import { MAX_TIMEOUT } from '../pause';
 import type { Wire } from '../wire/wire';
 import { LinkPair } from './link-pair';
 
@@ -30,8 +31,6 @@ const TIMEOUT = 10_000;
 const [LIFE, RENEW_AFTER] = [3_600_000, 0.75];
 /** Milliseconds between attempts to renew a claim that lives. */
 const RETRY = { initial: 1000, max: 60_000 };
-/** The longest that a timer of Node runs. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
 
 /** Signatures made by a shared key, for each address one of its own. */
 export function signatures(key: SharedKey): Claims {

@@ -326,9 +326,13 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
       return amqpError('AMQP_CONNECT.redirect-loop', { hops: MAX_HOPS, server }, { diagnosis: 'redirect-loop' });
     }
     this.#redirectedBy = wire;
+    const before = this.redirectedTo;
     if (typeof address === 'string' && address !== '') this.redirectedTo = address;
     this.change({ name: 'connecting' });
-    return this.connection.redirect(this, info);
+    const refusal = this.connection.redirect(this, info);
+    // It stays where it is, and so does its address.
+    if (refusal) this.redirectedTo = before;
+    return refusal;
   }
 
   #attachLater(wire: Wire, connection: Connection, pause: number): void {

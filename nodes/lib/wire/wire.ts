@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import rhea, { type ConnectionOptions, type EventContext } from 'rhea';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
+import { MAX_TIMEOUT } from '../pause';
 import { Frames, type MessageFrames } from './frames';
 import { Output } from './output';
 import { type Opened, openedOf, peerErrorOf } from './remote';
@@ -55,8 +56,6 @@ export interface WireUser {
   fault(error: unknown): void;
 }
 
-/** The longest that a timer of Node runs. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
 /** The smallest max-frame-size that a peer may have (2.7.1). */
 export const MIN_MAX_FRAME_SIZE = 512;
 /** By these the protocol is told. */

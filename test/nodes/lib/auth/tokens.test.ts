@@ -1,3 +1,4 @@
+import { mock } from 'node:test';
 import should from 'should';
 import { expiryOf, type Token, Tokens, type TokenUser } from '../../../../nodes/lib/auth/tokens';
 import { AmqpError, amqpError } from '../../../../nodes/lib/errors';
@@ -78,6 +79,17 @@ describe('tokens', () => {
     should(renewed).equal(given[1]);
     should(Date.now()).be.below(first.expires!);
     should(await tokens.get()).equal(renewed);
+  });
+
+  it('that have expired by the clock of this computer are not renewed on and on', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const { given, issue } = issuer(-1000);
+    const tokens = new Tokens(issue);
+    releases.push(tokens.use({ renewed: () => {}, failed: () => {} }));
+    await tokens.get();
+    mock.timers.tick(3_600_000);
+    mock.timers.reset();
+    should(given).have.length(1);
   });
 
   it('are asked for again while the old one lives, when they cannot be renewed', async () => {

@@ -457,11 +457,14 @@ describe('a link', () => {
 
     it('does not go where the login must not', async () => {
       const home = await start();
-      home.redirectLink('a', { 'network-host': 'localhost', port: home.port });
+      home.redirectLink('a', { 'network-host': 'localhost', port: home.port, address: 'b' });
       const login = { username: 'anna', password: secretOf('password') };
       const link = new Reader(connectionTo(home.port, login), 'a');
       link.open();
       should(await state(link, 'refused')).match({ error: { diagnosis: 'redirect-unlisted' } });
+      home.allow('a');
+      await next(link, 'connected');
+      should(home.links().map(({ address }) => address)).deepEqual(['a']);
     });
   });
 
