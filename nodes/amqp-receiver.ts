@@ -1,13 +1,17 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
+import { serviceOf, sessionsOf } from './flow/azure';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg } from './flow/msg';
-import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
+import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, requiredText, subscriptionOf } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
-import { isPlainObject } from './lib/codec/notation';
+import { sequenceNumbersOf } from './lib/azure/entity';
+import { ServiceBusReceiver } from './lib/azure/service-bus-receiver';
+import { bytesOf, isPlainObject } from './lib/codec/notation';
 import { amqpError, nameOf, type PeerError } from './lib/errors';
-import { Receiver } from './lib/receiver/receiver';
+import { Receiver, type ReceiverUser } from './lib/receiver/receiver';
+import type { Receivers } from './lib/receiver/receivers';
 import type { Outcome } from './lib/wire/outcome';
 
 /** What the input of a receiver understands. */
@@ -19,7 +23,13 @@ type Input = NodeMessage & {
   undeliverable_here?: boolean;
   credit?: unknown;
   action?: unknown;
+  count?: unknown;
+  sequenceNumber?: unknown;
+  sessionState?: unknown;
 };
+
+/** Messages that may be looked at in one go. */
+const MOST_PEEKED = 250;
 
 const LOG = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.log.';
 
@@ -33,8 +43,11 @@ export default function init(RED: NodeAPI): void {
     const mapping = mappingOf(settings);
     const onerror = onErrorOf(settings, config);
     const options = receiverOptions(settings, config, mapping);
+    const service = serviceOf(settings);
+    const address = service === 'service-bus' ? requiredText(settings, 'address') : '';
+    const sessions = service === 'service-bus' ? sessionsOf(settings) : undefined;
     if (!settings.check()) return;
-    const receiver = new Receiver(endpoint.connection, options, {
+    const user: ReceiverUser = {
       message: (incoming, delivery) => {
         const { msg, error } = newMsg(incoming, delivery, mapping);
         if (!error) return this.send(msg);
@@ -46,7 +59,12 @@ export default function init(RED: NodeAPI): void {
         return outcomeOf(onerror, { error });
       },
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
-    });
+    };
+    const receiver: Receiver | Receivers =
+      service === 'service-bus'
+        ? new ServiceBusReceiver(endpoint.connection, { ...options, address, sessions }, user)
+        : new Receiver(endpoint.connection, options, user);
+    const isAnswered = service === 'service-bus' || options.isAnswered;
     if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed)
       this.log(RED._(`${LOG}durable`, { id: endpoint.connection.options.containerId }));
 
@@ -73,12 +91,14 @@ export default function init(RED: NodeAPI): void {
       const id = tokenOf(delivery);
       let answer: Promise<void> | undefined;
       if (id !== undefined) {
-        if (options.isAnswered) answer = settled((ended) => settle(id, msg, ended));
+        if (msg.sessionState !== undefined)
+          answer = storeState(id, msg.sessionState).then(() => settleAnswered(id, msg));
+        else if (isAnswered) answer = settleAnswered(id, msg);
         else settle(id, msg);
       }
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
-      if (action !== undefined && !delivery) return act(action, msg.topic);
+      if (action !== undefined && !delivery) return act(action, msg);
       if (!delivery && credit === undefined) {
         throw amqpError('AMQP_BAD_INPUT.nothing');
       }
@@ -91,6 +111,15 @@ export default function init(RED: NodeAPI): void {
       else holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg), ended);
     };
 
+    const settleAnswered = (id: string, msg: Input): Promise<void> => settled((ended) => settle(id, msg, ended));
+
+    /** The session is to be as the flow says before the message is gone that has made it so. */
+    const storeState = async (id: string, given: unknown): Promise<void> => {
+      const holder: unknown = endpoint.holderOf(this, receiver, id);
+      if (!(holder instanceof ServiceBusReceiver)) throw amqpError('AMQP_BAD_INPUT.no-session');
+      await holder.storeState(id, sessionStateOf(given));
+    };
+
     /** What could not be settled as asked has failed, if it is still there. */
     const fail = ({ delivery, error }: Input): void => {
       if (typeof delivery?.id !== 'string') return;
@@ -98,7 +127,7 @@ export default function init(RED: NodeAPI): void {
       if (holder.holds(delivery.id)) holder.fail(delivery.id, outcomeOf(onerror, { error }));
     };
 
-    const act = async (action: unknown, topic: unknown): Promise<void> => {
+    const act = async (action: unknown, { topic, count, sequenceNumber }: Input): Promise<void> => {
       switch (action) {
         case 'pause':
           return receiver.pause();
@@ -113,6 +142,18 @@ export default function init(RED: NodeAPI): void {
           if (await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined))
             endpoint.connection.open();
           return;
+        case 'peek':
+        case 'receive': {
+          if (!(receiver instanceof ServiceBusReceiver))
+            throw amqpError('AMQP_BAD_INPUT.service-bus', { given: action });
+          const numbers = sequenceNumbersOf(
+            sequenceNumber ?? (action === 'peek' ? 0 : undefined),
+            'msg.sequenceNumber',
+          );
+          if (action === 'receive') await receiver.receive(numbers);
+          else await receiver.peek(numbers[0]!, countOf(count ?? 1));
+          return;
+        }
         default:
           throw amqpError('AMQP_BAD_INPUT.action', { given: nameOf(action) });
       }
@@ -141,6 +182,20 @@ function creditOf(credit: unknown): number {
   const number = typeof credit === 'string' && credit !== '' ? Number(credit) : credit;
   if (typeof number === 'number' && Number.isInteger(number) && number > 0) return number;
   throw amqpError('AMQP_BAD_INPUT.credit', { given: nameOf(credit) });
+}
+
+function countOf(count: unknown): number {
+  const number = Number(count);
+  if (Number.isInteger(number) && number >= 1 && number <= MOST_PEEKED) return number;
+  throw amqpError('AMQP_BAD_INPUT.count', { most: MOST_PEEKED, given: nameOf(count) });
+}
+
+/** Null: none, as before the first one was stored. */
+function sessionStateOf(given: unknown): Buffer | null {
+  if (given === null) return null;
+  const bytes = typeof given === 'string' ? Buffer.from(given) : bytesOf(given);
+  if (!bytes) throw amqpError('AMQP_BAD_INPUT.session-state');
+  return bytes;
 }
 
 function outcomeOf(

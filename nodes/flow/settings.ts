@@ -49,12 +49,15 @@ export const NUMBERS = {
     bufferbytes: bytes,
     timeout: timeout(0),
     retrytime: timeout(60),
+    batchtime: seconds<number>(0.001, 60, 0.1),
     ...header,
   },
   'amqp-receiver': {
     creditwindow: whole<number>(0, 65_535, 100),
     windowbytes: bytes,
     settletimeout: timeout(300),
+    sessions: whole<number>(1, 100, 8),
+    sessionidle: seconds<number>(0.1, 86_400, 10),
   },
   'amqp-requester': {
     timeout: timeout(30),

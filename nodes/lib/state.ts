@@ -7,6 +7,8 @@ export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';
 export type State =
   | { name: 'idle' | 'connecting' | 'waiting' | 'detached' | 'paused' }
   | { name: 'connected'; address?: string }
+  /** It waits for a session of Azure Service Bus to become free. */
+  | { name: 'no-session' }
   | {
       /** Connected, but the peer does not do what was asked. */
       name: 'ignored';
@@ -43,6 +45,7 @@ const WORST_FIRST: State['name'][] = [
   'buffering',
   'waiting',
   'connected',
+  'no-session',
 ];
 
 /** The state to show for a node that has several links; the last of those that are alike. */

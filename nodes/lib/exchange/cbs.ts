@@ -142,7 +142,7 @@ class Permits {
       names: [`${name}-requests`, name],
       timeout: TIMEOUT,
     });
-    const answer = await this.#pair.ask(
+    const { fields } = await this.#pair.ask(
       {
         message_id: randomUUID(),
         to: ADDRESS,
@@ -151,7 +151,7 @@ class Permits {
       },
       value,
     );
-    const { 'status-code': status, 'status-description': text } = (answer.application_properties ?? {}) as Record<
+    const { 'status-code': status, 'status-description': text } = (fields.application_properties ?? {}) as Record<
       string,
       unknown
     >;

@@ -90,6 +90,21 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     return { name: 'connected' };
   }
 
+  /** The state of the link until the peer has answered its attach. */
+  protected get attachingState(): State {
+    return { name: 'connecting' };
+  }
+
+  /** Milliseconds that the peer has to answer the attach. */
+  protected get attachTimeout(): number {
+    return this.connection.options.connectTimeout;
+  }
+
+  /** Whether the peer's refusal of an attach only says that there is nothing for now: it is asked again at once. */
+  protected isForNow(_refusal: PeerError): boolean {
+    return false;
+  }
+
   /** Whether the peer's terminus is durable, so that closing only detaches. */
   protected get isDurable(): boolean {
     return false;
@@ -236,14 +251,14 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
 
   #attachNow(wire: Wire, connection: Connection): void {
     // While it is refused, that is what users see until it is attached.
-    if (this.state.name !== 'refused') this.change({ name: 'connecting' });
+    if (this.state.name !== 'refused') this.change(this.attachingState);
     const refused = (text: string, peer?: PeerError): void => this.#refused(wire, connection, text, peer);
     const lease = connection.beginSession(wire);
     if (!lease) return refused('the peer allows no more sessions');
 
     const { session } = lease;
     const late = this.connection.guarded(() => refused('no answer to the attach'));
-    const timer = setTimeout(late, this.connection.options.connectTimeout);
+    const timer = setTimeout(late, this.attachTimeout);
     const current: Attach = { ...lease, timer, since: Infinity, unlisten: [] };
     this.#current = current;
     // R17: when the peer ends a session its links get no event.
@@ -304,6 +319,10 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
       if (!refusal) return;
       // Where the peer does not say where to, its own words say as much.
       if (refusal.diagnosis) error = refusal;
+    }
+    if (peer && this.isForNow(peer)) {
+      this.change(this.attachingState);
+      return this.#attachLater(wire, connection, 0);
     }
     this.#failures++;
     // Two clients are not to take it from each other for ever.

@@ -42,6 +42,10 @@ export type DeliveryInfo = {
   redelivered: boolean;
   /** The message's own `to`, by which a flow that sets another one is told from one that forwards. */
   to?: string;
+  /** The session of Azure Service Bus that it came in, with the state that was stored for that. */
+  session?: { id: string; state: Buffer | null };
+  /** It was only looked at: it is still where it was. */
+  peeked?: true;
 };
 
 /** What a receiver tells its node. */
@@ -52,6 +56,8 @@ export interface ReceiverUser {
   undelivered(error: AmqpError, delivery: DeliveryInfo): Outcome;
   /** A message that cannot be decoded: it has been rejected. `fields` are those that could be read. */
   undecodable(error: AmqpError, delivery: DeliveryInfo, fields: AmqpFields): void;
+  /** There is a link. The first credit is given once the promise resolves, where there is one; it is not to reject. */
+  attached?(): Promise<void> | undefined;
 }
 
 /** A delivery that is to be settled. */
@@ -99,6 +105,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   #isPaused = false;
   /** Nothing more is taken: the node is closing. */
   #isStopped = false;
+  /** What is done before the first credit. */
+  #preparing: Promise<void> | undefined;
   /** Bytes of what is to be settled. */
   #bytes = 0;
   /** Of a message, as it is expected: rises at once, and falls slowly. */
@@ -124,7 +132,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       { ...options, isPreSettled: options.settle === 'pre-settled' },
       {
         message: (delivery) => this.#message(delivery),
-        attached: () => this.#attached(),
+        attached: () => this.#prepare(),
         lost: () => this.#lost(),
       },
     );
@@ -135,6 +143,16 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   get state(): State {
     return this.#link.state;
+  }
+
+  /** That of its link, with which its tokens begin. */
+  get name(): string {
+    return this.#options.name;
+  }
+
+  /** The session of Azure Service Bus that it receives from. */
+  get session(): string | undefined {
+    return this.#link.session;
   }
 
   /** The address read from: what was asked for, or what the peer has made. */
@@ -317,7 +335,19 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   get #takes(): boolean {
-    return !this.#isPaused && !this.#isStopped;
+    return !this.#isPaused && !this.#isStopped && !this.#preparing;
+  }
+
+  #prepare(): void {
+    const preparing = this.#user.attached?.();
+    this.#preparing = preparing;
+    if (!preparing) return this.#attached();
+    void preparing.then(() => {
+      // Of an attach that is gone it is not waited for any more.
+      if (preparing !== this.#preparing) return;
+      this.#preparing = undefined;
+      if (this.#link.isAttached) this.#attached();
+    });
   }
 
   #attached(): void {
@@ -327,6 +357,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   #lost(): void {
+    this.#preparing = undefined;
     this.#attaches++;
     this.#prefix = this.#newPrefix();
     this.#given = [];
@@ -446,7 +477,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 }
 
 /** What is told of a message, with what it tells of itself. RabbitMQ 3 marks a redelivery by first-acquirer only. */
-function infoOf({ fields }: Incoming, tag: string, address: string | undefined): DeliveryInfo {
+export function infoOf({ fields }: Incoming, tag: string, address: string | undefined): DeliveryInfo {
   const { delivery_count: count, first_acquirer: isFirst, to } = fields;
   const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
   return typeof to === 'string' ? { tag, address, redelivered, to } : { tag, address, redelivered };
