@@ -100,6 +100,7 @@ export const ERROR_TEXTS = {
   'AMQP_LINK_DETACHED.why': '{why}',
   'AMQP_LINK_REFUSED.why': '{why}',
   'AMQP_LOCK_LOST.refused': 'the peer no longer holds the message for this receiver, and does not take its outcome',
+  'AMQP_LOCK_LOST.session': 'the session that the message came in was lost: the peer delivers it again',
   'AMQP_MODIFIED.message': 'the peer could not deliver the message',
   'AMQP_NO_ADDRESS.text': '{name} is not text: it is of type {type}',
   'AMQP_NO_ADDRESS.unknown': 'the address cannot be found out: {text}',

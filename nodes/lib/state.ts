@@ -6,6 +6,7 @@ export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';
 /** What a connection or link is doing, in the words that users see. */
 export type State =
   | { name: 'idle' | 'connecting' | 'waiting' | 'detached' | 'paused' }
+  /** `address`: what the peer has given, an address or a session. */
   | { name: 'connected'; address?: string }
   /** It waits for a session of Azure Service Bus to become free. */
   | { name: 'no-session' }

@@ -30,6 +30,9 @@ export class Locks {
   readonly #user: LocksUser;
   readonly #locks = new Map<string, Lock>();
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer ends, by the clock of `performance`; Infinity: none is running. */
+  #next = Infinity;
+  #isRenewing = false;
   #isClosed = false;
 
   constructor(user: LocksUser) {
@@ -38,8 +41,9 @@ export class Locks {
 
   /** `until`: the end of the lock, by the peer's clock. */
   hold(id: string, token: Buffer, until: unknown): void {
-    this.#locks.set(id, { token, due: performance.now() + pauseUntil(until) });
-    this.#timer ??= this.#wait();
+    const due = performance.now() + pauseUntil(until);
+    this.#locks.set(id, { token, due });
+    if (due < this.#next) this.#waitUntil(due);
   }
 
   release(id: string): void {
@@ -52,14 +56,16 @@ export class Locks {
     this.#locks.clear();
   }
 
-  #wait(): NodeJS.Timeout | undefined {
-    if (this.#isClosed || this.#locks.size === 0) return undefined;
-    let first = Infinity;
-    for (const { due } of this.#locks.values()) first = Math.min(first, due);
-    return setTimeout(() => void this.#renewDue(), Math.max(0, first - performance.now()));
+  #waitUntil(due: number): void {
+    clearTimeout(this.#timer);
+    this.#next = due;
+    // After a renewal it is looked at all of them.
+    if (this.#isClosed || this.#isRenewing || due === Infinity) return;
+    this.#timer = setTimeout(() => void this.#renewDue(), Math.max(0, due - performance.now()));
   }
 
   async #renewDue(): Promise<void> {
+    this.#isRenewing = true;
     const now = performance.now() + TOGETHER;
     const due: [string, Lock][] = [];
     for (const [id, lock] of this.#locks) {
@@ -67,7 +73,10 @@ export class Locks {
       else if (lock.due <= now) due.push([id, lock]);
     }
     if (due.length > 0) await this.#renew(due);
-    this.#timer = this.#wait();
+    this.#isRenewing = false;
+    let first = Infinity;
+    for (const lock of this.#locks.values()) first = Math.min(first, lock.due);
+    this.#waitUntil(first);
   }
 
   /** One that is lost makes the peer refuse all of them. */

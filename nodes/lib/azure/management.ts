@@ -9,7 +9,7 @@ import { isBusy } from '../wire/outcome';
 
 /** Milliseconds for the links, and for each answer. */
 const TIMEOUT = 30_000;
-/** Milliseconds for which a request is repeated that the service is too busy for. */
+/** Milliseconds for which it is tried to ask. */
 const RETRY_TIME = 60_000;
 const RETRY = { initial: 200, max: 10_000 };
 /** Conditions by which the service says that a lock is gone, of a message or of a session. */
@@ -39,7 +39,8 @@ export class Management {
   }
 
   /**
-   * Resolves with the answer, which is empty where there is nothing to tell. A busy service is asked again for a minute.
+   * Resolves with the answer, which is empty where there is nothing to tell. For a minute it waits for a connection, and
+   * asks a busy service again.
    * Rejects with an AmqpError: AMQP_LOCK_LOST, AMQP_REJECTED for any other refusal, AMQP_IN_DOUBT where the answer is lost.
    */
   ask(properties: AmqpFields, body: Answer): Promise<Answer> {
@@ -62,10 +63,23 @@ export class Management {
         return await this.#askOnce(properties, body);
       } catch (error) {
         const pause = pauseAfter(failures, RETRY);
-        if (!isBusy(error as AmqpError) || performance.now() + pause > end) throw error;
-        await this.#pause.wait(pause);
+        if (!mayRetry(error as AmqpError) || performance.now() + pause > end) throw error;
+        await this.#wait(pause);
       }
     }
+  }
+
+  /** Until there is a connection, or for some time. */
+  async #wait(pause: number): Promise<void> {
+    const connection = this.#connection;
+    // Needed when the endpoint does not connect by itself.
+    connection.open();
+    const over = (): void => {
+      if (connection.state.name === 'connected') this.#pause.end();
+    };
+    connection.on('state', over);
+    await this.#pause.wait(pause);
+    connection.off('state', over);
   }
 
   async #askOnce(properties: AmqpFields, body: Answer): Promise<Answer> {
@@ -102,6 +116,11 @@ export class Management {
     this.#pair = pair;
     return pair;
   }
+}
+
+/** Nothing was asked yet, or the service will take it a little later. */
+function mayRetry(error: AmqpError): boolean {
+  return error.code === 'AMQP_DISCONNECTED' || isBusy(error);
 }
 
 interface Status extends PeerError {

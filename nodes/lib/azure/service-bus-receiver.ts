@@ -104,6 +104,7 @@ export class ServiceBusReceiver extends Receivers {
       creditWindow: share(options.creditWindow),
       windowBytes: share(options.windowBytes),
       isAnswered: options.settle === 'flow',
+      dynamic: false,
       ...(sessions && {
         source: { ...options.source, session: sessions.id },
         ...(sessions.id === null && { properties: { timeout: SESSION_WAIT } }),

@@ -70,8 +70,11 @@ export class Cbs {
     this.#claims = claims;
   }
 
-  /** Resolves once links may be attached to the address. Rejects with an AmqpError which says why not. */
-  readonly authorize = (connection: Connection, address: string): Promise<void> => {
+  /**
+   * Resolves once links may be attached to the address; with `anew`, a token is put again. Rejects with an AmqpError which
+   * says why not.
+   */
+  readonly authorize = (connection: Connection, address: string, anew = false): Promise<void> => {
     const { wire } = connection;
     if (!wire) return Promise.reject(amqpError('AMQP_DISCONNECTED.never'));
     let permits = this.#open.get(wire);
@@ -79,7 +82,7 @@ export class Cbs {
       permits = new Permits(connection, wire, this.#claims);
       this.#open.set(wire, permits);
     }
-    return permits.get(audienceOf(connection, address));
+    return permits.get(audienceOf(connection, address), anew);
   };
 }
 
@@ -112,13 +115,14 @@ class Permits {
     connection.on('state', over);
   }
 
-  get(audience: string): Promise<void> {
+  get(audience: string, anew: boolean): Promise<void> {
     const known = this.#permitted.get(audience);
-    if (known) return known.put;
+    if (known && !anew) return known.put;
+    clearTimeout(known?.timer);
     const permit = { put: this.#put(audience), failures: 0 };
     this.#permitted.set(audience, permit);
     // Who asks next may have more luck.
-    permit.put.catch(() => this.#permitted.delete(audience));
+    permit.put.catch(() => this.#permitted.get(audience) === permit && this.#permitted.delete(audience));
     return permit.put;
   }
 
@@ -155,7 +159,8 @@ class Permits {
       string,
       unknown
     >;
-    if (typeof status !== 'number' || status < 200 || status > 299) throw refused(status, text);
+    if (typeof status !== 'number' || status < 200 || status > 299)
+      throw refused(status, text, expires !== undefined && expires > Date.now());
     this.#renewLater(audience, expires);
   }
 
@@ -191,12 +196,14 @@ function audienceOf({ server, options }: Connection, address: string): string {
 }
 
 /** In the words of HTTP, which the service uses here. */
-function refused(status: unknown, text: unknown): AmqpError {
+function refused(status: unknown, text: unknown, isFresh: boolean): AmqpError {
+  const isSkewed = isFresh && typeof text === 'string' && /expired/i.test(text);
+  const clock = isSkewed ? ', though it was made just now: the clock of this computer is wrong' : '';
   const condition = status === 404 ? 'amqp:not-found' : 'amqp:unauthorized-access';
   const description = `${typeof text === 'string' ? text : 'no reason given'} (status ${String(status)})`;
   return amqpError(
     'AMQP_LINK_REFUSED.why',
-    { why: 'the token for the address was refused' },
+    { why: `the token for the address was refused${clock}` },
     { peer: { condition, description } },
   );
 }

@@ -29,6 +29,7 @@ const IDLE_DETACH = 'amqp:link:detach-forced';
 const REDIRECT = 'amqp:link:redirect';
 /** Another client attached the link of the same name and container id. */
 const STOLEN = 'amqp:link:stolen';
+const UNAUTHORIZED = 'amqp:unauthorized-access';
 /** Milliseconds: the longest pause before a link is taken back. */
 const LONGEST_TRUCE = 3_600_000;
 
@@ -56,6 +57,8 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   #hops = 0;
   /** Where the last redirect came from. */
   #redirectedBy: Wire | undefined;
+  /** The peer says that it does not permit the link, or not any more. */
+  #isUnauthorized = false;
   /** The address to which the peer has redirected it, in place of its own. */
   protected redirectedTo: string | undefined;
   /** How often another client has taken the link since the connection was opened. */
@@ -238,7 +241,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
       this.connection.guarded((...args: A) => {
         if (turn === this.#turn) callback(...args);
       });
-    authorize(connection, address).then(
+    authorize(connection, address, this.#isUnauthorized).then(
       ifStill(() => this.#attachNow(wire, connection)),
       ifStill((error: AmqpError) => this.#denied(wire, connection, error)),
     );
@@ -308,6 +311,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     const why = isStolen ? `another client uses the client ID ${containerId} and this link` : text;
     const key = this.end ? 'AMQP_LINK_DETACHED.why' : 'AMQP_LINK_REFUSED.why';
     let error = amqpError(key, { why }, { peer, ...(isStolen && { diagnosis: 'client-id' }) });
+    this.#isUnauthorized = peer?.condition === UNAUTHORIZED;
     const isOrderly = this.end !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
     const current = this.#current;
     this.#lose(error);

@@ -34,7 +34,7 @@ export interface ReceiverLinkUser {
   /** There is a link, which has no credit yet. */
   attached(): void;
   /** The link is gone, and with it what came by it and is not settled. */
-  lost(): void;
+  lost(error: AmqpError): void;
 }
 
 /** Bounds the wait for the peer's answer to a drain, which some peers never give (R48). */
@@ -247,7 +247,8 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     const { source = {}, dynamic } = this.#options;
     this.#answer = answerTo(source, end.source, this.connection.product);
     if (this.#isPaused) return { name: 'paused' };
-    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: end.sourceAddress }) };
+    const address = dynamic ? end.sourceAddress : source.session === undefined ? undefined : this.session;
+    return this.#answerState ?? { name: 'connected', ...(address !== undefined && { address }) };
   }
 
   /** The state when the peer does not do all that was asked, or may not. */
@@ -265,9 +266,9 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     this.#user.attached();
   }
 
-  protected override lost(): void {
+  protected override lost(error: AmqpError): void {
     for (const ended of this.#unanswered) ended(amqpError('AMQP_IN_DOUBT.outcome'));
-    this.#user.lost();
+    this.#user.lost(error);
     this.#drain.end();
   }
 }

@@ -78,6 +78,8 @@ const NOTHING = Buffer.alloc(0);
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
 const FIRST_CREDIT = 10;
+/** The service has given the session of Azure Service Bus to another receiver, or may. */
+const SESSION_LOST = 'com.microsoft:session-lock-lost';
 /** Milliseconds before a message that the flow has failed is released. */
 const RELEASE_PAUSE = { initial: 200, max: 30_000 };
 
@@ -99,6 +101,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   /** What the flow was given in this turn, to be accepted in the next: deliveries, and tokens of messages. */
   #given: (IncomingDelivery | string)[] = [];
   #attaches = 0;
+  /** Why the link was lost the last time. */
+  #loss: AmqpError | undefined;
   #deliveries = 0;
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
   #granted = 0;
@@ -133,7 +137,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       {
         message: (delivery) => this.#message(delivery),
         attached: () => this.#prepare(),
-        lost: () => this.#lost(),
+        lost: (error) => this.#lost(error),
       },
     );
     this.#link.on('state', (state) => this.emit('state', state));
@@ -258,7 +262,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       return amqpError('AMQP_DELIVERY_UNKNOWN.id');
     }
     if (!isOfThis || Number(attach) < this.#attaches || !this.#link.isAttached) {
-      return amqpError('AMQP_DELIVERY_LOST.lost');
+      const isSessionLost = isOfThis && this.#loss?.condition === SESSION_LOST;
+      return amqpError(isSessionLost ? 'AMQP_LOCK_LOST.session' : 'AMQP_DELIVERY_LOST.lost');
     }
     return amqpError('AMQP_DELIVERY_SETTLED.settled');
   }
@@ -356,8 +361,9 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     this.#replenish();
   }
 
-  #lost(): void {
+  #lost(error: AmqpError): void {
     this.#preparing = undefined;
+    this.#loss = error;
     this.#attaches++;
     this.#prefix = this.#newPrefix();
     this.#given = [];

@@ -14,9 +14,10 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
     receiver.on('state', () => this.emit('state', this.state));
   }
 
-  /** Of the one that is worst off. */
+  /** Of the one that is worst off. Where all is well, what there is to say of a single one is not that of all. */
   get state(): State {
-    return worstOf(...this.all.map(({ state }) => state));
+    const state = worstOf(...this.all.map((one) => one.state));
+    return state.name === 'connected' && this.all.length > 1 ? { name: 'connected' } : state;
   }
 
   open(): void {

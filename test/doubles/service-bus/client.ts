@@ -38,7 +38,16 @@ export interface ClientKind {
   readonly isAttentive: boolean;
   /** Fetches the client. Rejects with the reason when it cannot be had here. */
   prepare(): Promise<void>;
-  start(): Client;
+  start(): Driver;
+  /** It is what is tested here. */
+  readonly isOurs?: boolean;
+}
+
+/** What does with the service what it is told to. */
+export interface Driver {
+  /** Rejects with a ClientError when the client does. */
+  call<T = void>(operation: string, ...parameters: unknown[]): Promise<T>;
+  end(): Promise<void>;
 }
 
 const script = (name: string) => join(__dirname, name);
@@ -81,7 +90,7 @@ function clientKind(
   };
 }
 
-export class Client {
+class Client implements Driver {
   readonly #process: ChildProcess;
   readonly #answers: AsyncIterator<string>;
   #last: Promise<unknown> = Promise.resolve();
@@ -91,7 +100,6 @@ export class Client {
     this.#answers = createInterface(this.#process.stdout!)[Symbol.asyncIterator]();
   }
 
-  /** Rejects with a ClientError when the client does. */
   async call<T = void>(operation: string, ...parameters: unknown[]): Promise<T> {
     const next = this.#last.then(() => {
       this.#process.stdin!.write(`${JSON.stringify([operation, ...parameters])}\n`);

@@ -183,9 +183,10 @@ export class Entity extends EventEmitter {
     return entry.lock.until;
   }
 
-  /** All message locks expire now. */
-  expireLocks(): void {
-    for (const entry of this.entries.filter(({ lock }) => lock)) this.unlock(entry, { failed: true });
+  /** All message locks expire now, or that of one message. */
+  expireLocks(sequenceNumber?: number): void {
+    const isMeant = (entry: Entry) => sequenceNumber === undefined || entry.sequenceNumber === sequenceNumber;
+    for (const entry of this.entries.filter((one) => one.lock && isMeant(one))) this.unlock(entry, { failed: true });
   }
 
   /** Deferred messages, which come in no other way; locked, unless they are received for good. */
