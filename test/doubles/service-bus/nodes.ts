@@ -53,9 +53,10 @@ export const ours: ClientKind = {
 class Nodes implements Driver {
   #configs: NodeConfig[] = [];
   /** What has reached helper nodes: 'out', 'completed', 'caught'. */
-  readonly #events = new EventEmitter<Record<string, [Msg]>>();
+  readonly #events = new EventEmitter<Record<string, [Msg?]>>();
   #received: Msg[] = [];
   #count = 0;
+  #deployed: Promise<void> = Promise.resolve();
 
   async call<T>(operation: string, ...parameters: any[]): Promise<T> {
     const [first, second, third, fourth] = parameters;
@@ -107,7 +108,10 @@ class Nodes implements Driver {
 
   async #add(config: NodeConfig): Promise<void> {
     this.#configs = [...this.#configs.filter(({ id }) => id !== config.id), config];
-    await helper.setFlows(flow(...this.#configs), 'nodes');
+    // Of two deployments at a time Node-RED would take what is new in the first for new in the second too.
+    this.#deployed = this.#deployed.then(() => helper.setFlows(flow(...this.#configs), 'nodes'));
+    await this.#deployed;
+    this.#events.emit('deployed');
   }
 
   async #sender(address: string, more: object = {}): Promise<string> {
@@ -181,7 +185,7 @@ class Nodes implements Driver {
 
   async #arriving(task: (arrived: Msg[]) => Promise<void>): Promise<Received[]> {
     const arrived: Msg[] = [];
-    const take = (msg: Msg): void => void arrived.push(msg);
+    const take = (msg?: Msg): void => void arrived.push(msg!);
     this.#events.on('out', take);
     try {
       await task(arrived);
@@ -236,12 +240,18 @@ class Nodes implements Driver {
 
   /** Resolves with the status that a node has, or gets, that is so. */
   async #status(id: string, isIt: (text: string) => boolean, signal?: AbortSignal): Promise<string> {
-    const target = helper.getNode(id);
-    const { status: spy } = target as unknown as { status: { args: [{ text?: string }][]; thisValues: unknown[] } };
     for (;;) {
+      const target = helper.getNode(id);
+      const { status: spy } = target as unknown as { status: { args: [{ text?: string }][]; thisValues: unknown[] } };
       const text = spy.args[spy.thisValues.lastIndexOf(target)]?.[0].text ?? '';
       if (isIt(text)) return text;
-      await once(target as unknown as EventEmitter, 'call:status', { signal });
+      const changed = new AbortController();
+      const until = { signal: AbortSignal.any([changed.signal, ...(signal ? [signal] : [])]) };
+      // It may be another node after that.
+      const deployed = once(this.#events, 'deployed', until);
+      const shown = once(target as unknown as EventEmitter, 'call:status', until);
+      for (const each of [deployed, shown]) each.catch(() => {});
+      await Promise.race([deployed, shown]).finally(() => changed.abort());
     }
   }
 
