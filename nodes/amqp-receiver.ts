@@ -1,12 +1,13 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
-import { serviceOf, sessionsOf } from './flow/azure';
+import { eventHubOptions, serviceBusOptions, serviceOf } from './flow/azure';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg } from './flow/msg';
-import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, requiredText, subscriptionOf } from './flow/options';
+import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
 import { sequenceNumbersOf } from './lib/azure/entity';
+import { EventHubReceiver } from './lib/azure/event-hub-receiver';
 import { ServiceBusReceiver } from './lib/azure/service-bus-receiver';
 import { bytesOf, isPlainObject } from './lib/codec/notation';
 import { amqpError, nameOf, type PeerError } from './lib/errors';
@@ -44,8 +45,8 @@ export default function init(RED: NodeAPI): void {
     const onerror = onErrorOf(settings, config);
     const options = receiverOptions(settings, config, mapping);
     const service = serviceOf(settings);
-    const address = service === 'service-bus' ? requiredText(settings, 'address') : '';
-    const sessions = service === 'service-bus' ? sessionsOf(settings) : undefined;
+    const serviceBus = service === 'service-bus' ? serviceBusOptions(settings, options) : undefined;
+    const eventHub = service === 'event-hubs' ? eventHubOptions(this, settings, options) : undefined;
     if (!settings.check()) return;
     const user: ReceiverUser = {
       message: (incoming, delivery) => {
@@ -60,11 +61,13 @@ export default function init(RED: NodeAPI): void {
       },
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
     };
-    const receiver: Receiver | Receivers =
-      service === 'service-bus'
-        ? new ServiceBusReceiver(endpoint.connection, { ...options, address, sessions }, user)
-        : new Receiver(endpoint.connection, options, user);
-    const isAnswered = service === 'service-bus' || options.isAnswered;
+    const { connection } = endpoint;
+    const receiver: Receiver | Receivers = serviceBus
+      ? new ServiceBusReceiver(connection, serviceBus, user)
+      : eventHub
+        ? new EventHubReceiver(connection, eventHub, user)
+        : new Receiver(connection, options, user);
+    const isAnswered = serviceBus !== undefined || options.isAnswered;
     if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed)
       this.log(RED._(`${LOG}durable`, { id: endpoint.connection.options.containerId }));
 
@@ -127,7 +130,8 @@ export default function init(RED: NodeAPI): void {
       if (holder.holds(delivery.id)) holder.fail(delivery.id, outcomeOf(onerror, { error }));
     };
 
-    const act = async (action: unknown, { topic, count, sequenceNumber }: Input): Promise<void> => {
+    const act = async (action: unknown, msg: Input): Promise<void> => {
+      const { topic, count, sequenceNumber } = msg;
       switch (action) {
         case 'pause':
           return receiver.pause();
@@ -154,6 +158,10 @@ export default function init(RED: NodeAPI): void {
           else await receiver.peek(numbers[0]!, countOf(count ?? 1));
           return;
         }
+        case 'info':
+          if (!(receiver instanceof EventHubReceiver)) throw amqpError('AMQP_BAD_INPUT.event-hubs', { given: action });
+          msg.payload = await receiver.info();
+          return void this.send(msg);
         default:
           throw amqpError('AMQP_BAD_INPUT.action', { given: nameOf(action) });
       }

@@ -22,7 +22,7 @@ export class Entity {
   readonly #management: Management;
 
   constructor(connection: Connection, address: string) {
-    this.#management = new Management(connection, address);
+    this.#management = new Management(connection, `${address}/$management`);
   }
 
   close(): void {

@@ -27,15 +27,17 @@ export type Answer = Record<string, unknown>;
 export class Management {
   readonly #connection: Connection;
   readonly #address: string;
+  readonly #entity: string;
   readonly #pause = new Pause();
   #pair: LinkPair | undefined;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  /** `entity`: its address; blank for that of the namespace. */
-  constructor(connection: Connection, entity = '') {
+  /** `entity`: what it is permitted to ask about, where that is not told by the address. */
+  constructor(connection: Connection, address: string, entity = address) {
     this.#connection = connection;
-    this.#address = entity ? `${entity}/$management` : '$management';
+    this.#address = address;
+    this.#entity = entity;
   }
 
   /**
@@ -100,7 +102,7 @@ export class Management {
     this.#pair?.close();
     this.#pair = undefined;
     const connection = this.#connection;
-    await connection.options.authorize?.(connection, this.#address);
+    await connection.options.authorize?.(connection, this.#entity);
     const own = randomUUID();
     const pair = await LinkPair.open(connection, {
       address: this.#address,

@@ -36,6 +36,8 @@ export interface ConnectionOptions extends Omit<AttemptOptions, keyof Server> {
    * AmqpError where it does not.
    */
   authorize?: (connection: Connection, address: string, anew?: boolean) => Promise<void>;
+  /** A token that permits what is done with an address, for requests that carry one. Rejects with an AmqpError. */
+  tokenFor?: (connection: Connection, address: string) => Promise<string>;
   /** All links share one session, as some peers want it (IBM MQ). Undefined: found out. */
   hasOneSession?: boolean;
 }

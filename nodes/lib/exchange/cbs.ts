@@ -84,6 +84,10 @@ export class Cbs {
     }
     return permits.get(audienceOf(connection, address), anew);
   };
+
+  /** The token for an address, for requests that carry it themselves. */
+  readonly tokenFor = async (connection: Connection, address: string): Promise<string> =>
+    (await this.#claims.get(audienceOf(connection, address))).value;
 }
 
 /** What one connection to the peer has been permitted. */

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { pauseAfter, STABLE_AFTER } from '../connection/backoff';
 import { type Connection, type ConnectionUser, MAX_HOPS, type SessionLease } from '../connection/connection';
-import { type AmqpError, amqpError, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type Brief, type PeerError } from '../errors';
 import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
@@ -101,6 +101,12 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** Milliseconds that the peer has to answer the attach. */
   protected get attachTimeout(): number {
     return this.connection.options.connectTimeout;
+  }
+
+  /** What it means that the peer has given the link to another client. */
+  protected get theft(): Brief & { why: string } {
+    const { containerId } = this.connection.options;
+    return { why: `another client uses the client ID ${containerId} and this link`, diagnosis: 'client-id' };
   }
 
   /** Whether the peer's refusal of an attach only says that there is nothing for now: it is asked again at once. */
@@ -306,11 +312,11 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   protected unblocked(): void {}
 
   #refused(wire: Wire, connection: Connection, text: string, peer?: PeerError): void {
-    const { backoff, loginBackoff, containerId } = this.connection.options;
+    const { backoff, loginBackoff } = this.connection.options;
     const isStolen = peer?.condition === STOLEN;
-    const why = isStolen ? `another client uses the client ID ${containerId} and this link` : text;
+    const { why, ...brief } = isStolen ? this.theft : { why: text };
     const key = this.end ? 'AMQP_LINK_DETACHED.why' : 'AMQP_LINK_REFUSED.why';
-    let error = amqpError(key, { why }, { peer, ...(isStolen && { diagnosis: 'client-id' }) });
+    let error = amqpError(key, { why }, { peer, ...brief });
     this.#isUnauthorized = peer?.condition === UNAUTHORIZED;
     const isOrderly = this.end !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
     const current = this.#current;

@@ -1,5 +1,5 @@
 import type { Connection } from '../connection/connection';
-import { type AmqpError, amqpError, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type Brief, type PeerError } from '../errors';
 import { Pause } from '../pause';
 import type { State } from '../state';
 import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
@@ -232,6 +232,11 @@ export class ReceiverLink extends Link<ReceivingEnd> {
 
   protected override get attachTimeout(): number {
     return super.attachTimeout + (this.#options.properties?.timeout ?? 0);
+  }
+
+  protected override get theft(): Brief & { why: string } {
+    if (this.#options.source?.events === undefined) return super.theft;
+    return { why: 'another receiver of the partition has a higher epoch' };
   }
 
   protected override isForNow({ condition }: PeerError): boolean {

@@ -44,6 +44,8 @@ export type DeliveryInfo = {
   to?: string;
   /** The session of Azure Service Bus that it came in, with the state that was stored for that. */
   session?: { id: string; state: Buffer | null };
+  /** That of Azure Event Hubs which it is in. */
+  partition?: string;
   /** It was only looked at: it is still where it was. */
   peeked?: true;
 };
@@ -58,6 +60,8 @@ export interface ReceiverUser {
   undecodable(error: AmqpError, delivery: DeliveryInfo, fields: AmqpFields): void;
   /** There is a link. The first credit is given once the promise resolves, where there is one; it is not to reject. */
   attached?(): Promise<void> | undefined;
+  /** The link is lost; what is held still is, for this moment. */
+  lost?(): void;
 }
 
 /** A delivery that is to be settled. */
@@ -362,6 +366,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   #lost(error: AmqpError): void {
+    this.#user.lost?.();
     this.#preparing = undefined;
     this.#loss = error;
     this.#attaches++;
