@@ -1,6 +1,5 @@
-// Messages as the service sees them: it reads and writes header, annotations and application properties, with all types
-// kept, and never looks into the body.
-import { randomUUID } from 'node:crypto';
+// Messages as the services see them: they read and write header, annotations and application properties, with all types
+// kept, and never look into the body.
 import rhea, { type Typed } from 'rhea';
 
 const { Reader, Writer, ...types } = rhea.types as unknown as {
@@ -136,20 +135,3 @@ function mapOf(fields: Fields, wrapKey: (key: string) => Typed): Typed {
   map.value = [...fields].flatMap(([key, value]) => [wrapKey(key), value]);
   return map;
 }
-
-// Lock tokens are uuids: .NET has the first three groups of them in the other byte order, and a delivery tag is one of .NET's.
-
-export type LockToken = string;
-export const newLockToken = (): LockToken => randomUUID();
-
-export function tagOf(token: LockToken): Buffer {
-  const bytes = uuidOf(token);
-  bytes.subarray(0, 4).reverse();
-  bytes.subarray(4, 6).reverse();
-  bytes.subarray(6, 8).reverse();
-  return bytes;
-}
-
-export const uuidOf = (token: LockToken): Buffer => Buffer.from(token.replaceAll('-', ''), 'hex');
-export const tokenOf = (uuid: Buffer): LockToken =>
-  uuid.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
