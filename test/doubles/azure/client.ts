@@ -95,12 +95,12 @@ export class Client {
   }
 }
 
-/** The code of the error that the client gives. */
+/** The error that the client gives: its code, and what it says. */
 export async function refused(request: Promise<unknown>): Promise<string> {
   const error = await request.then(
     () => undefined,
     (reason: unknown) => reason,
   );
-  if (error instanceof ClientError) return error.code;
+  if (error instanceof ClientError) return error.message;
   throw new Error('the client was not refused', { cause: error });
 }

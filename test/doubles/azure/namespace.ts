@@ -25,6 +25,7 @@ import { webSocketServer } from '../../../broker/websocket';
 import { secretOf } from '../../secrets';
 import { type Answer, answerTo, type StatusNames, statusProperties } from './answers';
 import { allows, Authority, type Claim, pathOf, type Policy, type Right, type Tokens } from './authorization';
+import { writeAllFields } from './frames';
 import { agreement, sendSettled, settleIncoming } from './links';
 import { BATCH } from './messages';
 import { busy, disabled, Refusal, refusalOf, toError, tooLarge, unauthorized } from './refusals';
@@ -264,6 +265,7 @@ export abstract class Namespace<A extends Attached> extends EventEmitter {
       require_sasl: true,
       max_frame_size: 65536,
     } as Fields as rhea.ConnectionOptions);
+    writeAllFields(connection);
     const peer: Peer = { connection, claims: new Map() };
     const accounts: Accounts = {
       passwordOf: (name) => this.authority.policies[name]?.key,
@@ -319,6 +321,7 @@ export abstract class Namespace<A extends Attached> extends EventEmitter {
   }
 
   private onBegin(session: PeerSession): void {
+    (session as Fields)['local'].begin.handle_max = 255;
     keepDirectionsApart(session);
     keepBytes(session);
     takeEarlyFlows(session);

@@ -7,6 +7,13 @@ import path from 'node:path';
 /** Gives a package of the folder that the process is started with. */
 export const load = createRequire(path.join(process.argv[2], 'package.json'));
 
+/** What an error is called, and what it says. */
+export function failureOf(thrown) {
+  // some operations tell all that went wrong at each attempt
+  const error = thrown.errors?.at(-1) ?? thrown;
+  return { error: error.code ?? error.name, message: error.message };
+}
+
 export async function serve(operations) {
   for await (const line of createInterface({ input: process.stdin })) {
     const [name, ...parameters] = JSON.parse(line);
@@ -14,9 +21,7 @@ export async function serve(operations) {
     try {
       answer = { result: (await operations[name](...parameters)) ?? null };
     } catch (thrown) {
-      // some operations tell all that went wrong at each attempt
-      const error = thrown.errors?.at(-1) ?? thrown;
-      answer = { error: error.code ?? error.name, message: error.message };
+      answer = failureOf(thrown);
     }
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   }
