@@ -10,8 +10,8 @@ export const load = createRequire(path.join(process.argv[2], 'package.json'));
 /** What an error is called, and what it says. */
 export function failureOf(thrown) {
   // some operations tell all that went wrong at each attempt
-  const error = thrown.errors?.at(-1) ?? thrown;
-  return { error: error.code ?? error.name, message: error.message };
+  if (thrown.errors?.length > 0) return failureOf(thrown.errors.at(-1));
+  return { error: thrown.code ?? thrown.name, message: thrown.message };
 }
 
 export async function serve(operations) {
@@ -25,4 +25,6 @@ export async function serve(operations) {
     }
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   }
+  // a client may leave timers behind
+  process.exit();
 }

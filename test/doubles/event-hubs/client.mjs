@@ -4,7 +4,7 @@ import { failureOf, load, serve } from '../azure/serve.mjs';
 
 const { EventHubConsumerClient, EventHubProducerClient } = load('@azure/event-hubs');
 
-const retryOptions = { maxRetries: 2, retryDelayInMs: 1, timeoutInMs: 10_000 };
+const retrying = (maxRetries = 2) => ({ retryOptions: { maxRetries, retryDelayInMs: 1, timeoutInMs: 10_000 } });
 
 let where;
 let producer;
@@ -39,7 +39,7 @@ async function taken(list, count, wait) {
 const operations = {
   open(connectionString, hub) {
     where = [connectionString, hub];
-    producer = new EventHubProducerClient(connectionString, hub, { retryOptions });
+    producer = new EventHubProducerClient(connectionString, hub, retrying());
   },
 
   async send(events, { partition, partitionKey, batch = false } = {}) {
@@ -56,21 +56,21 @@ const operations = {
   },
 
   async partition(id) {
-    const told = await producer.getPartitionProperties(id);
+    const properties = await producer.getPartitionProperties(id);
     return {
-      hub: told.eventHubName,
-      id: told.partitionId,
-      first: told.beginningSequenceNumber,
-      last: told.lastEnqueuedSequenceNumber,
-      lastOffset: told.lastEnqueuedOffset,
-      lastAt: Number(told.lastEnqueuedOnUtc),
-      isEmpty: told.isEmpty,
+      hub: properties.eventHubName,
+      id: properties.partitionId,
+      first: properties.beginningSequenceNumber,
+      last: properties.lastEnqueuedSequenceNumber,
+      lastOffset: properties.lastEnqueuedOffset,
+      lastAt: Number(properties.lastEnqueuedOnUtc),
+      isEmpty: properties.isEmpty,
     };
   },
 
-  receiver(name, { group = '$Default', partition, epoch, metrics = false, ...position }) {
+  receiver(name, { group = '$Default', partition, epoch, metrics = false, retries, ...position }) {
     const receiver = { events: [], errors: [] };
-    receiver.client = new EventHubConsumerClient(group, ...where, { retryOptions });
+    receiver.client = new EventHubConsumerClient(group, ...where, retrying(retries));
     const handlers = {
       processEvents(events, { partitionId, lastEnqueuedEventProperties }) {
         receiver.events.push(...events.map((each) => told(partitionId, each, lastEnqueuedEventProperties)));
@@ -84,6 +84,8 @@ const operations = {
       startPosition: startOf(position),
       ownerLevel: epoch,
       trackLastEnqueuedEventProperties: metrics,
+      // only after this time does it see that its connection is gone
+      maxWaitTimeInSeconds: 1,
     };
     receiver.client.subscribe(...(partition === undefined ? [] : [partition]), handlers, options);
     receivers.set(name, receiver);

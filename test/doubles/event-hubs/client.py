@@ -94,7 +94,7 @@ def partition(id):
 def receiver(name, asked):
     events, errors = [], []
     # what is lost is tried again in this time, and not in half a minute
-    options = {**where, "load_balancing_interval": 0.1}
+    options = {**where, "load_balancing_interval": 0.1, "retry_total": asked.get("retries", 2)}
     client = EventHubConsumerClient.from_connection_string(consumer_group=asked.get("group", "$Default"), **options)
     receivers[name] = {"client": client, "events": events, "errors": errors}
 

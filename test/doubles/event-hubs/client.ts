@@ -21,6 +21,8 @@ export interface Subscription extends Position {
   epoch?: number;
   /** ask for what there is to tell of the partition with each event (default false) */
   metrics?: boolean;
+  /** attempts after the first (default 2); only with 0 does the client for Python tell why it has failed */
+  retries?: number;
 }
 
 /** What a client tells of an event. */
