@@ -1,14 +1,8 @@
 // The double of Azure Service Bus, with Microsoft's own clients, which know nothing of it.
 import { once } from 'node:events';
 import should from 'should';
-import {
-  ClientError,
-  type ClientKind,
-  type Driver,
-  javascript,
-  python,
-  type Received,
-} from '../doubles/service-bus/client';
+import { type ClientKind, type Driver, refused } from '../doubles/azure/client';
+import { javascript, python, type Received } from '../doubles/service-bus/client';
 import { ours } from '../doubles/service-bus/nodes';
 import { ServiceBus, type ServiceBusOptions, type Settled } from '../doubles/service-bus/service-bus';
 import { secretOf } from '../secrets';
@@ -17,16 +11,6 @@ import { needed } from './broker';
 const HOUR = 3_600_000;
 const texts = (messages: Received[]) => messages.map(({ body }) => body);
 const numbered = (count: number) => Array.from({ length: count }, (_, i) => ({ body: `m${i}` }));
-
-/** The code of the error that the client gives. */
-async function refused(request: Promise<unknown>): Promise<string> {
-  const error = await request.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  should(error).be.instanceof(ClientError);
-  return (error as ClientError).code;
-}
 
 const inSessions = (...ids: string[]) => ids.map((sessionId, i) => ({ sessionId, body: `${sessionId}${i}` }));
 
@@ -293,7 +277,7 @@ function test(kind: ClientKind): void {
     });
 
     describe('refused', () => {
-      const UNAUTHORIZED = /^(UnauthorizedAccess|ServiceBusAuth(entication|orization)Error)$/;
+      const UNAUTHORIZED = /^(UnauthorizedAccess|ServiceBusAuth(entication|orization)Error): /;
 
       it('with a wrong key', async () => {
         await start();

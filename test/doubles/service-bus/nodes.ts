@@ -4,7 +4,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { flow, helper, inject, type Msg, node, nodes } from '../../flow';
 import type { NodeConfig } from '../../node-red';
 import { texts } from '../../texts';
-import { ClientError, type ClientKind, type Driver, type Received } from './client';
+import { ClientError, type ClientKind, type Driver } from '../azure/client';
+import type { Received } from './client';
 
 interface Outgoing {
   id?: string;
