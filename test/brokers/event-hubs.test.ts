@@ -13,7 +13,7 @@ import {
 } from '../doubles/event-hubs/client';
 import { EventHubs, type EventHubsOptions, type LinkInfo, type Partition } from '../doubles/event-hubs/event-hubs';
 import { secretOf } from '../secrets';
-import { needed } from './broker';
+import { startBefore } from './microsoft';
 
 const EARLIEST = { offset: '-1' };
 const LATEST = { offset: '@latest' };
@@ -28,12 +28,9 @@ function test(kind: EventHubsClient): void {
     let eventHubs: EventHubs;
     let client: Client;
 
-    before(async function () {
-      this.timeout(300_000);
-      await needed(this, kind.name, () => kind.prepare());
-      client = kind.start();
+    startBefore(kind, (started) => {
+      client = started;
     });
-    after(() => client?.end());
 
     async function start(options: EventHubsOptions = {}): Promise<void> {
       eventHubs = await EventHubs.start({ hubs: { telemetry: { partitions: 4, groups: ['other'] } }, ...options });

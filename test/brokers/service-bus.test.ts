@@ -5,7 +5,7 @@ import { type Client, type ClientKind, refused } from '../doubles/azure/client';
 import { javascript, python, type Received } from '../doubles/service-bus/client';
 import { ServiceBus, type ServiceBusOptions, type Settled } from '../doubles/service-bus/service-bus';
 import { secretOf } from '../secrets';
-import { needed } from './broker';
+import { startBefore } from './microsoft';
 
 const HOUR = 3_600_000;
 const texts = (messages: Received[]) => messages.map(({ body }) => body);
@@ -20,12 +20,9 @@ function test(kind: ClientKind): void {
     let serviceBus: ServiceBus;
     let client: Client;
 
-    before(async function () {
-      this.timeout(300_000);
-      await needed(this, kind.name, () => kind.prepare());
-      client = kind.start();
+    startBefore(kind, (started) => {
+      client = started;
     });
-    after(() => client?.end());
 
     async function start(options: ServiceBusOptions = { queues: { q: {} } }): Promise<void> {
       serviceBus = await ServiceBus.start(options);
