@@ -58,7 +58,7 @@ export const NUMBERS = {
     settletimeout: timeout(300),
     sessions: whole<number>(1, 100, 8),
     sessionidle: seconds<number>(0.1, 86_400, 10),
-    epoch: whole(0, Number.MAX_SAFE_INTEGER, undefined),
+    epoch: whole(0, 999_999_999, undefined),
   },
   'amqp-requester': {
     timeout: timeout(30),
