@@ -146,11 +146,7 @@ window.amqp10 = {
       known: /\/(Subscriptions\/|\$)/i,
       source: { subscription: (name) => name + '/Subscriptions/name' },
     },
-    eventhubs: {
-      ...AZURE,
-      known: /\/(ConsumerGroups|Partitions)\//i,
-      target: { partition: (name) => name + '/Partitions/0' },
-    },
+    eventhubs: AZURE,
     // It makes a topic of a new address.
     artemis: { kinds: ['queue', 'topic'] },
     router: {},
