@@ -1,6 +1,9 @@
 // The nodes as a user of Azure Service Bus has them, with a double of the service that its official clients have proved.
 // Nothing here has run against the service itself.
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import rhea, { type Message } from 'rhea';
 import should from 'should';
 import { ServiceBus, type ServiceBusOptions } from '../doubles/service-bus/service-bus';
@@ -69,10 +72,15 @@ describe('Azure Service Bus', () => {
   const endpointOf = (properties: object = {}) =>
     endpointNode(service.port, { host: '${AMQP_TEST_VALUE}', peer: 'servicebus', ...properties });
 
-  async function run(configs: NodeConfig[], properties: object = {}, credentials: object = {}): Promise<void> {
+  async function run(
+    configs: NodeConfig[],
+    properties: object = {},
+    credentials: object = {},
+    settings: object = {},
+  ): Promise<void> {
     if (POLICY in service.authority.policies) process.env['AMQP_TEST_VALUE'] = service.connectionString();
     const endpoint = endpointOf(properties);
-    helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 });
+    helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40, ...settings });
     await helper.load([texts, ...nodes], flow(endpoint, ...configs), { broker: credentials });
   }
 
@@ -330,6 +338,26 @@ describe('Azure Service Bus', () => {
       should(bodiesIn(service, 'q/$deadletterqueue')).deepEqual(['x']);
     });
 
+    it('asks again while the service is busy', async () => {
+      await run([sender(), receiver({ creditwindow: 0 })]);
+      await send({ payload: 'x' });
+      service.throttle('q', 2);
+      const peeked = message('outcome');
+      inject('receiver', { action: 'peek' });
+      should(await peeked).match({ payload: 'x' });
+    });
+
+    it('goes on after links to it that were idle for too long', async () => {
+      await run([sender(), receiver({ creditwindow: 0 })]);
+      await send({ payload: 'x' });
+      for (let round = 0; round < 2; round++) {
+        const peeked = message('outcome');
+        inject('receiver', { action: 'peek' });
+        should(await peeked).match({ payload: 'x' });
+        service.detachIdle('q/$management');
+      }
+    });
+
     for (const [what, msg, text] of [
       ['no number', { action: 'receive' }, /msg\.sequenceNumber/],
       ['a number that is none', { action: 'receive', sequenceNumber: ['x'] }, /msg\.sequenceNumber/],
@@ -365,6 +393,14 @@ describe('Azure Service Bus', () => {
       await run([sender({ address: '' })]);
       await send({ action: 'schedule', scheduledEnqueueTime: Date.now() + HOUR, topic: 'other', payload: 'a' });
       should(service.entity('other').depth).equal(1);
+    });
+
+    it('does not know whether it was given them when the connection goes just then', async () => {
+      await run([sender()]);
+      await status('sender', '.connected');
+      service.once('request', () => service.dropSockets());
+      const { error } = await fail({ action: 'schedule', scheduledEnqueueTime: Date.now() + HOUR, payload: 'a' });
+      should(error).match({ code: 'AMQP_IN_DOUBT' });
     });
 
     it('says what is wrong with them', async () => {
@@ -415,6 +451,25 @@ describe('Azure Service Bus', () => {
       for (const { sent } of await done) should(sent).match({ state: 'accepted' });
       should(transfers).equal(2);
       should(bodiesIn(service, 'q')).deepEqual(['a1', 'a2', 'a3', 'b1', 'b2', 'b3']);
+    });
+
+    it('is given from disk what a process before this one has left there, each message by itself', async () => {
+      const userDir = mkdtempSync(join(tmpdir(), 'node-red-'));
+      const kept = sender({ batch: 'array', store: 'write' });
+      try {
+        // It takes nothing for as long as it is disabled.
+        service.disable('q');
+        await run([kept], {}, {}, { userDir });
+        await send({ payload: ['a', 'b'] });
+        await helper.unload();
+        service.enable('q');
+        await run([kept], {}, {}, { userDir });
+        while (service.entity('q').depth < 2) await once(service, 'message');
+        should(bodiesIn(service, 'q')).deepEqual(['a', 'b']);
+        await helper.unload();
+      } finally {
+        rmSync(userDir, { recursive: true, force: true });
+      }
     });
 
     it('is given what waits when the node is closed', async () => {

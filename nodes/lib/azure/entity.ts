@@ -14,6 +14,14 @@ export interface Given {
 export type SequenceNumber = number | string;
 
 const PREFIX = 'com.microsoft:';
+/** What does the same when it is done twice. */
+const REPEATABLE = new Set([
+  'renew-lock',
+  'renew-session-lock',
+  'get-session-state',
+  'set-session-state',
+  'peek-message',
+]);
 /** The condition by which a message goes to the dead letters, with a reason that is read there. */
 export const DEAD_LETTER = `${PREFIX}dead-letter`;
 
@@ -105,7 +113,7 @@ export class Entity {
   }
 
   #ask(operation: string, body: Answer): Promise<Answer> {
-    return this.#management.ask({ operation: PREFIX + operation }, body);
+    return this.#management.ask({ operation: PREFIX + operation }, body, REPEATABLE.has(operation));
   }
 }
 

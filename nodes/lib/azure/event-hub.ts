@@ -64,6 +64,7 @@ export class EventHub {
         ...(token !== undefined && { security_token: token }),
       },
       {},
+      true,
     );
   }
 }

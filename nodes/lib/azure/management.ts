@@ -42,11 +42,14 @@ export class Management {
 
   /**
    * Resolves with the answer, which is empty where there is nothing to tell. For a minute it waits for a connection, and
-   * asks a busy service again.
+   * asks a busy service again; and once more what may be asked twice (`isRepeatable`) when the answer is lost.
    * Rejects with an AmqpError: AMQP_LOCK_LOST, AMQP_REJECTED for any other refusal, AMQP_IN_DOUBT where the answer is lost.
    */
-  ask(properties: AmqpFields, body: Answer): Promise<Answer> {
-    const asked = this.#last.then(() => this.#askUntil(performance.now() + RETRY_TIME, properties, body));
+  ask(properties: AmqpFields, body: Answer, isRepeatable = false): Promise<Answer> {
+    const end = performance.now() + RETRY_TIME;
+    const mayRetry = ({ code, condition }: AmqpError): boolean =>
+      code === 'AMQP_DISCONNECTED' || isBusy({ condition }) || (isRepeatable && code === 'AMQP_IN_DOUBT');
+    const asked = this.#last.then(() => this.#askUntil(end, properties, body, mayRetry));
     this.#last = asked.catch(() => {});
     return asked;
   }
@@ -58,7 +61,12 @@ export class Management {
     this.#pause.end();
   }
 
-  async #askUntil(end: number, properties: AmqpFields, body: Answer): Promise<Answer> {
+  async #askUntil(
+    end: number,
+    properties: AmqpFields,
+    body: Answer,
+    mayRetry: (error: AmqpError) => boolean,
+  ): Promise<Answer> {
     for (let failures = 0; ; failures++) {
       if (this.#isClosed) throw amqpError('AMQP_SHUTDOWN.link');
       try {
@@ -118,11 +126,6 @@ export class Management {
     this.#pair = pair;
     return pair;
   }
-}
-
-/** Nothing was asked yet, or the service will take it a little later. */
-function mayRetry(error: AmqpError): boolean {
-  return error.code === 'AMQP_DISCONNECTED' || isBusy(error);
 }
 
 interface Status extends PeerError {
