@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import rhea, { type Connection, type EventContext, type Receiver, type Sender } from 'rhea';
 import should from 'should';
+import { sign } from '../doubles/iot-hub/authorization';
 import { NAME, prepare, type Received, start } from '../doubles/iot-hub/client';
 import { type FeedbackRecord, IotHub, type IotHubOptions } from '../doubles/iot-hub/iot-hub';
 import type { LinkInfo, Settled } from '../doubles/iot-hub/server';
@@ -186,6 +187,13 @@ describe(`double of Azure IoT Hub, with ${NAME}`, () => {
     message.should.match({ message_id: 't1', content_type: 'application/json', to: '/devices/d1/messages/events' });
     annotations.should.match({ 'iothub-connection-device-id': 'd1', 'iothub-message-source': 'Telemetry' });
     Number(annotations['iothub-enqueuedtime']).should.be.within(sentAt, Date.now());
+  });
+
+  it('refuses telemetry that is too large', async () => {
+    await startHub({ maxMessageSize: 1000 });
+    await openDevice();
+    (await refused(device.call('send', { body: 'x'.repeat(1000) }))).should.equal('MessageTooLargeError');
+    hub.telemetry.should.eql([]);
   });
 
   describe('commands', () => {
@@ -394,9 +402,15 @@ describe(`double of Azure IoT Hub, with ${NAME}`, () => {
 describe('double of Azure IoT Hub, with a client that is only AMQP', () => {
   let hub: IotHub;
   const connections: Connection[] = [];
+  const policies: IotHubOptions['policies'] = {
+    iothubowner: { key: keyOf('owner key') },
+    device: { key: keyOf('device policy'), rights: ['DeviceConnect'] },
+    service: { key: keyOf('service policy'), rights: ['ServiceConnect'] },
+  };
+  const events = { hostname: 'hub.example', port: 5671, name: 'telemetry' };
 
   beforeEach(async () => {
-    hub = await IotHub.start({ devices: { d1: {}, d2: {} }, tls: secure });
+    hub = await IotHub.start({ devices: { d1: { key: keyOf('d1') }, d2: {} }, policies, events, tls: secure });
   });
   afterEach(async () => {
     for (const connection of connections.splice(0)) connection.close();
@@ -409,15 +423,15 @@ describe('double of Azure IoT Hub, with a client that is only AMQP', () => {
     return connection;
   }
   const asDevice = () => open('d1@sas.localhost', hub.deviceSignature('d1'));
-  const asService = () => open('iothubowner@sas.root.localhost', hub.serviceSignature());
+  const withPolicy = (policy: string) => open(`${policy}@sas.root.localhost`, hub.serviceSignature({ policy }));
 
   it('logs in by PLAIN with a signature: as a device, and as a service', async () => {
     const device = await asDevice();
     const commands = await opened(device.open_receiver('/devices/d1/messages/devicebound'));
-    const events = await opened(device.open_sender('/devices/d1/messages/events'));
-    (await sent(events, { body: 'a value' })).should.equal('accepted');
+    const telemetry = await opened(device.open_sender('/devices/d1/messages/events'));
+    (await sent(telemetry, { body: 'a value' })).should.equal('accepted');
     hub.telemetry[0]!.should.match({ deviceId: 'd1', body: 'a value' });
-    const service = await opened((await asService()).open_sender('/messages/devicebound'));
+    const service = await opened((await withPolicy('iothubowner')).open_sender('/messages/devicebound'));
     const command = messageOf(commands);
     (await sent(service, { to: '/devices/d1/messages/devicebound', body: 'b' })).should.equal('accepted');
     (await command).should.match({ body: 'b', delivery_count: 0, message_annotations: { 'x-opt-sequence-number': 1 } });
@@ -426,13 +440,17 @@ describe('double of Azure IoT Hub, with a client that is only AMQP', () => {
 
   it('is refused with the signature of another device, one that has expired, or none', async () => {
     const condition = 'amqp:unauthorized-access';
-    for (const password of [
+    const wrong = [
       hub.deviceSignature('d2'),
       hub.deviceSignature('d1', { life: -1000 }),
-      keyOf('wrong key'),
-    ]) {
+      sign('elsewhere/devices/d1', keyOf('d1'), Date.now() + 60_000),
+      keyOf('d1'),
+    ];
+    for (const password of wrong) {
       should(await failure(open('d1@sas.localhost', password))).have.property('condition', condition);
     }
+    const right = hub.deviceSignature('d1');
+    should(await failure(open('d1@sas.elsewhere', right))).have.property('condition', condition);
     const stranger = await open();
     should(await failure(opened(stranger.open_sender('/devices/d1/messages/events')))).have.property(
       'condition',
@@ -442,6 +460,49 @@ describe('double of Azure IoT Hub, with a client that is only AMQP', () => {
     for (const address of ['/devices/d2/messages/events', '/devices/d3/messages/events', '/messages/devicebound']) {
       should(await failure(opened(device.open_sender(address)))).have.property('condition', condition);
     }
+  });
+
+  it('may do what its policy says', async () => {
+    const [device, service] = [await withPolicy('device'), await withPolicy('service')];
+    await opened(device.open_sender('/devices/d2/messages/events'));
+    await opened(service.open_receiver('/messages/serviceBound/feedback'));
+    const foreign = [
+      [device, '/messages/devicebound'],
+      [service, '/devices/d2/messages/events'],
+    ] as const;
+    for (const [connection, address] of foreign) {
+      const error = await failure(opened(connection.open_sender(address)));
+      should(error).have.property('condition', 'amqp:unauthorized-access');
+    }
+    const foreignSignature = open('service@sas.root.localhost', hub.serviceSignature({ policy: 'device' }));
+    should(await failure(foreignSignature)).have.property('condition', 'amqp:unauthorized-access');
+  });
+
+  it('sends telemetry in batches', async () => {
+    const sender = await opened((await asDevice()).open_sender('/devices/d1/messages/events'));
+    const messages = ['a', 'b'].map((body) => rhea.message.encode({ body, message_annotations: { 'x-mine': body } }));
+    const batch = rhea.message.encode({ body: rhea.message.data_sections(messages) });
+    const taken = once(sender, 'accepted');
+    sender.send(batch, undefined, 0x80013700);
+    await taken;
+    hub.telemetry.map(({ body }) => body).should.eql(['a', 'b']);
+    hub.telemetry[1]!.annotations.should.match({ 'x-mine': 'b', 'iothub-connection-device-id': 'd1' });
+  });
+
+  it('is told where to read telemetry', async () => {
+    const address = '/messages/events/ConsumerGroups/$Default/Partitions/0';
+    const receiver = (await withPolicy('service')).open_receiver(address);
+    should(await failure(opened(receiver))).match({
+      condition: 'amqp:link:redirect',
+      info: {
+        hostname: 'hub.example',
+        'network-host': 'hub.example',
+        port: 5671,
+        address: 'amqps://hub.example:5671/telemetry/ConsumerGroups/$Default/Partitions/0',
+      },
+    });
+    const stranger = (await asDevice()).open_receiver(address);
+    should(await failure(opened(stranger))).have.property('condition', 'amqp:unauthorized-access');
   });
 
   it('brings a token, which is good until it ends', async () => {
@@ -458,12 +519,13 @@ describe('double of Azure IoT Hub, with a client that is only AMQP', () => {
     const audience = `${hub.hostName}/devices/d1`;
     (await put(audience, hub.deviceSignature('d1'), 'jwt')).should.equal(400);
     (await put(audience, hub.deviceSignature('d2'))).should.equal(401);
+    (await put(`${hub.hostName}/devices/d2`, hub.deviceSignature('d1'))).should.equal(401);
     (await put(audience, hub.deviceSignature('d1'))).should.equal(200);
-    const events = await opened(connection.open_sender('/devices/d1/messages/events'));
-    const cut = once(events, 'sender_error');
+    const sender = await opened(connection.open_sender('/devices/d1/messages/events'));
+    const cut = once(sender, 'sender_error');
     hub.expireTokens();
     await cut;
-    should(events.error).have.property('condition', 'amqp:unauthorized-access');
+    should(sender.error).have.property('condition', 'amqp:unauthorized-access');
   });
 
   it('must say which channel its links for the twin are of', async () => {

@@ -29,6 +29,8 @@ export interface IotHubOptions extends QueueOptions {
   maxCommands?: number;
   /** bytes (default 262 144) */
   maxMessageSize?: number;
+  /** the event hub for telemetry, to which those are sent who want to read it here (default: they are refused) */
+  events?: { hostname: string; port: number; name: string };
 }
 
 /** What a device has sent. */
@@ -78,6 +80,7 @@ const HOUR = 3_600_000;
 const OWNER = 'iothubowner';
 const CBS = '/$cbs';
 const SAS = 'servicebus.windows.net:sastoken';
+const EVENTS = /^\/messages\/events(\/ConsumerGroups\/[^/]+\/Partitions\/\d+)$/i;
 const DEVICE_NODE = /^\/devices\/([^/]+)\/(messages\/events|messages\/devicebound|twin|methods\/devicebound)$/i;
 /** as many records are told in one message at the most */
 const MOST_RECORDS = 64;
@@ -90,8 +93,8 @@ const keyOf = (kind: string) => Buffer.from(secretOf(kind)).toString('base64');
  * on, and was never compared with the service itself.
  *
  * Left out: modules, certificates of devices, Entra, file uploads (its notifications are attached to, and nothing comes),
- * the built-in endpoint for telemetry, the registry and all else that is HTTP. Feedback is told at once; the service
- * collects it for some seconds.
+ * the event hub that has telemetry, the registry and all else that is HTTP. Feedback is told at once; the service collects
+ * it for some seconds.
  *
  * Events: 'connection', 'disconnected', 'attach' and 'detach' (a LinkInfo), 'token' (the audience, and the status of the
  * answer), 'telemetry' (a Telemetry), 'command' (device id), 'twin' (device id, operation, status), 'notifying' (device id,
@@ -226,9 +229,23 @@ export class IotHub extends Server {
       case 'receiver /messages/servicebound/filenotifications':
         return { isFor };
       default:
-        if (id === undefined) throw missing(address);
+        if (id === undefined) return this.redirect(asked);
         return this.admitDevice(id, place, asked);
     }
+  }
+
+  private redirect({ address, role }: Asked): Purpose {
+    const { events } = this.options;
+    const [, partition] = EVENTS.exec(address) ?? [];
+    if (!events || role === 'sender' || partition === undefined) throw missing(address);
+    const { hostname, port, name } = events;
+    const elsewhere = {
+      hostname,
+      'network-host': hostname,
+      port: types.wrap_uint(port),
+      address: `amqps://${hostname}:${port}/${name}${partition}`,
+    };
+    return { isFor: isService, elsewhere };
   }
 
   private admitDevice(id: string, place: string, { properties }: Asked): Purpose {

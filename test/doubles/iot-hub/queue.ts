@@ -5,7 +5,7 @@ import { lockLost } from '../service-bus/refusals';
 /** What a consumer does with a message. */
 export type Outcome = 'complete' | 'abandon' | 'reject';
 /** What became of a message in the end, as feedback names it. */
-export type Fate = 'Success' | 'Expired' | 'DeliveryCountExceeded' | 'Rejected' | 'Purged';
+export type Fate = 'Success' | 'Expired' | 'DeliveryCountExceeded' | 'Rejected';
 
 export interface QueueOptions {
   /** milliseconds that a message stays locked for a consumer that says nothing (default 60 000) */

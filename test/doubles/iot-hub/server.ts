@@ -37,12 +37,14 @@ export interface Asked {
 
 /** What a link does; what throws a Refusal tells the client so. */
 export interface Purpose {
-  /** for those whom the claim is of; default: everybody */
+  /** for those who have such a claim; default: for everybody */
   isFor?: (claim: Claim) => boolean;
   /** the next message for a receiver; without `settle` it is sent settled */
   next?: () => { bytes: Buffer; tag?: Buffer; settle?: (outcome: string) => void } | undefined;
   /** takes a message of a sender */
   take?: (bytes: Buffer, format: number) => void;
+  /** where it is to be attached instead: the info of a redirect */
+  elsewhere?: object;
   /** the link is there */
   begin?: () => void;
   /** the link is gone */
@@ -61,6 +63,13 @@ export interface Settled {
   address: string;
   outcome: string;
   error?: string;
+}
+
+/** Another server has the node. */
+export class Redirect extends Refusal {
+  constructor(readonly info: object) {
+    super('amqp:link:redirect', 'The node is elsewhere.');
+  }
 }
 
 interface Attached {
@@ -285,6 +294,7 @@ export abstract class Server extends EventEmitter {
     try {
       const purpose = this.admit({ peer, address, role, properties: asked.properties ?? {} });
       authorize(peer, purpose);
+      if (purpose.elsewhere) throw new Redirect(purpose.elsewhere);
       purpose.begin?.();
       const info: LinkInfo = { name: nameOf(link), address, role };
       this.attached.set(link, { info, link, peer, purpose, unsettled: new Map() });
@@ -294,7 +304,8 @@ export abstract class Server extends EventEmitter {
       this.wake();
     } catch (error) {
       Object.assign(link.local.attach, reads ? { source: null } : { target: null });
-      link.close(errorOf(toError(refusalOf(error))));
+      const refusal = refusalOf(error);
+      link.close(errorOf({ ...toError(refusal), ...(refusal instanceof Redirect && { info: refusal.info }) }));
     }
   }
 
