@@ -1,13 +1,18 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
+import { eventHubOptions, serviceBusOptions, serviceOf } from './flow/azure';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg } from './flow/msg';
 import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
-import { isPlainObject } from './lib/codec/notation';
+import { sequenceNumbersOf } from './lib/azure/entity';
+import { EventHubReceiver } from './lib/azure/event-hub-receiver';
+import { ServiceBusReceiver } from './lib/azure/service-bus-receiver';
+import { bytesOf, isPlainObject } from './lib/codec/notation';
 import { amqpError, nameOf, type PeerError } from './lib/errors';
-import { Receiver } from './lib/receiver/receiver';
+import { Receiver, type ReceiverUser } from './lib/receiver/receiver';
+import type { Receivers } from './lib/receiver/receivers';
 import type { Outcome } from './lib/wire/outcome';
 
 /** What the input of a receiver understands. */
@@ -19,7 +24,13 @@ type Input = NodeMessage & {
   undeliverable_here?: boolean;
   credit?: unknown;
   action?: unknown;
+  count?: unknown;
+  sequenceNumber?: unknown;
+  sessionState?: unknown;
 };
+
+/** Messages that may be looked at in one go. */
+const MOST_PEEKED = 250;
 
 const LOG = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.log.';
 
@@ -33,8 +44,11 @@ export default function init(RED: NodeAPI): void {
     const mapping = mappingOf(settings);
     const onerror = onErrorOf(settings, config);
     const options = receiverOptions(settings, config, mapping);
+    const service = serviceOf(settings);
+    const serviceBus = service === 'service-bus' ? serviceBusOptions(settings, options) : undefined;
+    const eventHub = service === 'event-hubs' ? eventHubOptions(this, settings, options) : undefined;
     if (!settings.check()) return;
-    const receiver = new Receiver(endpoint.connection, options, {
+    const user: ReceiverUser = {
       message: (incoming, delivery) => {
         const { msg, error } = newMsg(incoming, delivery, mapping);
         if (!error) return this.send(msg);
@@ -46,7 +60,14 @@ export default function init(RED: NodeAPI): void {
         return outcomeOf(onerror, { error });
       },
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
-    });
+    };
+    const { connection } = endpoint;
+    const receiver: Receiver | Receivers = serviceBus
+      ? new ServiceBusReceiver(connection, serviceBus, user)
+      : eventHub
+        ? new EventHubReceiver(connection, eventHub, user)
+        : new Receiver(connection, options, user);
+    const isAnswered = serviceBus !== undefined || options.isAnswered;
     if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed)
       this.log(RED._(`${LOG}durable`, { id: endpoint.connection.options.containerId }));
 
@@ -73,12 +94,14 @@ export default function init(RED: NodeAPI): void {
       const id = tokenOf(delivery);
       let answer: Promise<void> | undefined;
       if (id !== undefined) {
-        if (options.isAnswered) answer = settled((ended) => settle(id, msg, ended));
+        if (msg.sessionState !== undefined)
+          answer = storeState(id, msg.sessionState).then(() => settleAnswered(id, msg));
+        else if (isAnswered) answer = settleAnswered(id, msg);
         else settle(id, msg);
       }
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
-      if (action !== undefined && !delivery) return act(action, msg.topic);
+      if (action !== undefined && !delivery) return act(action, msg);
       if (!delivery && credit === undefined) {
         throw amqpError('AMQP_BAD_INPUT.nothing');
       }
@@ -91,6 +114,15 @@ export default function init(RED: NodeAPI): void {
       else holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg), ended);
     };
 
+    const settleAnswered = (id: string, msg: Input): Promise<void> => settled((ended) => settle(id, msg, ended));
+
+    /** The session is to be as the flow says before the message is gone that has made it so. */
+    const storeState = async (id: string, given: unknown): Promise<void> => {
+      const holder: unknown = endpoint.holderOf(this, receiver, id);
+      if (!(holder instanceof ServiceBusReceiver)) throw amqpError('AMQP_BAD_INPUT.no-session');
+      await holder.storeState(id, sessionStateOf(given));
+    };
+
     /** What could not be settled as asked has failed, if it is still there. */
     const fail = ({ delivery, error }: Input): void => {
       if (typeof delivery?.id !== 'string') return;
@@ -98,7 +130,8 @@ export default function init(RED: NodeAPI): void {
       if (holder.holds(delivery.id)) holder.fail(delivery.id, outcomeOf(onerror, { error }));
     };
 
-    const act = async (action: unknown, topic: unknown): Promise<void> => {
+    const act = async (action: unknown, msg: Input): Promise<void> => {
+      const { topic, count, sequenceNumber } = msg;
       switch (action) {
         case 'pause':
           return receiver.pause();
@@ -113,6 +146,22 @@ export default function init(RED: NodeAPI): void {
           if (await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined))
             endpoint.connection.open();
           return;
+        case 'peek':
+        case 'receive': {
+          if (!(receiver instanceof ServiceBusReceiver))
+            throw amqpError('AMQP_BAD_INPUT.service-bus', { given: action });
+          const numbers = sequenceNumbersOf(
+            sequenceNumber ?? (action === 'peek' ? 0 : undefined),
+            'msg.sequenceNumber',
+          );
+          if (action === 'receive') await receiver.receive(numbers);
+          else await receiver.peek(numbers[0]!, countOf(count ?? 1));
+          return;
+        }
+        case 'info':
+          if (!(receiver instanceof EventHubReceiver)) throw amqpError('AMQP_BAD_INPUT.event-hubs', { given: action });
+          msg.payload = await receiver.info();
+          return void this.send(msg);
         default:
           throw amqpError('AMQP_BAD_INPUT.action', { given: nameOf(action) });
       }
@@ -141,6 +190,20 @@ function creditOf(credit: unknown): number {
   const number = typeof credit === 'string' && credit !== '' ? Number(credit) : credit;
   if (typeof number === 'number' && Number.isInteger(number) && number > 0) return number;
   throw amqpError('AMQP_BAD_INPUT.credit', { given: nameOf(credit) });
+}
+
+function countOf(count: unknown): number {
+  const number = Number(count);
+  if (Number.isInteger(number) && number >= 1 && number <= MOST_PEEKED) return number;
+  throw amqpError('AMQP_BAD_INPUT.count', { most: MOST_PEEKED, given: nameOf(count) });
+}
+
+/** Null: none, as before the first one was stored. */
+function sessionStateOf(given: unknown): Buffer | null {
+  if (given === null) return null;
+  const bytes = typeof given === 'string' ? Buffer.from(given) : bytesOf(given);
+  if (!bytes) throw amqpError('AMQP_BAD_INPUT.session-state');
+  return bytes;
 }
 
 function outcomeOf(

@@ -1,18 +1,36 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
 import { addressing } from './flow/address';
+import { batchOf, serviceOf } from './flow/azure';
 import { Disk } from './flow/disk';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf, give } from './flow/give';
 import { received, withSent } from './flow/msg';
 import { durabilityOf, headerOf, isLegacy, mappingOf, outcomesOf, type SenderDef, senderOptions } from './flow/options';
+import { batchKey, eachOf, isScheduling, parts, scheduled } from './flow/service-bus';
 import { Settings } from './flow/settings';
-import { decode, encode, type Outgoing, outgoing, stylesOf, withHeader, withMessageId } from './lib/message/message';
+import { Batches, type Member } from './lib/azure/batches';
+import { Schedule } from './lib/azure/schedule';
+import {
+  BATCH_FORMAT,
+  decode,
+  encode,
+  messagesIn,
+  type Outgoing,
+  outgoing,
+  stylesOf,
+  withHeader,
+  withMessageId,
+} from './lib/message/message';
 import { type Done, Entry } from './lib/link/entry';
 import { Sender } from './lib/sender/sender';
 import type { Stored } from './lib/sender/store';
 
 type Send = (msg: NodeMessage) => void;
 type End = (error?: Error) => void;
+
+/** Bytes of a batch at most, also where the peer takes larger messages; and while it is not known what it takes. */
+const [MOST_BATCHED, LEAST_MOST] = [2 ** 20, 2 ** 18];
+const NOTHING = Buffer.alloc(0);
 
 let tellOfLeft: (() => void) | undefined;
 
@@ -36,6 +54,9 @@ export default function init(RED: NodeAPI): void {
     const options = senderOptions(settings, config, address.fixed);
     const { guarantee } = options;
     const durability = durabilityOf(settings);
+    const service = serviceOf(settings);
+    const batch = service === '' ? 'off' : batchOf(settings);
+    const batchTime = settings.milliseconds('batchtime');
     if (!settings.check()) return;
     const directory = disk.directoryOf(this.id);
     if (durability && guarantee === 'at-least-once') {
@@ -47,8 +68,17 @@ export default function init(RED: NodeAPI): void {
       this.warn(RED._('amqp-sender.log.no-store'));
     }
     const sender = new Sender(endpoint.connection, options);
+    const schedule = service === 'service-bus' ? new Schedule(endpoint.connection) : undefined;
+    const batches = new Batches({
+      time: batchTime,
+      get mostBytes() {
+        return Math.min(MOST_BATCHED, sender.maxMessageSize ?? LEAST_MOST);
+      },
+      send: (entry) => sender.send(entry),
+    });
+    const withId = (message: Outgoing): Outgoing => (guarantee === 'pre-settled' ? message : withMessageId(message));
 
-    const entryOf = (bytes: Buffer, to: string | undefined, msg: NodeMessage, send: Send, done: End): Entry => {
+    const memberOf = (bytes: Buffer, msg: NodeMessage, send: Send, done: End): Member => {
       let end = done;
       const ended: Done = (error, sent) => {
         const failure = give(() => {
@@ -57,41 +87,64 @@ export default function init(RED: NodeAPI): void {
         });
         endMsg(this, end, error ?? failure);
       };
-      if (!options.store) return new Entry(bytes, ended, { address: to });
+      if (!options.store) return { bytes, done: ended };
       const stored = (): void => {
         endMsg(this, end);
         // Node-RED takes one end of a msg only; what fails later is an error of the node.
         end = (error) => error && this.error(error, msg);
       };
-      return new Entry(bytes, ended, { address: to, stored });
+      return { bytes, done: ended, stored };
     };
 
-    const restored = ({ bytes, address: to }: Stored): Entry => {
+    const take = (message: Outgoing, to: string | undefined, msg: NodeMessage, send: Send, done: End): void => {
+      if (isScheduling(msg) && schedule) {
+        const entry = entryOf(memberOf(NOTHING, msg, send, done), to);
+        scheduled(schedule, msg, message, to ?? address.fixed).then(
+          (sent) => entry.done(undefined, sent),
+          (error: unknown) => entry.fail(errorOf(error)),
+        );
+      } else if (batch === 'time')
+        batches.add(to, batchKey(message), memberOf(encode(withId(message)), msg, send, done));
+      else if (batch === 'array' && Array.isArray(message.payload)) {
+        const each = eachOf(message).map((one) => encode(withId(one)));
+        for (const one of parts(memberOf(NOTHING, msg, send, done), each)) batches.add(to, '', one);
+        batches.flush();
+        if (each.length === 0) endMsg(this, done);
+      } else sender.send(entryOf(memberOf(encode(withId(message)), msg, send, done), to));
+    };
+
+    const restored = ({ bytes, address: to, isBatch }: Stored): Entry => {
       const output = 'auto';
       const delivery = { tag: '', address: to, redelivered: false };
-      const { msg } = received(decode(bytes, stylesOf(format, output)), delivery, { format, output });
-      const { delivery: _, ...rest } = msg;
-      const entry = entryOf(
+      const messageFormat = isBatch ? BATCH_FORMAT : 0;
+      const [first, ...others] = messagesIn(bytes, messageFormat).map((one) => {
+        const { delivery: _, ...msg } = received(decode(one, stylesOf(format, output)), delivery, {
+          format,
+          output,
+        }).msg;
+        return msg;
+      });
+      const msg = isBatch ? { ...first!, payload: [first!, ...others].map(({ payload }) => payload) } : first!;
+      const ended = memberOf(
         bytes,
-        to,
-        rest,
+        msg,
         (sent) => this.send(sent),
         () => {},
       );
-      entry.stored?.();
-      return entry;
+      ended.stored?.();
+      return new Entry(bytes, ended.done, { address: to, format: messageFormat });
     };
 
     // Not within the input, so that no msg needs closures for it that has its address at once.
-    const sendLater = (
+    const takeLater = (
       to: Promise<string | undefined>,
       message: Outgoing,
       msg: NodeMessage,
       send: Send,
       done: End,
     ): void => {
-      const take = (given?: string): void => sender.send(entryOf(encode(message), given, msg, send, done));
-      to.then(take).catch((error: unknown) => endMsg(this, done, errorOf(error)));
+      const found = (given?: string): void => take(message, given, msg, send, done);
+      to.then(found).catch((error: unknown) => endMsg(this, done, errorOf(error)));
     };
 
     this.on('input', (msg, send, done) => {
@@ -99,18 +152,26 @@ export default function init(RED: NodeAPI): void {
         if (endpoint.takesToken(msg)) return endMsg(this, done);
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
-        if (guarantee !== 'pre-settled') withMessageId(message);
         const to = address.of(msg, message);
-        if (to instanceof Promise) sendLater(to, message, msg, send, done);
-        else sender.send(entryOf(encode(message), to, msg, send, done));
+        if (to instanceof Promise) takeLater(to, message, msg, send, done);
+        else take(message, to, msg, send, done);
       } catch (error) {
         endMsg(this, done, errorOf(error));
       }
     });
 
+    this.on('close', () => {
+      // In this very turn: the sender takes no more in the next.
+      batches.flush();
+      schedule?.close();
+    });
     this.on('close', () => disk.leave(directory));
     endpoint.register(this, sender);
   }
 
   RED.nodes.registerType('amqp-sender', SenderNode);
+}
+
+function entryOf({ bytes, done, stored }: Member, address: string | undefined): Entry {
+  return new Entry(bytes, done, stored ? { address, stored } : { address });
 }

@@ -257,7 +257,8 @@ export class EndpointSettings {
 
 /** Links are permitted one by one; the login itself is nobody's. */
 function byClaims(claims: Claims): Partial<EndpointOptions> {
-  return { mechanism: 'ANONYMOUS', authorize: new Cbs(claims).authorize };
+  const { authorize, tokenFor } = new Cbs(claims);
+  return { mechanism: 'ANONYMOUS', authorize, tokenFor };
 }
 
 /** Without the login that may stand in a URL. */

@@ -234,7 +234,7 @@ export function responderOptions(settings: Settings, { id }: LinkDef, { format, 
   };
 }
 
-function requiredText(settings: Settings, name: string): string {
+export function requiredText(settings: Settings, name: string): string {
   const text = settings.text(name);
   if (text === undefined) settings.refuse(name, 'is missing');
   return text ?? '';

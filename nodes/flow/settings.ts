@@ -49,12 +49,16 @@ export const NUMBERS = {
     bufferbytes: bytes,
     timeout: timeout(0),
     retrytime: timeout(60),
+    batchtime: seconds<number>(0.001, 60, 0.1),
     ...header,
   },
   'amqp-receiver': {
     creditwindow: whole<number>(0, 65_535, 100),
     windowbytes: bytes,
     settletimeout: timeout(300),
+    sessions: whole<number>(1, 100, 8),
+    sessionidle: seconds<number>(0.1, 86_400, 10),
+    epoch: whole(0, Number.MAX_SAFE_INTEGER, undefined),
   },
   'amqp-requester': {
     timeout: timeout(30),
@@ -70,7 +74,7 @@ export const NUMBERS = {
 };
 
 type Type = keyof typeof NUMBERS;
-type OptionalName = keyof typeof header | keyof typeof reconnect;
+type OptionalName = keyof typeof header | keyof typeof reconnect | 'epoch';
 /** The numbers that are always there. */
 type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], OptionalName>;
 

@@ -36,6 +36,7 @@ const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
   buffering: { fill: 'yellow', shape: 'dot' },
   waiting: { fill: 'yellow', shape: 'dot' },
   connected: { fill: 'green', shape: 'dot' },
+  'no-session': { fill: 'green', shape: 'ring' },
 };
 
 /** `server`: the one in use, where it is one of several. */

@@ -6,7 +6,10 @@ export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';
 /** What a connection or link is doing, in the words that users see. */
 export type State =
   | { name: 'idle' | 'connecting' | 'waiting' | 'detached' | 'paused' }
+  /** `address`: what the peer has given, an address or a session. */
   | { name: 'connected'; address?: string }
+  /** It waits for a session of Azure Service Bus to become free. */
+  | { name: 'no-session' }
   | {
       /** Connected, but the peer does not do what was asked. */
       name: 'ignored';
@@ -43,6 +46,7 @@ const WORST_FIRST: State['name'][] = [
   'buffering',
   'waiting',
   'connected',
+  'no-session',
 ];
 
 /** The state to show for a node that has several links; the last of those that are alike. */

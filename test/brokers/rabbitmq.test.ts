@@ -140,7 +140,9 @@ describe('on RabbitMQ 3.10', function () {
     ]);
     const buried = inbox('buried');
     for (let n = 0; n < 10; n++) send({ payload: n });
-    should((await buried.take(5)).map(({ payload }) => payload as number)).deepEqual([1, 3, 5, 7, 9]);
+    const bodies = (await buried.take(5)).map(({ payload }) => payload as number);
+    // Which of them the broker buries first is its own matter.
+    should(bodies.toSorted()).deepEqual([1, 3, 5, 7, 9]);
     await helper.unload();
     should(await broker.depths()).match({ work: 0, dead: 0 });
   });

@@ -19,6 +19,7 @@ import {
   status,
 } from '../flow';
 import type { NodeConfig } from '../node-red';
+import { sharedAccessSignature } from '../../nodes/lib/auth/sas';
 import { secretIn, secretOf } from '../secrets';
 import { logged, texts, WARN } from '../texts';
 
@@ -26,7 +27,25 @@ const POLICY = 'RootManageSharedAccessKey';
 const KEY = secretOf('service bus key');
 
 const receiver = (properties: object = {}) =>
-  node('amqp-receiver', { settle: 'flow', answered: true, wires: [['outcome']], ...properties });
+  node('amqp-receiver', { service: 'service-bus', settle: 'flow', wires: [['outcome']], ...properties });
+const sender = (properties: object = {}) => node('amqp-sender', { service: 'service-bus', ...properties });
+const SESSIONS = { queues: { q: { requiresSession: true, lockDuration: 60_000 } } };
+const HOUR = 3_600_000;
+
+/** Text bodies of what an entity holds. */
+const bodiesIn = (service: ServiceBus, address: string) =>
+  service
+    .entity(address)
+    .peek()
+    .map((entry) => rhea.message.decode(entry.message.encode()).body as unknown);
+
+/** The next so many times that an operation is asked for. */
+async function requests(service: ServiceBus, operation: string, count = 1): Promise<void> {
+  for (let left = count; left > 0;) {
+    const [, name] = (await once(service, 'request')) as [string, string];
+    if (name === `com.microsoft:${operation}`) left--;
+  }
+}
 
 describe('Azure Service Bus', () => {
   let service: ServiceBus;
@@ -35,6 +54,7 @@ describe('Azure Service Bus', () => {
   after(() => helper.stopServer());
   afterEach(async () => {
     delete process.env['AMQP_TEST_VALUE'];
+    delete process.env['AMQP_TEST_SIGNED'];
     await helper.unload();
     await service.stop();
   });
@@ -44,9 +64,12 @@ describe('Azure Service Bus', () => {
   };
 
   /** Loads nodes whose endpoint has the connection string of the environment, unless it has something else. */
+  const endpointOf = (properties: object = {}) =>
+    endpointNode(service.port, { host: '${AMQP_TEST_VALUE}', ...properties });
+
   async function run(configs: NodeConfig[], properties: object = {}, credentials: object = {}): Promise<void> {
     if (POLICY in service.authority.policies) process.env['AMQP_TEST_VALUE'] = service.connectionString();
-    const endpoint = endpointNode(service.port, { host: '${AMQP_TEST_VALUE}', ...properties });
+    const endpoint = endpointOf(properties);
     helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 });
     await helper.load([texts, ...nodes], flow(endpoint, ...configs), { broker: credentials });
   }
@@ -139,6 +162,309 @@ describe('Azure Service Bus', () => {
       inject('receiver', again!);
       should(await done).match({ payload: 'x' });
     });
+  });
+
+  describe('while the flow has a message', () => {
+    it('keeps its lock', async () => {
+      await start({ queues: { q: { lockDuration: 1500 } } });
+      await run([sender(), receiver()]);
+      const received = message('outcome');
+      await send({ payload: 'x' });
+      const msg = await received;
+      await requests(service, 'renew-lock', 2);
+      const done = message('completed');
+      inject('receiver', msg);
+      await done;
+      should(service.entity('q').depth).equal(0);
+    });
+
+    it('keeps the locks of the others when one is lost', async () => {
+      await start({ queues: { q: { lockDuration: 1500 } } });
+      await run([sender(), receiver()]);
+      const received = messages('outcome', 2);
+      for (const payload of ['a', 'b']) await send({ payload });
+      const [first, second] = await received;
+      const again = message('outcome');
+      service.entity('q').expireLocks(1);
+      await again;
+      await requests(service, 'renew-lock', 3);
+      const done = message('completed');
+      inject('receiver', second!);
+      await done;
+      const caught = message('caught');
+      inject('receiver', first!);
+      should((await caught).error).match({ code: 'AMQP_LOCK_LOST' });
+    });
+
+    it('keeps its lock no longer than the flow may have it', async () => {
+      await start({ queues: { q: { lockDuration: 60_000 } } });
+      await run([sender(), receiver({ settletimeout: 0.2 })]);
+      const twice = messages('outcome', 2);
+      await send({ payload: 'x' });
+      const [first, again] = await twice;
+      const caught = message('caught');
+      inject('receiver', first!);
+      should((await caught).error).match({ code: 'AMQP_DELIVERY_SETTLED' });
+      const done = message('completed');
+      inject('receiver', again!);
+      await done;
+    });
+  });
+
+  describe('with sessions', () => {
+    const inSession = (id: string, payload: string) => send({ payload, amqp: { group_id: id } });
+
+    beforeEach(() => start(SESSIONS));
+
+    it('takes several at once, each in order, and the next one when one is idle', async () => {
+      await run([sender(), receiver({ session: 'next', sessions: 2, sessionidle: 0.1 })]);
+      for (const id of ['a', 'b', 'c', 'a', 'b', 'c']) await inSession(id, id);
+      const got: string[] = [];
+      const all = messages('outcome', 6);
+      helper.getNode('outcome').on('input', (msg) => {
+        const { delivery } = msg as unknown as { delivery: { session: { id: string } } };
+        got.push(delivery.session.id);
+        inject('receiver', msg);
+      });
+      await all;
+      should(got.toSorted()).deepEqual(['a', 'a', 'b', 'b', 'c', 'c']);
+      await status('receiver', '.no-session');
+      should(service.entity('q').depth).equal(0);
+    });
+
+    it('waits for one, which is no fault, and shows it once it has it', async () => {
+      await run([sender(), receiver({ session: 'next', sessions: 1 })]);
+      const { fill } = await status('receiver', '.no-session');
+      should(fill).equal('green');
+      await inSession('late', 'x');
+      await status('receiver', 'late');
+      should(logged(WARN, 'receiver')).deepEqual([]);
+    });
+
+    it('has the state that was stored, and stores another before the message is gone', async () => {
+      const named = { session: 'named', sessionid: 'a', creditwindow: 1 };
+      await run([sender(), receiver(named)]);
+      const first = message('outcome');
+      await inSession('a', 'one');
+      const msg = await first;
+      should(msg.delivery).match({ session: { id: 'a', state: null } });
+      const second = message('outcome');
+      await inSession('a', 'two');
+      inject('receiver', { ...msg, sessionState: 'half way' });
+      should((await second).delivery).match({ session: { id: 'a', state: Buffer.from('half way') } });
+      should(service.entity('q').sessionState('a')?.toString()).equal('half way');
+    });
+
+    it('keeps a message whose state is nothing that can be stored', async () => {
+      await run([sender(), receiver({ session: 'named', sessionid: 'a' })]);
+      const received = message('outcome');
+      await inSession('a', 'x');
+      const caught = message('caught');
+      inject('receiver', { ...(await received), sessionState: { step: 1 } });
+      should((await caught).error).match({ code: 'AMQP_BAD_INPUT', message: /msg\.sessionState/ });
+      should(service.entity('q').depth).equal(1);
+    });
+
+    it('says that one is lost, and has its messages again', async () => {
+      await run([sender(), receiver({ session: 'named', sessionid: 'a' })]);
+      const twice = messages('outcome', 2);
+      const first = message('outcome');
+      await inSession('a', 'x');
+      const msg = await first;
+      service.expireSession('q', 'a');
+      await status('receiver', 'refused: com.microsoft:session-lock-lost');
+      const caught = message('caught');
+      inject('receiver', msg);
+      should((await caught).error).match({ code: 'AMQP_LOCK_LOST', message: /session/ });
+      const [, again] = await twice;
+      const done = message('completed');
+      inject('receiver', again!);
+      await done;
+      should(service.entity('q').depth).equal(0);
+    });
+
+    it('says that another receiver has it, and takes it when that is gone', async () => {
+      const named = { session: 'named', sessionid: 'a' };
+      await run([receiver(named)]);
+      await status('receiver', 'a');
+      const other = { ...receiver(named), id: 'other' };
+      await helper.setFlows(flow(endpointOf(), receiver(named), other), 'nodes');
+      await status('other', 'refused: com.microsoft:session-cannot-be-locked');
+      await helper.setFlows(flow(endpointOf(), other), 'nodes');
+      await status('other', 'a');
+    });
+  });
+
+  describe('asked for messages by number', () => {
+    beforeEach(() => start());
+
+    it('shows what is there, and leaves it there', async () => {
+      await run([sender(), receiver({ creditwindow: 0 })]);
+      for (const payload of ['a', 'b', 'c']) await send({ payload });
+      const two = messages('outcome', 2);
+      inject('receiver', { action: 'peek', sequenceNumber: 2, count: 5 });
+      should((await two).map(({ payload, delivery }) => [payload, delivery])).match([
+        ['b', { peeked: true, address: 'q' }],
+        ['c', { peeked: true }],
+      ]);
+      should(service.entity('q').depth).equal(3);
+    });
+
+    it('gives what was deferred, under a lock that is kept', async () => {
+      await run([sender(), receiver()]);
+      const received = message('outcome');
+      await send({ payload: 'x' });
+      const msg = await received;
+      const deferred = message('completed');
+      inject('receiver', { ...msg, settle: 'modify', undeliverable_here: true, annotations: { step: 'later' } });
+      await deferred;
+      const number = (msg.amqp!['message_annotations'] as Record<string, unknown>)['x-opt-sequence-number'];
+      const again = message('outcome');
+      inject('receiver', { action: 'receive', sequenceNumber: number });
+      const taken = await again;
+      should(taken).match({ payload: 'x', amqp: { application_properties: { step: 'later' } } });
+      await requests(service, 'renew-lock');
+      const dead = message('completed');
+      inject('receiver', { ...taken, settle: 'reject', error: { condition: 'bad', description: 'no degrees' } });
+      await dead;
+      should(bodiesIn(service, 'q/$deadletterqueue')).deepEqual(['x']);
+    });
+
+    for (const [what, msg, text] of [
+      ['no number', { action: 'receive' }, /msg\.sequenceNumber/],
+      ['a number that is none', { action: 'receive', sequenceNumber: ['x'] }, /msg\.sequenceNumber/],
+      ['too many', { action: 'peek', count: 1000 }, /msg\.count/],
+      ['a message that is not there', { action: 'receive', sequenceNumber: 7 }, /message-not-found/],
+    ] as const) {
+      it(`says what is wrong with ${what}`, async () => {
+        await run([receiver()]);
+        await status('receiver', '.connected');
+        const caught = message('caught');
+        inject('receiver', msg);
+        should((await caught).error).match({ message: text });
+      });
+    }
+  });
+
+  describe('given messages for later', () => {
+    beforeEach(() => start());
+
+    it('keeps them until their time, or takes them back', async () => {
+      await run([sender()]);
+      const time = new Date(Date.now() + HOUR);
+      const msg = { action: 'schedule', scheduledEnqueueTime: time.toISOString() };
+      const [first, second] = [await send({ ...msg, payload: 'a' }), await send({ ...msg, payload: 'b' })];
+      should(first.sent).match({ state: 'scheduled', address: 'q', sequenceNumber: 1 });
+      const { sequenceNumber } = second.sent as unknown as { sequenceNumber: number };
+      should(await send({ action: 'cancel', sequenceNumber })).match({ sent: { state: 'cancelled' } });
+      should(service.entity('q').peek()).match([{ state: 'scheduled', sequenceNumber: 1 }]);
+      should(bodiesIn(service, 'q')).deepEqual(['a']);
+    });
+
+    it('gives them to the address of each msg', async () => {
+      await run([sender({ address: '' })]);
+      await send({ action: 'schedule', scheduledEnqueueTime: Date.now() + HOUR, topic: 'other', payload: 'a' });
+      should(service.entity('other').depth).equal(1);
+    });
+
+    it('says what is wrong with them', async () => {
+      await run([sender({ address: '' })]);
+      const action = 'schedule';
+      should((await fail({ action, topic: 'q', payload: 1 })).error).match({ message: /msg\.scheduledEnqueueTime/ });
+      const time = Date.now() + HOUR;
+      should((await fail({ action, scheduledEnqueueTime: time, payload: 1 })).error).match({ code: 'AMQP_NO_ADDRESS' });
+      const missing = await fail({ action: 'cancel', topic: 'q', sequenceNumber: 7 });
+      should(missing).match({ sent: { state: 'failed', error: { condition: 'com.microsoft:message-not-found' } } });
+    });
+  });
+
+  describe('given several messages as one', () => {
+    beforeEach(() => start({ maxMessageSize: 10_000 }));
+
+    it('takes the elements of an array, in as few batches as they fit into', async () => {
+      await run([sender({ batch: 'array' })]);
+      await status('sender', '.connected');
+      let transfers = 0;
+      service.on('message', () => transfers++);
+      const payload = Array.from({ length: 10 }, (_, index) => `${index}`.repeat(2000));
+      should(await send({ payload, amqp: { message_id: 'm' } })).match({ sent: { state: 'accepted' } });
+      should(bodiesIn(service, 'q')).deepEqual(payload);
+      const ids = service
+        .entity('q')
+        .peek()
+        .map((entry) => rhea.message.decode(entry.message.encode()).message_id);
+      should(ids).deepEqual(payload.map((_, index) => `m-${index}`));
+      should(transfers).be.belowOrEqual(5);
+    });
+
+    it('fails all of a msg when a part of it fails', async () => {
+      await run([sender({ batch: 'array' })]);
+      await status('sender', '.connected');
+      const { error } = await fail({ payload: ['a', 'x'.repeat(20_000)] });
+      should(error).match({ code: 'AMQP_TOO_LARGE' });
+    });
+
+    it('takes what comes within a time, each session by itself, and ends each msg', async () => {
+      await run([sender({ batch: 'time', batchtime: 0.05 })]);
+      await status('sender', '.connected');
+      let transfers = 0;
+      service.on('message', () => transfers++);
+      const done = messages('completed', 6);
+      for (const [payload, id] of ['a1', 'b1', 'a2', 'b2', 'a3', 'b3'].map((text) => [text, text[0]]))
+        inject('sender', { payload, amqp: { group_id: id } });
+      for (const { sent } of await done) should(sent).match({ state: 'accepted' });
+      should(transfers).equal(2);
+      should(bodiesIn(service, 'q')).deepEqual(['a1', 'a2', 'a3', 'b1', 'b2', 'b3']);
+    });
+
+    it('is given what waits when the node is closed', async () => {
+      await run([sender({ batch: 'time', batchtime: 60 })]);
+      await status('sender', '.connected');
+      inject('sender', { payload: 'a' });
+      inject('sender', { payload: 'b' });
+      await new Promise((resolve) => setImmediate(resolve));
+      await helper.unload();
+      should(bodiesIn(service, 'q')).deepEqual(['a', 'b']);
+    });
+  });
+
+  it('is asked again by and by when it is busy, and takes the message then', async () => {
+    await start();
+    await run([sender()]);
+    await status('sender', '.connected');
+    service.throttle('q', 3);
+    should(await send({ payload: 'x' })).match({ sent: { state: 'accepted' } });
+    should(bodiesIn(service, 'q')).deepEqual(['x']);
+  });
+
+  it('is busy for too long, and the msg fails with its words', async () => {
+    await start();
+    await run([sender({ retrytime: 0.3 })]);
+    await status('sender', '.connected');
+    service.throttle('q');
+    should(await fail({ payload: 'x' })).match({
+      error: { code: 'AMQP_REJECTED', message: /throttled/ },
+      sent: { error: { condition: 'com.microsoft:server-busy' } },
+    });
+  });
+
+  it('refuses a signature that has expired, with its words', async () => {
+    await start();
+    const signature = sharedAccessSignature('sb://127.0.0.1/q', { name: POLICY, key: KEY }, Date.now() - HOUR);
+    const string = `Endpoint=sb://127.0.0.1:${service.port}/;SharedAccessSignature=${signature};UseDevelopmentEmulator=true`;
+    process.env['AMQP_TEST_SIGNED'] = string;
+    await run([sender()], { host: '${AMQP_TEST_SIGNED}' });
+    await status('sender', 'refused: amqp:unauthorized-access');
+    should(logged(WARN, 'sender')).match([/ExpiredToken/]);
+  });
+
+  it('refuses the signatures of a computer whose clock is behind, which says so', async () => {
+    await start();
+    const { now } = Date;
+    service.authority.clock = () => now() + 2 * HOUR;
+    await run([sender()]);
+    await status('sender', 'refused: amqp:unauthorized-access');
+    should(logged(WARN, 'sender')).match([/the clock of this computer is wrong/]);
   });
 
   it('detaches idle links and idle connections, which is no fault', async () => {

@@ -31,8 +31,13 @@ export interface ConnectionOptions extends Omit<AttemptOptions, keyof Server> {
   tokenUse?: TokenUse;
   /** Renews the token on a connection that goes on. False: this peer cannot, so that a new connection has to. */
   renew?(connection: Connection, token: string): Promise<boolean>;
-  /** Has the peer permit links to an address before they are attached. Rejects with an AmqpError where it does not. */
-  authorize?: (connection: Connection, address: string) => Promise<void>;
+  /**
+   * Has the peer permit links to an address before they are attached; `anew`, also where it has before. Rejects with an
+   * AmqpError where it does not.
+   */
+  authorize?: (connection: Connection, address: string, anew?: boolean) => Promise<void>;
+  /** A token that permits what is done with an address, for requests that carry one. Rejects with an AmqpError. */
+  tokenFor?: (connection: Connection, address: string) => Promise<string>;
   /** All links share one session, as some peers want it (IBM MQ). Undefined: found out. */
   hasOneSession?: boolean;
 }

@@ -70,8 +70,11 @@ export class Cbs {
     this.#claims = claims;
   }
 
-  /** Resolves once links may be attached to the address. Rejects with an AmqpError which says why not. */
-  readonly authorize = (connection: Connection, address: string): Promise<void> => {
+  /**
+   * Resolves once links may be attached to the address; with `anew`, a token is put again. Rejects with an AmqpError which
+   * says why not.
+   */
+  readonly authorize = (connection: Connection, address: string, anew = false): Promise<void> => {
     const { wire } = connection;
     if (!wire) return Promise.reject(amqpError('AMQP_DISCONNECTED.never'));
     let permits = this.#open.get(wire);
@@ -79,8 +82,12 @@ export class Cbs {
       permits = new Permits(connection, wire, this.#claims);
       this.#open.set(wire, permits);
     }
-    return permits.get(audienceOf(connection, address));
+    return permits.get(audienceOf(connection, address), anew);
   };
+
+  /** The token for an address, for requests that carry it themselves. */
+  readonly tokenFor = async (connection: Connection, address: string): Promise<string> =>
+    (await this.#claims.get(audienceOf(connection, address))).value;
 }
 
 /** What one connection to the peer has been permitted. */
@@ -112,13 +119,14 @@ class Permits {
     connection.on('state', over);
   }
 
-  get(audience: string): Promise<void> {
+  get(audience: string, anew: boolean): Promise<void> {
     const known = this.#permitted.get(audience);
-    if (known) return known.put;
+    if (known && !anew) return known.put;
+    clearTimeout(known?.timer);
     const permit = { put: this.#put(audience), failures: 0 };
     this.#permitted.set(audience, permit);
     // Who asks next may have more luck.
-    permit.put.catch(() => this.#permitted.delete(audience));
+    permit.put.catch(() => this.#permitted.get(audience) === permit && this.#permitted.delete(audience));
     return permit.put;
   }
 
@@ -142,7 +150,7 @@ class Permits {
       names: [`${name}-requests`, name],
       timeout: TIMEOUT,
     });
-    const answer = await this.#pair.ask(
+    const { fields } = await this.#pair.ask(
       {
         message_id: randomUUID(),
         to: ADDRESS,
@@ -151,11 +159,12 @@ class Permits {
       },
       value,
     );
-    const { 'status-code': status, 'status-description': text } = (answer.application_properties ?? {}) as Record<
+    const { 'status-code': status, 'status-description': text } = (fields.application_properties ?? {}) as Record<
       string,
       unknown
     >;
-    if (typeof status !== 'number' || status < 200 || status > 299) throw refused(status, text);
+    if (typeof status !== 'number' || status < 200 || status > 299)
+      throw refused(status, text, expires !== undefined && expires > Date.now());
     this.#renewLater(audience, expires);
   }
 
@@ -191,12 +200,14 @@ function audienceOf({ server, options }: Connection, address: string): string {
 }
 
 /** In the words of HTTP, which the service uses here. */
-function refused(status: unknown, text: unknown): AmqpError {
+function refused(status: unknown, text: unknown, isFresh: boolean): AmqpError {
+  const isSkewed = isFresh && typeof text === 'string' && /expired/i.test(text);
+  const clock = isSkewed ? ', though it was made just now: the clock of this computer is wrong' : '';
   const condition = status === 404 ? 'amqp:not-found' : 'amqp:unauthorized-access';
   const description = `${typeof text === 'string' ? text : 'no reason given'} (status ${String(status)})`;
   return amqpError(
     'AMQP_LINK_REFUSED.why',
-    { why: 'the token for the address was refused' },
+    { why: `the token for the address was refused${clock}` },
     { peer: { condition, description } },
   );
 }

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { Connection } from '../connection/connection';
 import { amqpError } from '../errors';
 import type { AmqpFields } from '../message/fields';
-import { decode, encode } from '../message/message';
+import { decode, encode, type Incoming } from '../message/message';
 import type { LinkEnd, LinkEndOptions, ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
@@ -108,8 +108,8 @@ export class LinkPair {
     await once(end, 'open', { signal: this.#over.signal });
   }
 
-  /** Sends a request with a body of one value, and resolves with the fields of the answer. To be called one at a time. */
-  ask(fields: AmqpFields, body: unknown): Promise<AmqpFields> {
+  /** Sends a request with a body of one value, and resolves with the answer. To be called one at a time. */
+  ask(fields: AmqpFields, body: unknown): Promise<Incoming> {
     const bytes = encode({
       fields,
       payload: body,
@@ -122,7 +122,7 @@ export class LinkPair {
       if (!this.#requests.isReady) await new Promise<void>((resolve) => (this.#ready = resolve));
       const answer = new Promise<Buffer>((resolve) => (this.#answered = resolve));
       this.#requests.send({ id: 0 }, bytes, this.#options.isSettled === true);
-      const { fields: answered } = decode(await answer, { fields: 'plain', body: 'plain' });
+      const answered = decode(await answer, { fields: 'plain', body: 'plain' });
       this.#replies.setCredit(CREDIT);
       return answered;
     });

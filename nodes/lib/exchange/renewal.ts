@@ -23,8 +23,8 @@ export async function renewToken(connection: Connection, token: string): Promise
     });
     try {
       const fields = { message_id: 'token', to: '/auth/tokens', subject: 'PUT', reply_to: '$me' };
-      const { subject } = await pair.ask(fields, Buffer.from(token));
-      return subject === '204';
+      const { fields: answer } = await pair.ask(fields, Buffer.from(token));
+      return answer.subject === '204';
     } finally {
       pair.close();
     }

@@ -7,7 +7,9 @@ export type Sent = {
   address?: string;
   /** Delivery tag in hexadecimal. */
   tag?: string;
-  state: 'accepted' | 'rejected' | 'released' | 'modified' | 'settled' | 'failed';
+  state: 'accepted' | 'rejected' | 'released' | 'modified' | 'settled' | 'failed' | 'scheduled' | 'cancelled';
+  /** Of a scheduled message: by which it can be cancelled. */
+  sequenceNumber?: number | string;
   error?: { code: string; condition?: string; description?: string };
 };
 
@@ -19,6 +21,8 @@ export interface EntryOptions {
   address?: string;
   /** It goes by a link to that address, whatever the sender's own is. */
   isDirect?: boolean;
+  /** The message-format, where it is not 0. */
+  format?: number;
   /** With a store: called once it is on disk, before `done`. What fails before that has only `done`. */
   stored?: () => void;
 }
@@ -28,6 +32,7 @@ export class Entry implements OutgoingDelivery, Expires {
   bytes: Buffer;
   address: string | undefined;
   isDirect: boolean;
+  readonly format: number;
   readonly done: Done;
   readonly stored: (() => void) | undefined;
 
@@ -54,11 +59,12 @@ export class Entry implements OutgoingDelivery, Expires {
   /** The peer takes others for the same address. */
   isRefusedAlone = false;
 
-  constructor(bytes: Buffer, done: Done, { address, isDirect = false, stored }: EntryOptions = {}) {
+  constructor(bytes: Buffer, done: Done, { address, isDirect = false, format = 0, stored }: EntryOptions = {}) {
     this.bytes = bytes;
     this.done = done;
     this.address = address;
     this.isDirect = isDirect;
+    this.format = format;
     this.stored = stored;
   }
 

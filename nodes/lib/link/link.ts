@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { pauseAfter, STABLE_AFTER } from '../connection/backoff';
 import { type Connection, type ConnectionUser, MAX_HOPS, type SessionLease } from '../connection/connection';
-import { type AmqpError, amqpError, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type Brief, type PeerError } from '../errors';
 import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
@@ -29,6 +29,7 @@ const IDLE_DETACH = 'amqp:link:detach-forced';
 const REDIRECT = 'amqp:link:redirect';
 /** Another client attached the link of the same name and container id. */
 const STOLEN = 'amqp:link:stolen';
+const UNAUTHORIZED = 'amqp:unauthorized-access';
 /** Milliseconds: the longest pause before a link is taken back. */
 const LONGEST_TRUCE = 3_600_000;
 
@@ -56,6 +57,8 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   #hops = 0;
   /** Where the last redirect came from. */
   #redirectedBy: Wire | undefined;
+  /** The peer says that it does not permit the link, or not any more. */
+  #isUnauthorized = false;
   /** The address to which the peer has redirected it, in place of its own. */
   protected redirectedTo: string | undefined;
   /** How often another client has taken the link since the connection was opened. */
@@ -88,6 +91,27 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** The state of the link while it is attached. */
   protected attachedState(_end: E): State {
     return { name: 'connected' };
+  }
+
+  /** The state of the link until the peer has answered its attach. */
+  protected get attachingState(): State {
+    return { name: 'connecting' };
+  }
+
+  /** Milliseconds that the peer has to answer the attach. */
+  protected get attachTimeout(): number {
+    return this.connection.options.connectTimeout;
+  }
+
+  /** What it means that the peer has given the link to another client. */
+  protected get theft(): Brief & { why: string } {
+    const { containerId } = this.connection.options;
+    return { why: `another client uses the client ID ${containerId} and this link`, diagnosis: 'client-id' };
+  }
+
+  /** Whether the peer's refusal of an attach only says that there is nothing for now: it is asked again at once. */
+  protected isForNow(_refusal: PeerError): boolean {
+    return false;
   }
 
   /** Whether the peer's terminus is durable, so that closing only detaches. */
@@ -223,7 +247,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
       this.connection.guarded((...args: A) => {
         if (turn === this.#turn) callback(...args);
       });
-    authorize(connection, address).then(
+    authorize(connection, address, this.#isUnauthorized).then(
       ifStill(() => this.#attachNow(wire, connection)),
       ifStill((error: AmqpError) => this.#denied(wire, connection, error)),
     );
@@ -236,14 +260,14 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
 
   #attachNow(wire: Wire, connection: Connection): void {
     // While it is refused, that is what users see until it is attached.
-    if (this.state.name !== 'refused') this.change({ name: 'connecting' });
+    if (this.state.name !== 'refused') this.change(this.attachingState);
     const refused = (text: string, peer?: PeerError): void => this.#refused(wire, connection, text, peer);
     const lease = connection.beginSession(wire);
     if (!lease) return refused('the peer allows no more sessions');
 
     const { session } = lease;
     const late = this.connection.guarded(() => refused('no answer to the attach'));
-    const timer = setTimeout(late, this.connection.options.connectTimeout);
+    const timer = setTimeout(late, this.attachTimeout);
     const current: Attach = { ...lease, timer, since: Infinity, unlisten: [] };
     this.#current = current;
     // R17: when the peer ends a session its links get no event.
@@ -288,11 +312,12 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   protected unblocked(): void {}
 
   #refused(wire: Wire, connection: Connection, text: string, peer?: PeerError): void {
-    const { backoff, loginBackoff, containerId } = this.connection.options;
+    const { backoff, loginBackoff } = this.connection.options;
     const isStolen = peer?.condition === STOLEN;
-    const why = isStolen ? `another client uses the client ID ${containerId} and this link` : text;
+    const { why, ...brief } = isStolen ? this.theft : { why: text };
     const key = this.end ? 'AMQP_LINK_DETACHED.why' : 'AMQP_LINK_REFUSED.why';
-    let error = amqpError(key, { why }, { peer, ...(isStolen && { diagnosis: 'client-id' }) });
+    let error = amqpError(key, { why }, { peer, ...brief });
+    this.#isUnauthorized = peer?.condition === UNAUTHORIZED;
     const isOrderly = this.end !== undefined && (!peer?.condition || peer.condition === IDLE_DETACH);
     const current = this.#current;
     this.#lose(error);
@@ -304,6 +329,10 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
       if (!refusal) return;
       // Where the peer does not say where to, its own words say as much.
       if (refusal.diagnosis) error = refusal;
+    }
+    if (peer && this.isForNow(peer)) {
+      this.change(this.attachingState);
+      return this.#attachLater(wire, connection, 0);
     }
     this.#failures++;
     // Two clients are not to take it from each other for ever.

@@ -1,10 +1,11 @@
 import type { Connection } from '../connection/connection';
-import { type AmqpError, amqpError } from '../errors';
+import { type AmqpError, amqpError, type Brief, type PeerError } from '../errors';
 import { Pause } from '../pause';
 import type { State } from '../state';
 import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
 import { type Outcome, readOutcome, stateOf } from '../wire/outcome';
 import type { Session } from '../wire/session';
+import { type LinkProperties, propertiesOf, SESSION_FILTER } from '../wire/filter';
 import { Link } from './link';
 import { type Answer, answerTo, type SourceOptions, sourceOf } from './source';
 
@@ -17,6 +18,7 @@ export interface ReceiverLinkOptions {
   /** Asked of a dynamic source. */
   capabilities?: string[];
   source?: SourceOptions;
+  properties?: LinkProperties;
   /** The peer forgets each message once it is sent. */
   isPreSettled: boolean;
   /** The peer is to answer each outcome: it settles a message, not we (2.6.12, mode second). */
@@ -32,13 +34,15 @@ export interface ReceiverLinkUser {
   /** There is a link, which has no credit yet. */
   attached(): void;
   /** The link is gone, and with it what came by it and is not settled. */
-  lost(): void;
+  lost(error: AmqpError): void;
 }
 
 /** Bounds the wait for the peer's answer to a drain, which some peers never give (R48). */
 const DRAIN_TIMEOUT = 5000;
 /** Milliseconds that the peer has to answer an outcome. */
 const ANSWER_TIMEOUT = 30_000;
+/** The refusal of Azure Service Bus where no session has become free in time. */
+const NO_SESSION = 'com.microsoft:timeout';
 
 /** The link of a receiver: asks for the source, and says what the peer has made of that. Credit is given by its user. */
 export class ReceiverLink extends Link<ReceivingEnd> {
@@ -68,6 +72,12 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   /** Whether it is known what to attach to. */
   get hasAddress(): boolean {
     return Boolean(this.#address) || this.#options.dynamic === true;
+  }
+
+  /** The session of Azure Service Bus that the peer has given. */
+  get session(): string | undefined {
+    const id = this.end?.source.filters[SESSION_FILTER];
+    return typeof id === 'string' ? id : undefined;
   }
 
   get isAttached(): boolean {
@@ -189,6 +199,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
 
   protected override attach(session: Session): ReceivingEnd {
     const { dynamic, capabilities, source = {}, isPreSettled } = this.#options;
+    const properties = propertiesOf(this.#options.properties ?? {});
     const end = session.attachReceiver(this.name, {
       source: {
         ...sourceOf(source),
@@ -196,6 +207,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
       },
       snd_settle_mode: isPreSettled ? 1 : 0,
       rcv_settle_mode: this.#options.isAnswered ? 1 : 0,
+      ...(properties && { properties }),
     });
     end.user = {
       message: (delivery) => {
@@ -214,11 +226,34 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     return this.#options.dynamic ? 'always' : 'usually';
   }
 
+  protected override get attachingState(): State {
+    return this.#waitsForSession ? { name: 'no-session' } : super.attachingState;
+  }
+
+  protected override get attachTimeout(): number {
+    return super.attachTimeout + (this.#options.properties?.timeout ?? 0);
+  }
+
+  protected override get theft(): Brief & { why: string } {
+    if (this.#options.source?.events === undefined) return super.theft;
+    return { why: 'another receiver of the partition has a higher epoch' };
+  }
+
+  protected override isForNow({ condition }: PeerError): boolean {
+    return this.#waitsForSession && condition === NO_SESSION;
+  }
+
+  /** For the next free one: one that is named is refused at once, and shown so. */
+  get #waitsForSession(): boolean {
+    return this.#options.source?.session === null;
+  }
+
   protected override attachedState(end: ReceivingEnd): State {
     const { source = {}, dynamic } = this.#options;
     this.#answer = answerTo(source, end.source, this.connection.product);
     if (this.#isPaused) return { name: 'paused' };
-    return this.#answerState ?? { name: 'connected', ...(dynamic && { address: end.sourceAddress }) };
+    const address = dynamic ? end.sourceAddress : source.session === undefined ? undefined : this.session;
+    return this.#answerState ?? { name: 'connected', ...(address !== undefined && { address }) };
   }
 
   /** The state when the peer does not do all that was asked, or may not. */
@@ -236,9 +271,9 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     this.#user.attached();
   }
 
-  protected override lost(): void {
+  protected override lost(error: AmqpError): void {
     for (const ended of this.#unanswered) ended(amqpError('AMQP_IN_DOUBT.outcome'));
-    this.#user.lost();
+    this.#user.lost(error);
     this.#drain.end();
   }
 }

@@ -2,7 +2,7 @@ import type { Connection } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { State } from '../state';
 import type { SendingEnd } from '../wire/link-end';
-import { readOutcome } from '../wire/outcome';
+import { isBusy, readOutcome, type RemoteOutcome } from '../wire/outcome';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 import type { Entry, Sent } from './entry';
@@ -33,7 +33,7 @@ const WINDOW_PAUSE = 20;
 
 /** How it went with one message. */
 export interface Outcome {
-  sent: Sent;
+  sent: Sent & { state: RemoteOutcome['state'] | 'settled' | 'failed' };
   peer?: PeerError;
   mayRetry?: boolean;
 }
@@ -69,6 +69,11 @@ export class SenderLink extends Link<SendingEnd> {
 
   get isReady(): boolean {
     return this.end?.isReady === true && this.#wire!.output.unread < MAX_UNREAD;
+  }
+
+  /** The most bytes of a message that the peer takes; undefined: that is not known yet. */
+  get maxMessageSize(): number | undefined {
+    return this.end?.maxMessageSize;
   }
 
   /** To be called while the link is ready. */
@@ -121,7 +126,8 @@ export class SenderLink extends Link<SendingEnd> {
       },
       settled: (delivery, { descriptor, bytes }) => {
         const { state, error, isUndeliverable } = (bytes && readOutcome(descriptor, bytes)) ?? NO_OUTCOME;
-        const mayRetry = state === 'released' || (state === 'modified' && !isUndeliverable);
+        const mayRetry =
+          state === 'released' || (state === 'modified' && !isUndeliverable) || (error !== undefined && isBusy(error));
         this.#settle(delivery as Entry, state, mayRetry, error);
       },
     };
@@ -178,7 +184,7 @@ export class SenderLink extends Link<SendingEnd> {
     for (const entry of written) if (entry.end) this.#settle(entry, 'settled', false);
   }
 
-  #settle(entry: Entry, state: Sent['state'], mayRetry: boolean, peer?: PeerError): void {
+  #settle(entry: Entry, state: Outcome['sent']['state'], mayRetry: boolean, peer?: PeerError): void {
     if (!entry.end) return;
     entry.end = undefined;
     this.inFlight--;
@@ -188,7 +194,7 @@ export class SenderLink extends Link<SendingEnd> {
 }
 
 /** Settled with a state that says nothing of a message. */
-const NO_OUTCOME: { state: Sent['state']; error?: PeerError; isUndeliverable?: boolean } = { state: 'failed' };
+const NO_OUTCOME: { state: 'failed'; error?: PeerError; isUndeliverable?: boolean } = { state: 'failed' };
 
 /** The delivery tag, in hexadecimal. */
 function tagOf(id: number): string {

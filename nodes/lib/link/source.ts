@@ -1,15 +1,13 @@
 import type { SourceOption } from '../state';
-import { selectorFilter } from '../wire/filter';
+import { type Filters, filtersOf } from '../wire/filter';
 import type { Product, RemoteSource } from '../wire/remote';
 
 /** What kind of node an address is, for peers that have both (the capabilities `queue` and `topic`). */
 export type AddressKind = 'queue' | 'topic';
 
 /** What a receiver asks of its source (3.5.3) beyond the address. */
-export interface SourceOptions {
+export interface SourceOptions extends Filters {
   kind?: AddressKind;
-  /** A JMS selector: only messages that it is true for. */
-  selector?: string;
   /** Read what is there, and leave it there. */
   browse?: boolean;
   /** Terminus durability. Above 0 the peer keeps the subscription, by container id and link name. */
@@ -42,13 +40,14 @@ export interface Answer {
 
 /** Fields of the source that ask for the options. */
 export function sourceOf(options: SourceOptions): object {
-  const { kind, selector, browse, shared, durable, expiry_policy } = options;
+  const { kind, browse, shared, durable, expiry_policy } = options;
+  const filter = filtersOf(options);
   // `global`: the subscription is not bound to one container.
   const capabilities = [...(kind ? [kind] : []), ...(shared ? ['shared', 'global'] : [])];
   return {
     ...(durable !== undefined && { durable }),
     ...(expiry_policy !== undefined && { expiry_policy }),
-    ...(selector && { filter: selectorFilter(selector) }),
+    ...(filter && { filter }),
     ...(browse && { distribution_mode: 'copy' }),
     // As an array: a peer may not take a single symbol (R56).
     ...(capabilities.length > 0 && { capabilities }),
@@ -59,7 +58,7 @@ export function sourceOf(options: SourceOptions): object {
 export function answerTo(options: SourceOptions, source: RemoteSource, product: Product): Answer {
   const { filters, mode, durable, expiry, capabilities } = source;
   const isConfirmed: Record<SourceOption, boolean> = {
-    selector: filters.length > 0,
+    selector: Object.keys(filters).length > 0,
     browse: mode === 'copy',
     // Some have one kind of durability only.
     durable: durable > 0 && [undefined, expiry].includes(options.expiry_policy),

@@ -129,7 +129,7 @@ export function encode(given: Outgoing): Buffer {
 }
 
 /** Message-format of a batch: each data section is an encoded message of its own (Azure Event Hubs and Service Bus). */
-const BATCH_FORMAT = 0x80013700;
+export const BATCH_FORMAT = 0x80013700;
 
 /** The encoded messages in a delivery. Throws AMQP_DECODE for a message-format that is not known. */
 export function messagesIn(bytes: Buffer, format: number, allowance?: Allowance): Buffer[] {

@@ -42,6 +42,12 @@ export type DeliveryInfo = {
   redelivered: boolean;
   /** The message's own `to`, by which a flow that sets another one is told from one that forwards. */
   to?: string;
+  /** The session of Azure Service Bus that it came in, with the state that was stored for that. */
+  session?: { id: string; state: Buffer | null };
+  /** That of Azure Event Hubs which it is in. */
+  partition?: string;
+  /** It was only looked at: it is still where it was. */
+  peeked?: true;
 };
 
 /** What a receiver tells its node. */
@@ -52,6 +58,10 @@ export interface ReceiverUser {
   undelivered(error: AmqpError, delivery: DeliveryInfo): Outcome;
   /** A message that cannot be decoded: it has been rejected. `fields` are those that could be read. */
   undecodable(error: AmqpError, delivery: DeliveryInfo, fields: AmqpFields): void;
+  /** There is a link. The first credit is given once the promise resolves, where there is one; it is not to reject. */
+  attached?(): Promise<void> | undefined;
+  /** The link is lost; what is held still is, for this moment. */
+  lost?(): void;
 }
 
 /** A delivery that is to be settled. */
@@ -72,6 +82,8 @@ const NOTHING = Buffer.alloc(0);
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
 const FIRST_CREDIT = 10;
+/** The service has given the session of Azure Service Bus to another receiver, or may. */
+const SESSION_LOST = 'com.microsoft:session-lock-lost';
 /** Milliseconds before a message that the flow has failed is released. */
 const RELEASE_PAUSE = { initial: 200, max: 30_000 };
 
@@ -93,12 +105,16 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   /** What the flow was given in this turn, to be accepted in the next: deliveries, and tokens of messages. */
   #given: (IncomingDelivery | string)[] = [];
   #attaches = 0;
+  /** Why the link was lost the last time. */
+  #loss: AmqpError | undefined;
   #deliveries = 0;
   /** Credit asked for by `grant` and not used yet: it survives a reconnect. */
   #granted = 0;
   #isPaused = false;
   /** Nothing more is taken: the node is closing. */
   #isStopped = false;
+  /** What is done before the first credit. */
+  #preparing: Promise<void> | undefined;
   /** Bytes of what is to be settled. */
   #bytes = 0;
   /** Of a message, as it is expected: rises at once, and falls slowly. */
@@ -124,8 +140,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       { ...options, isPreSettled: options.settle === 'pre-settled' },
       {
         message: (delivery) => this.#message(delivery),
-        attached: () => this.#attached(),
-        lost: () => this.#lost(),
+        attached: () => this.#prepare(),
+        lost: (error) => this.#lost(error),
       },
     );
     this.#link.on('state', (state) => this.emit('state', state));
@@ -135,6 +151,16 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   get state(): State {
     return this.#link.state;
+  }
+
+  /** That of its link, with which its tokens begin. */
+  get name(): string {
+    return this.#options.name;
+  }
+
+  /** The session of Azure Service Bus that it receives from. */
+  get session(): string | undefined {
+    return this.#link.session;
   }
 
   /** The address read from: what was asked for, or what the peer has made. */
@@ -240,7 +266,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       return amqpError('AMQP_DELIVERY_UNKNOWN.id');
     }
     if (!isOfThis || Number(attach) < this.#attaches || !this.#link.isAttached) {
-      return amqpError('AMQP_DELIVERY_LOST.lost');
+      const isSessionLost = isOfThis && this.#loss?.condition === SESSION_LOST;
+      return amqpError(isSessionLost ? 'AMQP_LOCK_LOST.session' : 'AMQP_DELIVERY_LOST.lost');
     }
     return amqpError('AMQP_DELIVERY_SETTLED.settled');
   }
@@ -317,7 +344,19 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   get #takes(): boolean {
-    return !this.#isPaused && !this.#isStopped;
+    return !this.#isPaused && !this.#isStopped && !this.#preparing;
+  }
+
+  #prepare(): void {
+    const preparing = this.#user.attached?.();
+    this.#preparing = preparing;
+    if (!preparing) return this.#attached();
+    void preparing.then(() => {
+      // Of an attach that is gone it is not waited for any more.
+      if (preparing !== this.#preparing) return;
+      this.#preparing = undefined;
+      if (this.#link.isAttached) this.#attached();
+    });
   }
 
   #attached(): void {
@@ -326,7 +365,10 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     this.#replenish();
   }
 
-  #lost(): void {
+  #lost(error: AmqpError): void {
+    this.#user.lost?.();
+    this.#preparing = undefined;
+    this.#loss = error;
     this.#attaches++;
     this.#prefix = this.#newPrefix();
     this.#given = [];
@@ -446,7 +488,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 }
 
 /** What is told of a message, with what it tells of itself. RabbitMQ 3 marks a redelivery by first-acquirer only. */
-function infoOf({ fields }: Incoming, tag: string, address: string | undefined): DeliveryInfo {
+export function infoOf({ fields }: Incoming, tag: string, address: string | undefined): DeliveryInfo {
   const { delivery_count: count, first_acquirer: isFirst, to } = fields;
   const redelivered = (typeof count === 'number' && count > 0) || isFirst === false;
   return typeof to === 'string' ? { tag, address, redelivered, to } : { tag, address, redelivered };

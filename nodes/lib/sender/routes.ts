@@ -74,6 +74,12 @@ export class Routes implements ConnectionUser {
     return this.#links().reduce((sum, { inFlight }) => sum + inFlight, 0);
   }
 
+  /** The most bytes of a message that all peers take which are attached; undefined: there are none. */
+  get maxMessageSize(): number | undefined {
+    const sizes = this.#links().flatMap(({ maxMessageSize }) => maxMessageSize ?? []);
+    return sizes.length > 0 ? Math.min(...sizes) : undefined;
+  }
+
   /** The oldest message that waits. */
   get first(): Entry | undefined {
     let oldest: Entry | undefined;

@@ -84,6 +84,11 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     return this.#held.size;
   }
 
+  /** The most bytes of a message that the peer takes; undefined: that is not known yet. */
+  get maxMessageSize(): number | undefined {
+    return this.#routes.maxMessageSize;
+  }
+
   /** Whether a message is held that is not on its way yet, or not any more. */
   isWaiting(entry: Entry): boolean {
     return this.#holds(entry) && !entry.end;
@@ -299,8 +304,9 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     }
   }
 
-  #storedOf({ bytes, address, sequence, taken }: Entry): Stored {
-    return { sequence, bytes, address: address ?? this.#options.address, isOfSender: address === undefined, taken };
+  #storedOf({ bytes, address, sequence, taken, format }: Entry): Stored {
+    const to = address ?? this.#options.address;
+    return { sequence, bytes, address: to, isOfSender: address === undefined, isBatch: format !== 0, taken };
   }
 
   /** Puts messages that the disk has lost. */
@@ -318,7 +324,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       this.#release(entry);
       entry.done(undefined, sent);
       this.#ended();
-    } else if (mayRetry && this.#routes.retry(entry, sent.state === 'released')) this.#tell();
+    } else if (mayRetry && this.#routes.retry(entry, sent.state !== 'modified')) this.#tell();
     else this.#fail(entry, amqpError(FAILURE[sent.state], {}, { peer }), sent);
   }
 
@@ -377,7 +383,7 @@ function countOf(state: State): number | undefined {
   return 'count' in state ? state.count : undefined;
 }
 
-const FAILURE: Record<Exclude<Sent['state'], 'accepted' | 'settled'>, ErrorKey> = {
+const FAILURE: Record<Exclude<Outcome['sent']['state'], 'accepted' | 'settled'>, ErrorKey> = {
   rejected: 'AMQP_REJECTED.message',
   released: 'AMQP_RELEASED.message',
   modified: 'AMQP_MODIFIED.message',

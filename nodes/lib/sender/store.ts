@@ -15,6 +15,8 @@ export interface Stored {
   address?: string;
   /** The address was the sender's own: the message itself may not name it. */
   isOfSender: boolean;
+  /** It holds several messages. */
+  isBatch: boolean;
   /** When it was taken: milliseconds since 1970. */
   taken: number;
 }
@@ -294,13 +296,15 @@ function keyOf(sequence: number): string {
 
 /** What a record begins with, which no change of a bit makes the zero of older ones, and bytes before the address. */
 const [FORMAT, HEAD] = [0xa1, 18];
+/** Flags: the address is the sender's; there are several messages. */
+const [OF_SENDER, BATCH] = [1, 2];
 
-/** Format, CRC of what follows, whether the address is the sender's, time, length of the address, address, message. */
-function pack({ bytes, address = '', isOfSender, taken }: Stored): Buffer {
+/** Format, CRC of what follows, flags, time, length of the address, address, message. */
+function pack({ bytes, address = '', isOfSender, isBatch, taken }: Stored): Buffer {
   const text = Buffer.from(address);
   const record = Buffer.allocUnsafe(HEAD + text.length + bytes.length);
   record[0] = FORMAT;
-  record[5] = Number(isOfSender);
+  record[5] = (isOfSender ? OF_SENDER : 0) | (isBatch ? BATCH : 0);
   record.writeDoubleBE(taken, 6);
   record.writeUInt32BE(text.length, 14);
   record.set(text, HEAD);
@@ -311,9 +315,11 @@ function pack({ bytes, address = '', isOfSender, taken }: Stored): Buffer {
 
 function unpack(value: Buffer): Omit<Stored, 'sequence'> {
   // Older records begin with the length of the address.
-  if (value[0] === 0) return { ...addressed(value, 0), isOfSender: false, taken: Date.now() };
+  if (value[0] === 0) return { ...addressed(value, 0), isOfSender: false, isBatch: false, taken: Date.now() };
   if (value[0] !== FORMAT || value.readUInt32BE(1) !== crc32(value.subarray(5))) throw new Error('damaged');
-  return { ...addressed(value, 14), isOfSender: value[5] === 1, taken: value.readDoubleBE(6) };
+  const flags = value[5]!;
+  const isOfSender = (flags & OF_SENDER) !== 0;
+  return { ...addressed(value, 14), isOfSender, isBatch: (flags & BATCH) !== 0, taken: value.readDoubleBE(6) };
 }
 
 function addressed(value: Buffer, at: number): { bytes: Buffer; address?: string } {

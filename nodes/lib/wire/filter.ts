@@ -1,6 +1,43 @@
 import rhea from 'rhea';
 
-/** A JMS selector as the filter of a source (3.5.8). */
-export function selectorFilter(selector: string): object {
-  return rhea.filter.selector(selector);
+/** Key of the filter by which Azure Service Bus gives a session. */
+export const SESSION_FILTER = 'com.microsoft:session-filter';
+const EVENT_FILTER = 'apache.org:selector-filter:string';
+const EVENT_FILTER_CODE = 0x468c00000004;
+
+/** What is asked of a source beyond its address (3.5.8). */
+export interface Filters {
+  /** A JMS selector. */
+  selector?: string;
+  /** A session of Azure Service Bus by its id; null: the next free one. */
+  session?: string | null;
+  /** Where a receiver of Azure Event Hubs begins: a condition on annotations. */
+  events?: string;
+}
+
+/** The filters as rhea writes them; undefined: none. */
+export function filtersOf({ selector, session, events }: Filters): object | undefined {
+  const filters = {
+    ...(selector && (rhea.filter.selector(selector) as object)),
+    // Plain, as the clients of Azure for JavaScript and Python write it.
+    ...(session !== undefined && { [SESSION_FILTER]: session }),
+    ...(events && { [EVENT_FILTER]: rhea.types.wrap_described(events, EVENT_FILTER_CODE) }),
+  };
+  return Object.keys(filters).length > 0 ? filters : undefined;
+}
+
+/** Properties of a link, of the types that Azure's services read. */
+export interface LinkProperties {
+  /** Milliseconds that the peer waits for a session to become free. */
+  timeout?: number;
+  /** Of receivers of one partition the one with the highest epoch stays. */
+  epoch?: number;
+}
+
+export function propertiesOf({ timeout, epoch }: LinkProperties): object | undefined {
+  const properties = {
+    ...(timeout !== undefined && { 'com.microsoft:timeout': rhea.types.wrap_uint(timeout) }),
+    ...(epoch !== undefined && { 'com.microsoft:epoch': rhea.types.wrap_long(epoch) }),
+  };
+  return Object.keys(properties).length > 0 ? properties : undefined;
 }

@@ -152,6 +152,8 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
 export interface OutgoingDelivery {
   id: number;
   end?: SendingEnd;
+  /** The message-format, where it is not 0. */
+  readonly format?: number;
 }
 
 /** What a sending end calls. */
@@ -211,7 +213,8 @@ export class SendingEnd extends LinkEnd {
       }
       const to = Math.min(bytes.length, from + most);
       session.takeWindow();
-      const head = { channel: session.channel, handle, id: delivery.id, isSettled, more: to < bytes.length };
+      const { id, format = 0 } = delivery;
+      const head = { channel: session.channel, handle, id, format, isSettled, more: to < bytes.length };
       writeTransfer(session.output, head, bytes, from, to);
       from = to;
     } while (from < bytes.length);

@@ -10,6 +10,19 @@ export type Outcome =
   | { settle: 'reject'; error?: PeerError }
   | { settle: 'modify'; undeliverableHere?: boolean; annotations?: Record<string, unknown> };
 
+/** Conditions of Azure's services for what they do not take for now, and are to be asked again. */
+const BUSY = new Set([
+  'com.microsoft:server-busy',
+  'com.microsoft:timeout',
+  'com.microsoft:operation-cancelled',
+  'com.microsoft:container-close',
+]);
+
+/** Whether a peer refuses what it would take a little later. */
+export function isBusy({ condition }: PeerError): boolean {
+  return condition !== undefined && BUSY.has(condition);
+}
+
 const SYMBOL = /^[\x20-\x7e]+$/;
 /** The longest condition and description, in characters. */
 const [LONGEST_CONDITION, LONGEST_DESCRIPTION] = [255, 1000];

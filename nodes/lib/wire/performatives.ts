@@ -13,20 +13,20 @@ const MAX_UINT = 0xffffffff;
 /** A frame of a delivery: its tag is its id. */
 export function writeTransfer(
   output: Output,
-  { channel, handle, id, isSettled, more }: Readonly<TransferHead>,
+  { channel, handle, id, format, isSettled, more }: Readonly<TransferHead>,
   payload: Buffer,
   from: number,
   to: number,
 ): void {
   const uintSize = sizeOfUint(handle);
-  const headSize = 28 + uintSize;
+  const headSize = 28 + uintSize + (format === 0 ? 0 : 4);
   const size = to - from;
   const isCopied = size < LARGE;
   let at = output.reserve(isCopied ? headSize + size : headSize);
   const { slab } = output;
   at = putHead(slab, at, headSize + size, channel, DESCRIPTOR.transfer);
   slab[at++] = CODE.list8;
-  slab[at++] = 15 + uintSize;
+  slab[at++] = headSize - 13;
   slab[at++] = 6;
   at = putUint(slab, at, handle);
   at = putUint32(slab, at, id);
@@ -34,8 +34,8 @@ export function writeTransfer(
   slab[at++] = 4;
   slab.writeUInt32BE(id, at);
   at += 4;
-  // The message-format.
-  slab[at++] = CODE.uint0;
+  if (format === 0) slab[at++] = CODE.uint0;
+  else at = putUint32(slab, at, format);
   slab[at++] = isSettled ? CODE.true : CODE.false;
   slab[at++] = more ? CODE.true : CODE.false;
   const bytes = from === 0 && to === payload.length ? payload : payload.subarray(from, to);
@@ -47,6 +47,8 @@ export interface TransferHead {
   channel: number;
   handle: number;
   id: number;
+  /** The message-format. */
+  format: number;
   isSettled: boolean;
   /** Further frames of the delivery follow. */
   more: boolean;

@@ -29,7 +29,8 @@ export function openedOf(connection: { properties?: unknown; offered_capabilitie
 
 /** What a peer has made of a source (3.5.3). */
 export interface RemoteSource {
-  filters: string[];
+  /** The filters that it has taken, by their keys: each as its value, without what describes it. */
+  filters: Record<string, unknown>;
   mode?: string;
   durable: number;
   expiry?: string;
@@ -39,7 +40,7 @@ export interface RemoteSource {
 export function sourceOf(source: Source): RemoteSource {
   const { filter, distribution_mode: mode, durable, expiry_policy: expiry, capabilities } = source;
   return {
-    filters: Object.keys(mapOf(filter)),
+    filters: Object.fromEntries(Object.entries(mapOf(filter)).map(([key, value]) => [key, undescribed(value)])),
     mode: textOf(mode),
     durable: typeof durable === 'number' ? durable : 0,
     expiry: textOf(expiry),
@@ -56,6 +57,11 @@ export function peerErrorOf(error: unknown): PeerError {
 /** A text that is only shown. */
 function shown(value: unknown): string | undefined {
   return typeof value === 'string' ? cleaned(value) : undefined;
+}
+
+/** rhea gives what is described as an object. */
+function undescribed(value: unknown): unknown {
+  return typeof value === 'object' && value !== null && 'value' in value ? value.value : value;
 }
 
 function textOf(value: unknown): string | undefined {

@@ -1,6 +1,6 @@
 // Who is who: devices and policies with their keys, and the signatures made with these.
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { type Refusal, unauthorized } from '../service-bus/refusals';
+import { type Refusal, unauthorized } from '../azure/refusals';
 
 /** ServiceConnect: the service's endpoints. DeviceConnect: those of all devices. */
 export type Right = 'ServiceConnect' | 'DeviceConnect';

@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto';
 import rhea, { type Typed } from 'rhea';
 import { decode } from '../../../broker/bytes';
 import type { Fields } from '../../../broker/rhea';
-import { tokenOf, uuidOf } from '../service-bus/messages';
-import { Refusal } from '../service-bus/refusals';
+import { tokenOf, uuidOf } from '../azure/locks';
+import { Refusal } from '../azure/refusals';
 
 const { Reader, ...types } = rhea.types as unknown as {
   Reader: new (bytes: Buffer) => { remaining(): number; read(): Typed & { descriptor?: Typed } };

@@ -1,16 +1,12 @@
-// Microsoft's clients for JavaScript, one for services and one for devices, as a process that is one of them: reads requests
-// from stdin, one JSON value a line ([operation, parameters...]), and answers each with a line.
-import { createRequire } from 'node:module';
+// Microsoft's clients for JavaScript, one for services and one for devices, as a process that is one of them.
 import https from 'node:https';
-import { createInterface } from 'node:readline';
-import path from 'node:path';
 import tls from 'node:tls';
+import { load, serve } from '../azure/serve.mjs';
 
-const require = createRequire(path.join(process.argv[2], 'package.json'));
-const service = require('azure-iothub');
-const device = require('azure-iot-device');
-const { Amqp, AmqpWs } = require('azure-iot-device-amqp');
-const { Message, NoRetry } = require('azure-iot-common');
+const service = load('azure-iothub');
+const device = load('azure-iot-device');
+const { Amqp, AmqpWs } = load('azure-iot-device-amqp');
+const { Message, NoRetry } = load('azure-iot-common');
 
 let client;
 let twin;
@@ -148,16 +144,4 @@ const operations = {
   },
 };
 
-const lines = createInterface({ input: process.stdin });
-// a request may wait for what does not come, and timers of the clients outlive these
-lines.once('close', () => process.exit());
-for await (const line of lines) {
-  const [name, ...parameters] = JSON.parse(line);
-  let answer;
-  try {
-    answer = { result: (await operations[name](...parameters)) ?? null };
-  } catch (error) {
-    answer = { error: error.name, message: error.message };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+await serve(operations);

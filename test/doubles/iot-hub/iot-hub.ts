@@ -4,9 +4,10 @@ import rhea, { type Message as Decoded } from 'rhea';
 import { decode, inspect } from '../../../broker/bytes';
 import type { Fields } from '../../../broker/rhea';
 import { secretOf } from '../../secrets';
-import { answerTo, statusProperties } from '../service-bus/management';
-import { BATCH, Message, tagOf, tokenOf, unpack } from '../service-bus/messages';
-import { missing, Refusal, refusalOf } from '../service-bus/refusals';
+import { answerTo, statusProperties } from '../azure/answers';
+import { tagOf, tokenOf } from '../azure/locks';
+import { BATCH, Message, unpack } from '../azure/messages';
+import { missing, Refusal, refusalOf } from '../azure/refusals';
 import { Authority, type Claim, type DeviceOptions, type Policy, sign } from './authorization';
 import { type Answer, type Channel, Channels, contentOf, textIn } from './channels';
 import { type Fate, type Outcome, Queue, type QueueOptions } from './queue';
@@ -303,7 +304,7 @@ export class IotHub extends Server {
       refusal = refusalOf(error);
       ({ status } = refusal);
     }
-    const properties = statusProperties('cbs', status, refusal);
+    const properties = statusProperties('hyphenated', status, refusal);
     this.tokenAnswers(peer).push(answerTo(inspect(bytes).typedId, properties, null));
     this.wake();
     this.emit('token', name, status);

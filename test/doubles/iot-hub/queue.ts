@@ -1,6 +1,7 @@
 // Messages that wait for a consumer, which settles each of them: the commands of a device, and feedback.
-import { type LockToken, type Message, newLockToken } from '../service-bus/messages';
-import { lockLost } from '../service-bus/refusals';
+import { type LockToken, newLockToken } from '../azure/locks';
+import type { Message } from '../azure/messages';
+import { lockLost } from '../azure/refusals';
 
 /** What a consumer does with a message. */
 export type Outcome = 'complete' | 'abandon' | 'reject';

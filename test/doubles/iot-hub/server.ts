@@ -22,8 +22,8 @@ import {
 } from '../../../broker/rhea';
 import { mechanismsOf, watchLogin } from '../../../broker/sasl';
 import { webSocketServer } from '../../../broker/websocket';
-import { agreement, sendSettled, settleIncoming } from '../service-bus/links';
-import { Refusal, refusalOf, toError } from '../service-bus/refusals';
+import { agreement, sendSettled, settleIncoming } from '../azure/links';
+import { Refusal, refusalOf, toError } from '../azure/refusals';
 import type { Claim } from './authorization';
 
 /** What a link can ask for, and what it is asked by. */

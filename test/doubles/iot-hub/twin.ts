@@ -1,5 +1,5 @@
 // The twin of a device: what it is to be (desired), and what it says that it is (reported).
-import { Refusal } from '../service-bus/refusals';
+import { Refusal } from '../azure/refusals';
 
 type Properties = Record<string, unknown>;
 

@@ -1,12 +1,8 @@
-// Microsoft's client for JavaScript as a process of its own: reads requests from stdin, one JSON value a line
-// ([operation, parameters...]), and answers each with a line. client.py does the same with the client for Python.
-import { createRequire } from 'node:module';
-import { createInterface } from 'node:readline';
-import path from 'node:path';
+// Microsoft's client for JavaScript as a process of its own. client.py does the same with the client for Python.
+import { load, serve } from '../azure/serve.mjs';
 
-const require = createRequire(path.join(process.argv[2], 'package.json'));
-const { ServiceBusClient } = require('@azure/service-bus');
-const Long = require('long');
+const { ServiceBusClient } = load('@azure/service-bus');
+const Long = load('long');
 
 let client;
 const senders = new Map();
@@ -137,15 +133,4 @@ const operations = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const [name, ...parameters] = JSON.parse(line);
-  let answer;
-  try {
-    answer = { result: (await operations[name](...parameters)) ?? null };
-  } catch (thrown) {
-    // some operations tell all that went wrong at each attempt
-    const error = thrown.errors?.at(-1) ?? thrown;
-    answer = { error: error.code ?? error.name, message: error.message };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+await serve(operations);

@@ -1,20 +1,14 @@
 """
-Microsoft's client for Python as a process of its own: reads requests from stdin, one JSON value a line
-([operation, parameters...]), and answers each with a line. client.mjs does the same with the client for JavaScript.
+Microsoft's client for Python as a process of its own. client.mjs does the same with the client for JavaScript.
 """
 
 import contextlib
-import json
-import logging
-import sys
 import threading
 from datetime import datetime, timedelta, timezone
 
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
 from azure.servicebus import ServiceBusReceiveMode, ServiceBusSubQueue
-
-# what goes wrong is told in the answer
-logging.disable()
+from serve import milliseconds, serve, text
 
 client = None
 senders = {}
@@ -31,14 +25,6 @@ def sender(entity):
         # a sender for a queue sends to topics as well
         senders[entity] = client.get_queue_sender(entity)
     return senders[entity]
-
-
-def text(value):
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def milliseconds(time):
-    return None if time is None else round(time.timestamp() * 1000)
 
 
 def after(delay):
@@ -194,10 +180,4 @@ OPERATIONS = {
     "close": close,
 }
 
-for line in sys.stdin:
-    name, *parameters = json.loads(line)
-    try:
-        answer = {"result": OPERATIONS[name](*parameters)}
-    except Exception as error:  # all that a client throws is an answer
-        answer = {"error": type(error).__name__, "message": str(error)}
-    print(json.dumps(answer), flush=True)
+serve(OPERATIONS)

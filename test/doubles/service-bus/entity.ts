@@ -1,8 +1,10 @@
 // A queue, a subscription or a dead-letter queue: its messages, their locks, and its sessions. No word of AMQP's links.
 import { EventEmitter } from 'node:events';
 import rhea from 'rhea';
-import { type LockToken, type Message, newLockToken } from './messages';
-import { lockLost, notAllowed, notFound, sessionLost, sessionTaken } from './refusals';
+import { type LockToken, newLockToken } from '../azure/locks';
+import type { Message } from '../azure/messages';
+import { lockLost, notAllowed } from '../azure/refusals';
+import { notFound, sessionLost, sessionTaken } from './refusals';
 
 const { types } = rhea;
 
@@ -183,9 +185,10 @@ export class Entity extends EventEmitter {
     return entry.lock.until;
   }
 
-  /** All message locks expire now. */
-  expireLocks(): void {
-    for (const entry of this.entries.filter(({ lock }) => lock)) this.unlock(entry, { failed: true });
+  /** All message locks expire now, or that of one message. */
+  expireLocks(sequenceNumber?: number): void {
+    const isMeant = (entry: Entry) => sequenceNumber === undefined || entry.sequenceNumber === sequenceNumber;
+    for (const entry of this.entries.filter((one) => one.lock && isMeant(one))) this.unlock(entry, { failed: true });
   }
 
   /** Deferred messages, which come in no other way; locked, unless they are received for good. */

@@ -1,29 +1,11 @@
 /* oxlint-disable no-underscore-dangle -- rhea's inner methods are named so */
-// How the service speaks on links: outcomes, sessions asked for and granted, attaches that are answered later.
-import rhea, { type Delivery } from 'rhea';
-import { echo, errorOf, type Fields, type Link, terminus } from '../../../broker/rhea';
+// How Service Bus speaks on links: outcomes, sessions asked for and granted, attaches that are answered later.
+import rhea from 'rhea';
+import { echo, type Fields, type Link, terminus } from '../../../broker/rhea';
 import type { Outcome } from './entity';
-import { type Refusal, toError } from './refusals';
 
 const SESSION_FILTER = 'com.microsoft:session-filter';
 const SESSION_FILTER_CODE = 0x137000000c;
-
-/** Outcomes for dispositions; rhea makes them, and does not say so in its typings. */
-const outcomes = rhea.message as unknown as Record<
-  'accepted' | 'rejected',
-  (fields: object) => { described(): Fields }
->;
-
-export function settleIncoming(delivery: Delivery, error?: Refusal): void {
-  // settled even where the link has receiver-settle-mode second: the client for Python asks for it, and then waits for this
-  if (delivery.remote_settled) return delivery.update(true);
-  if (!error) return delivery.update(true, outcomes.accepted({}).described());
-  // R1: in one batch with others this outcome would become theirs, or theirs this one
-  const { connection } = delivery.link;
-  connection._process();
-  delivery.update(true, outcomes.rejected({ error: errorOf(toError(error)) }).described());
-  connection._process();
-}
 
 /** What the client means by its outcome. */
 export function outcomeOf(state: string, remote: Fields): Outcome {
@@ -37,12 +19,6 @@ export function outcomeOf(state: string, remote: Fields): Outcome {
   return { name: 'dead-letter', reason, description, changes };
 }
 
-/** The outcome that the service settles with: the client's own one, or what was wrong. Only a wrong one has an error. */
-export function agreement(state: string, remote: Fields, refusal: Refusal | undefined): Fields {
-  if (refusal) return outcomes.rejected({ error: errorOf(toError(refusal)) }).described();
-  return state === 'rejected' ? outcomes.rejected({}).described() : remote.described();
-}
-
 /** The session that a receiver asks for, null = any; undefined = none. */
 export function sessionAskedFor(link: Link): string | null | undefined {
   const filter: Fields = link.remote.attach.source?.filter ?? {};
@@ -51,9 +27,6 @@ export function sessionAskedFor(link: Link): string | null | undefined {
   // clients write it plain, or described
   return asked?.value === undefined ? (asked ?? null) : asked.value;
 }
-
-export const sendSettled = (link: Link, bytes: Buffer) =>
-  Object.assign(link.send(bytes, undefined, 0), { settled: true });
 
 /** Tells the client the session that it has, in the form in which it asked. */
 export function grantSession(link: Link, { id, lockedUntil }: { id: string; lockedUntil: number }): void {

@@ -1,9 +1,11 @@
 // What can be asked of an entity over its `$management` node.
-import rhea, { type Typed } from 'rhea';
-import type { Right } from './authorization';
+import rhea from 'rhea';
+import type { Answer } from '../azure/answers';
+import type { Right } from '../azure/authorization';
+import { tokenOf, uuidOf } from '../azure/locks';
+import { Message } from '../azure/messages';
+import { Refusal } from '../azure/refusals';
 import type { Entity, Entry, Outcome } from './entity';
-import { Message, tokenOf, uuidOf } from './messages';
-import { Refusal } from './refusals';
 
 const { types } = rhea;
 const TIMESTAMP = 0x83;
@@ -25,9 +27,6 @@ export interface Request {
   skip?: number;
   top?: number;
 }
-
-/** The body of the answer; undefined = there is nothing. */
-type Answer = Record<string, unknown> | undefined;
 
 interface Operation {
   right: Right;
@@ -110,27 +109,6 @@ export function operationOf(name: string): Operation {
   const operation = OPERATIONS[name.replace(/^com\.microsoft:/, '')];
   if (!operation) throw new Refusal('amqp:not-implemented', `There is no operation ${name}.`, 501);
   return operation;
-}
-
-/** The names in an answer of `$cbs` are not those of the other nodes. */
-const NAMES = {
-  cbs: { code: 'status-code', text: 'status-description', condition: 'error-condition' },
-  management: { code: 'statusCode', text: 'statusDescription', condition: 'errorCondition' },
-};
-
-/** The application properties of an answer. */
-export function statusProperties(node: keyof typeof NAMES, status: number, refusal?: Refusal): Record<string, unknown> {
-  const { code, text, condition } = NAMES[node];
-  return {
-    [code]: types.wrap_int(status),
-    [text]: refusal?.message ?? (status === 202 ? 'Accepted' : 'OK'),
-    ...(refusal && { [condition]: types.wrap_symbol(refusal.condition) }),
-  };
-}
-
-/** A message to answer a request with. */
-export function answerTo(id: Typed | undefined, properties: Record<string, unknown>, body: Answer | null): Buffer {
-  return rhea.message.encode({ correlation_id: id as unknown as string, application_properties: properties, body });
 }
 
 function withLockToken(entity: Entity, entry: Entry): object {

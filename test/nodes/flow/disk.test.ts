@@ -42,7 +42,7 @@ describe('the folders of senders', () => {
       const store = new Store(directory, 'write', user);
       await store.open();
       for (let sequence = 1; sequence <= count; sequence++)
-        await store.put({ sequence, bytes: Buffer.from('x'), isOfSender: true, taken: 0 });
+        await store.put({ sequence, bytes: Buffer.from('x'), isOfSender: true, isBatch: false, taken: 0 });
       await store.close();
       return directory;
     }

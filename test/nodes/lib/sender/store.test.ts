@@ -12,6 +12,7 @@ const message = (sequence: number): Stored => ({
   bytes: Buffer.from(`message ${sequence}`),
   address: 'grüße',
   isOfSender: sequence % 2 === 0,
+  isBatch: sequence % 3 === 0,
   taken: 1e12 + sequence,
 });
 

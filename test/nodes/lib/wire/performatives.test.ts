@@ -43,17 +43,17 @@ describe('a performative', () => {
     for (const size of [0, 1, 8191, 8192, 100_000]) {
       it(`of a transfer on handle ${handle} is read with its ${size} bytes, all or part of them`, async () => {
         const payload = Buffer.alloc(size, 'payload');
-        const head = { channel: 7, handle, id: MAX - 1, isSettled: true, more: false };
+        const head = { channel: 7, handle, id: MAX - 1, format: 0, isSettled: true, more: false };
         const half = size >> 1;
         const [whole, part] = await written((output) => {
           writeTransfer(output, head, payload, 0, size);
-          writeTransfer(output, { ...head, isSettled: false, more: true }, payload, half, size);
+          writeTransfer(output, { ...head, format: 0x80013700, isSettled: false, more: true }, payload, half, size);
         });
         const tag = Buffer.from([0xff, 0xff, 0xff, 0xfe]);
         const fields = { handle, delivery_id: MAX - 1, delivery_tag: tag, message_format: 0 };
         should(whole!.channel).equal(7);
         should(whole!.performative).match({ ...fields, settled: true, more: false });
-        should(part!.performative).match({ ...fields, settled: false, more: true });
+        should(part!.performative).match({ ...fields, message_format: 0x80013700, settled: false, more: true });
         should((whole!.payload ?? Buffer.alloc(0)).equals(payload)).be.true();
         should((part!.payload ?? Buffer.alloc(0)).equals(payload.subarray(half))).be.true();
         should(whole!.size - size).be.belowOrEqual(TRANSFER_SIZE);

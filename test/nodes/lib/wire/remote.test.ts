@@ -49,7 +49,7 @@ describe('what a peer tells of itself', () => {
       capabilities: 'x',
     };
     should(sourceOf(source as unknown as Source)).eql({
-      filters: ['a'],
+      filters: { a: 1 },
       mode: 'copy',
       durable: 2,
       expiry: 'never',

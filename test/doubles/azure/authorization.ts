@@ -25,6 +25,9 @@ export interface Claim {
 }
 
 export class Authority {
+  /** Milliseconds since 1970, as the service has it. */
+  clock: () => number = Date.now;
+
   constructor(
     readonly policies: Record<string, Policy>,
     public tokens: Tokens,
@@ -65,7 +68,7 @@ export class Authority {
       throw unauthorized('InvalidSignature: The token has an invalid signature.');
     }
     const until = Number(se) * 1000;
-    if (!(until > Date.now())) throw unauthorized('ExpiredToken: The token is expired.');
+    if (!(until > this.clock())) throw unauthorized('ExpiredToken: The token is expired.');
     const resource = pathOf(decodeURIComponent(sr));
     const path = pathOf(audience);
     if (!covers(resource, path) || !covers(pathOf(policy.entity ?? ''), path)) {

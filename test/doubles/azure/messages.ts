@@ -1,6 +1,5 @@
-// Messages as the service sees them: it reads and writes header, annotations and application properties, with all types
-// kept, and never looks into the body.
-import { randomUUID } from 'node:crypto';
+// Messages as the services see them: they read and write header, annotations and application properties, with all types
+// kept, and never look into the body.
 import rhea, { type Typed } from 'rhea';
 
 const { Reader, Writer, ...types } = rhea.types as unknown as {
@@ -12,6 +11,7 @@ const { Reader, Writer, ...types } = rhea.types as unknown as {
 export const BATCH = 0x80013700;
 
 const HEADER = 0x70;
+const DELIVERY_ANNOTATIONS = 0x71;
 const MESSAGE_ANNOTATIONS = 0x72;
 const PROPERTIES = 0x73;
 const APPLICATION_PROPERTIES = 0x74;
@@ -61,22 +61,18 @@ export class Message {
     return Message.decode(this.encode());
   }
 
-  encode(): Buffer {
-    const section = (code: number, value: Typed) => types.described(types.wrap_ulong(code), value) as Typed;
+  /** With delivery annotations, where there are to be some; none are kept of those that it came with. */
+  encode(deliveryAnnotations?: Record<string, Typed>): Buffer {
     const writer = new Writer();
-    writer.write(section(HEADER, types.wrap_list(this.header)));
-    writer.write(
-      section(
-        MESSAGE_ANNOTATIONS,
-        mapOf(this.annotations, (key) => types.wrap_symbol(key)),
-      ),
-    );
-    writer.write(section(PROPERTIES, types.wrap_list(this.properties)));
-    writer.write(
-      section(
-        APPLICATION_PROPERTIES,
-        mapOf(this.applicationProperties, (key) => types.wrap_string(key)),
-      ),
+    const write = (code: number, value: Typed) => writer.write(types.described(types.wrap_ulong(code), value) as Typed);
+    const symbol = (key: string) => types.wrap_symbol(key);
+    write(HEADER, types.wrap_list(this.header));
+    if (deliveryAnnotations) write(DELIVERY_ANNOTATIONS, mapOf(Object.entries(deliveryAnnotations), symbol));
+    write(MESSAGE_ANNOTATIONS, mapOf(this.annotations, symbol));
+    write(PROPERTIES, types.wrap_list(this.properties));
+    write(
+      APPLICATION_PROPERTIES,
+      mapOf(this.applicationProperties, (key) => types.wrap_string(key)),
     );
     return Buffer.concat([writer.toBuffer(), this.body]);
   }
@@ -92,6 +88,11 @@ export class Message {
 
   get sessionId(): string | undefined {
     return this.properties[10]?.value ?? undefined;
+  }
+
+  /** What decides on its partition. */
+  get partitionKey(): string | undefined {
+    return this.annotations.get('x-opt-partition-key')?.value ?? undefined;
   }
 
   /** When it is to be enqueued, if its sender has said so. */
@@ -131,25 +132,8 @@ function fieldsOf(flat: Typed[]): Fields {
   return fields;
 }
 
-function mapOf(fields: Fields, wrapKey: (key: string) => Typed): Typed {
+function mapOf(fields: Iterable<[string, Typed]>, wrapKey: (key: string) => Typed): Typed {
   const map = types.wrap_map({});
   map.value = [...fields].flatMap(([key, value]) => [wrapKey(key), value]);
   return map;
 }
-
-// Lock tokens are uuids: .NET has the first three groups of them in the other byte order, and a delivery tag is one of .NET's.
-
-export type LockToken = string;
-export const newLockToken = (): LockToken => randomUUID();
-
-export function tagOf(token: LockToken): Buffer {
-  const bytes = uuidOf(token);
-  bytes.subarray(0, 4).reverse();
-  bytes.subarray(4, 6).reverse();
-  bytes.subarray(6, 8).reverse();
-  return bytes;
-}
-
-export const uuidOf = (token: LockToken): Buffer => Buffer.from(token.replaceAll('-', ''), 'hex');
-export const tokenOf = (uuid: Buffer): LockToken =>
-  uuid.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');

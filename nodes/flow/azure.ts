@@ -1,0 +1,100 @@
+/** What the nodes are configured with for Azure's services, as the options of lib. */
+import type { Node } from 'node-red';
+import type { EventHubReceiverOptions, Places, PlaceStore, Start } from '../lib/azure/event-hub-receiver';
+import type { ServiceBusReceiverOptions, SessionOptions } from '../lib/azure/service-bus-receiver';
+import { isPlainObject } from '../lib/codec/notation';
+import type { ReceiverOptions } from '../lib/receiver/receiver';
+import { requiredText } from './options';
+import type { Settings } from './settings';
+
+/** Whose extensions of AMQP a node uses. */
+export type Service = '' | 'service-bus' | 'event-hubs';
+
+export function serviceOf(settings: Settings): Service {
+  return settings.choice<Service>('service', ['', 'service-bus', 'event-hubs']);
+}
+
+/** What a sender sends as one: the elements of a payload that is an array, or what comes within some time. */
+export type BatchOption = 'off' | 'array' | 'time';
+
+export function batchOf(settings: Settings): BatchOption {
+  return settings.choice<BatchOption>('batch', ['off', 'array', 'time']);
+}
+
+export function serviceBusOptions(settings: Settings, options: ReceiverOptions): ServiceBusReceiverOptions {
+  return { ...options, address: requiredText(settings, 'address'), sessions: sessionsOf(settings) };
+}
+
+/** Undefined: the entity has no sessions. */
+function sessionsOf(settings: Settings): SessionOptions | undefined {
+  const sessions = settings.choice<'' | 'next' | 'named'>('session', ['', 'next', 'named']);
+  if (!sessions) return undefined;
+  const isNamed = sessions === 'named';
+  return {
+    id: isNamed ? requiredText(settings, 'sessionid') : null,
+    count: isNamed ? 1 : settings.number('sessions'),
+    idleTime: settings.milliseconds('sessionidle'),
+  };
+}
+
+export function eventHubOptions(node: Node, settings: Settings, options: ReceiverOptions): EventHubReceiverOptions {
+  const address = requiredText(settings, 'address');
+  const group = settings.text('group') ?? '$Default';
+  const store = settings.text('places');
+  return {
+    ...options,
+    address,
+    group,
+    partitions: partitionsOf(settings),
+    start: startOf(settings),
+    epoch: settings.optionalNumber('epoch'),
+    ...(store !== undefined && { places: placesIn(node, store, { hub: address, group }) }),
+  };
+}
+
+/** Undefined: all. */
+function partitionsOf(settings: Settings): string[] | undefined {
+  const ids = (settings.text('partitions') ?? '').split(',').map((id) => id.trim());
+  const named = [...new Set(ids)].filter(Boolean);
+  if (named.some((id) => !/^\w+$/.test(id))) settings.refuse('partitions', 'is not a list such as 0, 1, 2');
+  return named.length > 0 ? named : undefined;
+}
+
+function startOf(settings: Settings): Start {
+  const at = settings.choice('start', ['latest', 'earliest', 'offset', 'sequence', 'time']);
+  if (at === 'latest' || at === 'earliest') return { at };
+  const text = requiredText(settings, 'startvalue').trim();
+  if (at === 'offset') {
+    // It stands in quotes, in an expression.
+    if (text.includes("'")) settings.refuse('startvalue', 'is no offset');
+    return { at, offset: text };
+  }
+  if (at === 'sequence') {
+    if (!/^\d+$/.test(text)) settings.refuse('startvalue', 'is no sequence number');
+    return { at, number: text };
+  }
+  const time = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
+  if (Number.isNaN(time)) settings.refuse('startvalue', 'is no time such as 2026-11-27T12:00:00Z');
+  return { at, time };
+}
+
+const KEY = 'places';
+
+/** Places in the context of a node, in the store of this name. Those of another event hub or group are not its own. */
+function placesIn(node: Node, store: string, whose: { hub: string; group: string }): PlaceStore {
+  const context = node.context();
+  return {
+    load: async () => {
+      const saved = await new Promise<unknown>((resolve, reject) => {
+        context.get(KEY, store, (error: Error | null, value: unknown) => (error ? reject(error) : resolve(value)));
+      });
+      const { hub, group, places } = (isPlainObject(saved) ? saved : {}) as Partial<typeof whose & { places: Places }>;
+      return hub === whose.hub && group === whose.group && isPlainObject(places) ? { ...places } : {};
+    },
+    save: (places) =>
+      new Promise((resolve, reject) => {
+        const saved = { ...whose, places };
+        context.set(KEY, saved, store, (error: Error | null) => (error ? reject(error) : resolve()));
+      }),
+  };
+}

@@ -1,0 +1,85 @@
+import { EventEmitter } from 'node:events';
+import { amqpError } from '../errors';
+import type { Settled } from '../link/receiver-link';
+import { type State, worstOf } from '../state';
+import type { Outcome } from '../wire/outcome';
+import type { Receiver } from './receiver';
+
+/** Several receivers as one. Tokens of messages are told apart by the names of their links. */
+export class Receivers extends EventEmitter<{ state: [State] }> {
+  protected readonly all: Receiver[] = [];
+
+  protected add(receiver: Receiver): void {
+    this.all.push(receiver);
+    receiver.on('state', () => this.emit('state', this.state));
+  }
+
+  /** Of the one that is worst off. Where all is well, what there is to say of a single one is not that of all. */
+  get state(): State {
+    const state = worstOf(...this.all.map((one) => one.state));
+    return state.name === 'connected' && this.all.length > 1 ? { name: 'connected' } : state;
+  }
+
+  open(): void {
+    for (const one of this.all) one.open();
+  }
+
+  stop(): void {
+    for (const one of this.all) one.stop();
+  }
+
+  async leave(timeout: number): Promise<void> {
+    await Promise.all(this.all.map((one) => one.leave(timeout)));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.all.map((one) => one.close()));
+  }
+
+  /** Attaches those that are not. They have their addresses, so that none can be given. */
+  async subscribe(address?: string): Promise<boolean> {
+    if (address !== undefined) throw amqpError('AMQP_BAD_INPUT.fixed');
+    const opened = await Promise.all(this.all.map((one) => one.subscribe()));
+    return opened.every(Boolean);
+  }
+
+  async unsubscribe(): Promise<void> {
+    await Promise.all(this.all.map((one) => one.unsubscribe()));
+  }
+
+  holds(id: string): boolean {
+    return this.all.some((one) => one.holds(id));
+  }
+
+  settle(id: string, outcome: Outcome, settled?: Settled): void {
+    this.holderOf(id).settle(id, outcome, settled);
+  }
+
+  fail(id: string, outcome: Outcome, settled?: Settled): void {
+    this.holderOf(id).fail(id, outcome, settled);
+  }
+
+  /** The one that holds a message, else the one that says best why it does not. */
+  protected holderOf(id: string): Receiver {
+    return (
+      this.all.find((one) => one.holds(id)) ?? this.all.find(({ name }) => id.startsWith(`${name}.`)) ?? this.all[0]!
+    );
+  }
+
+  /** For each of them. */
+  grant(credit: number): void {
+    for (const one of this.all) one.grant(credit);
+  }
+
+  pause(): void {
+    for (const one of this.all) one.pause();
+  }
+
+  resume(): void {
+    for (const one of this.all) one.resume();
+  }
+
+  async drain(): Promise<void> {
+    await Promise.all(this.all.map((one) => one.drain()));
+  }
+}

@@ -1,0 +1,41 @@
+// What the services refuse, and in what words.
+
+/** What a service refuses, as clients are told it. */
+export class Refusal extends Error {
+  constructor(
+    readonly condition: string,
+    description: string,
+    /** of an answer to a request */
+    readonly status = 400,
+  ) {
+    super(description);
+  }
+}
+
+/** The service has too much to do; `code` is its own number for that. */
+export const busy = (code: number) =>
+  new Refusal(
+    'com.microsoft:server-busy',
+    `The request was terminated because the entity is being throttled. Error code: ${code}.`,
+    503,
+  );
+export const disabled = (path: string) =>
+  new Refusal('com.microsoft:entity-disabled', `The entity '${path}' is disabled.`);
+export const lockLost = () =>
+  new Refusal('com.microsoft:message-lock-lost', 'The lock supplied is invalid. It has expired or was settled.', 410);
+export const missing = (path: string) =>
+  new Refusal('amqp:not-found', `The messaging entity '${path}' could not be found.`, 404);
+export const notAllowed = (description: string) => new Refusal('amqp:not-allowed', description);
+export const tooLarge = ({ length }: Buffer) =>
+  new Refusal(
+    'amqp:link:message-size-exceeded',
+    `The received message of ${length} bytes exceeds the limit of the link.`,
+  );
+export const unauthorized = (description: string) => new Refusal('amqp:unauthorized-access', description, 401);
+
+/** What a client got wrong in a way that nobody thought of is its fault too. */
+export const refusalOf = (error: unknown) =>
+  error instanceof Refusal ? error : new Refusal('amqp:decode-error', String(error));
+
+/** The same as rhea wants errors. */
+export const toError = ({ condition, message }: Refusal) => ({ condition, description: message });
