@@ -1,5 +1,5 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
-import { eventHubOptions, serviceBusOptions, serviceOf } from './flow/azure';
+import { eventHubOptions, serviceBusOptions } from './flow/azure';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg } from './flow/msg';
@@ -44,9 +44,9 @@ export default function init(RED: NodeAPI): void {
     const mapping = mappingOf(settings);
     const onerror = onErrorOf(settings, config);
     const options = receiverOptions(settings, config, mapping);
-    const service = serviceOf(settings);
-    const serviceBus = service === 'service-bus' ? serviceBusOptions(settings, options) : undefined;
-    const eventHub = service === 'event-hubs' ? eventHubOptions(this, settings, options) : undefined;
+    const { connection, service } = endpoint;
+    const serviceBus = service === 'servicebus' ? serviceBusOptions(settings, options) : undefined;
+    const eventHub = service === 'eventhubs' ? eventHubOptions(this, settings, options) : undefined;
     if (!settings.check()) return;
     const user: ReceiverUser = {
       message: (incoming, delivery) => {
@@ -61,7 +61,6 @@ export default function init(RED: NodeAPI): void {
       },
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
     };
-    const { connection } = endpoint;
     const receiver: Receiver | Receivers = serviceBus
       ? new ServiceBusReceiver(connection, serviceBus, user)
       : eventHub
@@ -161,7 +160,8 @@ export default function init(RED: NodeAPI): void {
         case 'info':
           if (!(receiver instanceof EventHubReceiver)) throw amqpError('AMQP_BAD_INPUT.event-hubs', { given: action });
           msg.payload = await receiver.info();
-          return void this.send(msg);
+          this.send(msg);
+          return;
         default:
           throw amqpError('AMQP_BAD_INPUT.action', { given: nameOf(action) });
       }

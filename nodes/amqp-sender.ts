@@ -1,6 +1,6 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
 import { addressing } from './flow/address';
-import { batchOf, serviceOf } from './flow/azure';
+import { batchOf } from './flow/azure';
 import { Disk } from './flow/disk';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf, give } from './flow/give';
@@ -54,8 +54,8 @@ export default function init(RED: NodeAPI): void {
     const options = senderOptions(settings, config, address.fixed);
     const { guarantee } = options;
     const durability = durabilityOf(settings);
-    const service = serviceOf(settings);
-    const batch = service === '' ? 'off' : batchOf(settings);
+    const { service } = endpoint;
+    const batch = service ? batchOf(settings) : 'off';
     const batchTime = settings.milliseconds('batchtime');
     if (!settings.check()) return;
     const directory = disk.directoryOf(this.id);
@@ -68,7 +68,7 @@ export default function init(RED: NodeAPI): void {
       this.warn(RED._('amqp-sender.log.no-store'));
     }
     const sender = new Sender(endpoint.connection, options);
-    const schedule = service === 'service-bus' ? new Schedule(endpoint.connection) : undefined;
+    const schedule = service === 'servicebus' ? new Schedule(endpoint.connection) : undefined;
     const batches = new Batches({
       time: batchTime,
       get mostBytes() {

@@ -148,8 +148,8 @@ window.amqp10 = {
     },
     eventhubs: {
       ...AZURE,
-      known: /\/ConsumerGroups\//i,
-      source: { partition: (name) => name + '/ConsumerGroups/$Default/Partitions/0' },
+      known: /\/(ConsumerGroups|Partitions)\//i,
+      target: { partition: (name) => name + '/Partitions/0' },
     },
     // It makes a topic of a new address.
     artemis: { kinds: ['queue', 'topic'] },
@@ -368,6 +368,19 @@ window.amqp10 = {
     if (value === undefined || hasVariable(value)) return true;
     if (Number.isInteger(number) && number >= min && number <= max) return true;
     return amqp10.text('amqp-endpoint.error.range', { label: amqp10.text(key), min: min, max: max });
+  },
+
+  optionalWhole: function (value, key, min, max) {
+    return String(value).trim() === '' || amqp10.whole(value, key, min, max);
+  },
+
+  // Words with commas between them.
+  list: function (value, key) {
+    const isList = String(value ?? '')
+      .replace(VARIABLE, 'x')
+      .split(',')
+      .every((one) => /^\s*\w*\s*$/.test(one));
+    return isList || amqp10.text('amqp-endpoint.error.list', { label: amqp10.text(key) });
   },
 
   seconds: function (value, key, min, max) {

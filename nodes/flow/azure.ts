@@ -7,13 +7,6 @@ import type { ReceiverOptions } from '../lib/receiver/receiver';
 import { requiredText } from './options';
 import type { Settings } from './settings';
 
-/** Whose extensions of AMQP a node uses. */
-export type Service = '' | 'service-bus' | 'event-hubs';
-
-export function serviceOf(settings: Settings): Service {
-  return settings.choice<Service>('service', ['', 'service-bus', 'event-hubs']);
-}
-
 /** What a sender sends as one: the elements of a payload that is an array, or what comes within some time. */
 export type BatchOption = 'off' | 'array' | 'time';
 
@@ -21,8 +14,9 @@ export function batchOf(settings: Settings): BatchOption {
   return settings.choice<BatchOption>('batch', ['off', 'array', 'time']);
 }
 
+/** What is asked of a source elsewhere is nothing that Azure's services know. */
 export function serviceBusOptions(settings: Settings, options: ReceiverOptions): ServiceBusReceiverOptions {
-  return { ...options, address: requiredText(settings, 'address'), sessions: sessionsOf(settings) };
+  return { ...options, source: {}, address: requiredText(settings, 'address'), sessions: sessionsOf(settings) };
 }
 
 /** Undefined: the entity has no sessions. */
@@ -37,15 +31,19 @@ function sessionsOf(settings: Settings): SessionOptions | undefined {
   };
 }
 
+const PARTITION = /^(.+)\/ConsumerGroups\/([^/]+)\/Partitions\/([^/]+)$/i;
+
 export function eventHubOptions(node: Node, settings: Settings, options: ReceiverOptions): EventHubReceiverOptions {
-  const address = requiredText(settings, 'address');
-  const group = settings.text('group') ?? '$Default';
+  const given = requiredText(settings, 'address');
+  // As other clients have to write it.
+  const [, address = given, group = settings.text('group') ?? '$Default', partition] = PARTITION.exec(given) ?? [];
   const store = settings.text('places');
   return {
     ...options,
+    source: {},
     address,
     group,
-    partitions: partitionsOf(settings),
+    partitions: partition === undefined ? partitionsOf(settings) : [partition],
     start: startOf(settings),
     epoch: settings.optionalNumber('epoch'),
     ...(store !== undefined && { places: placesIn(node, store, { hub: address, group }) }),
@@ -83,10 +81,12 @@ const KEY = 'places';
 /** Places in the context of a node, in the store of this name. Those of another event hub or group are not its own. */
 function placesIn(node: Node, store: string, whose: { hub: string; group: string }): PlaceStore {
   const context = node.context();
+  // The one that settings.js says, whatever its name.
+  const name = store === 'default' ? undefined : store;
   return {
     load: async () => {
       const saved = await new Promise<unknown>((resolve, reject) => {
-        context.get(KEY, store, (error: Error | null, value: unknown) => (error ? reject(error) : resolve(value)));
+        context.get(KEY, name, (error: Error | null, value: unknown) => (error ? reject(error) : resolve(value)));
       });
       const { hub, group, places } = (isPlainObject(saved) ? saved : {}) as Partial<typeof whose & { places: Places }>;
       return hub === whose.hub && group === whose.group && isPlainObject(places) ? { ...places } : {};
@@ -94,7 +94,7 @@ function placesIn(node: Node, store: string, whose: { hub: string; group: string
     save: (places) =>
       new Promise((resolve, reject) => {
         const saved = { ...whose, places };
-        context.set(KEY, saved, store, (error: Error | null) => (error ? reject(error) : resolve()));
+        context.set(KEY, saved, name, (error: Error | null) => (error ? reject(error) : resolve()));
       }),
   };
 }

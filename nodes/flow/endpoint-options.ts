@@ -10,7 +10,7 @@ import { renewToken } from '../lib/exchange/renewal';
 import { MAX_TIMEOUT } from '../lib/pause';
 import type { Proxy } from '../lib/wire/proxy';
 import type { Server as Place } from '../lib/wire/transport';
-import type { EndpointOptions } from './endpoint';
+import type { EndpointOptions, Service } from './endpoint';
 import { isLoopback, type Server, serverOf, serversOf } from './server';
 import type { Settings } from './settings';
 
@@ -57,6 +57,7 @@ const MECHANISMS = [
   'SCRAM-SHA-256',
   'SCRAM-SHA-1',
 ] as const satisfies ('' | NonNullable<ConnectionOptions['mechanism']>)[];
+const SERVICES: readonly Service[] = ['servicebus', 'eventhubs'];
 /** What the name of an HTTP header is made of (RFC 9110, 5.6.2). */
 const HEADER = /^([!#$%&'*+.^`|~\w-]+):\s*([\t\x20-\x7e\x80-\xff]*)$/;
 
@@ -96,6 +97,7 @@ export class EndpointSettings {
       properties,
       containerId: containerId ?? `nodered_${instanceOf(this.#RED)}_${this.#node.id}`,
       isNamed: containerId !== undefined,
+      service: SERVICES.find((service) => service === settings.text('peer')),
       isAutomatic: settings.flag('autoconnect', true),
       connectTimeout,
       idleTimeout: settings.milliseconds('idletimeout'),

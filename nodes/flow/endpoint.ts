@@ -27,6 +27,9 @@ export interface Holder extends Link {
   leave(timeout: number): Promise<void>;
 }
 
+/** A kind of server that has more than AMQP. */
+export type Service = 'servicebus' | 'eventhubs';
+
 /** The config node. */
 export interface EndpointNode extends Node {
   endpoint: Endpoint;
@@ -37,6 +40,8 @@ export interface EndpointNode extends Node {
 export interface EndpointOptions extends ConnectionOptions {
   /** The client ID is a person's choice. */
   isNamed: boolean;
+  /** Whose extensions of AMQP the nodes use. */
+  service?: Service;
   /** Connects for its first node; else for the first message. */
   isAutomatic: boolean;
   /** Where tokens go that a flow gives. */
@@ -72,6 +77,7 @@ export function configOf(RED: NodeAPI, id: string): Record<string, unknown> | un
 export class Endpoint {
   readonly connection: Connection;
   readonly isNamed: boolean;
+  readonly service: Service | undefined;
   readonly #RED: NodeAPI;
   readonly #node: EndpointNode;
   readonly #options: EndpointOptions;
@@ -89,6 +95,7 @@ export class Endpoint {
     this.#node = node;
     this.#options = options;
     this.isNamed = options.isNamed;
+    this.service = options.service;
     const connection = new Connection(options);
     this.connection = connection;
     connection.on('quiet', (error) => {

@@ -2,7 +2,7 @@ import type { NodeMessage } from 'node-red';
 import type { Member } from '../lib/azure/batches';
 import { sequenceNumbersOf } from '../lib/azure/entity';
 import type { Schedule } from '../lib/azure/schedule';
-import { isNotation, isPlainObject } from '../lib/codec/notation';
+import { bareOf, isPlainObject } from '../lib/codec/notation';
 import { amqpError, nameOf } from '../lib/errors';
 import type { Sent } from '../lib/link/entry';
 import { encode, type Outgoing, withMessageId } from '../lib/message/message';
@@ -43,7 +43,7 @@ export async function scheduled(
   const partition = annotations[PARTITION_KEY];
   const sequenceNumber = await schedule.put(address, {
     bytes: encode(message),
-    id: String(isNotation(id) ? id.value : id),
+    id: String(bareOf(id)),
     ...(typeof session === 'string' && { session }),
     ...(typeof partition === 'string' && { partition }),
   });
@@ -60,10 +60,10 @@ export function eachOf(message: Outgoing): Outgoing[] {
   const { fields, payload, payloadPath } = message;
   if (!Array.isArray(payload)) return [message];
   const { message_id: given } = fields;
-  const id = isNotation(given) ? given.value : given;
+  const id = bareOf(given) as string | number | undefined | null;
   return payload.map((one: unknown, index) => ({
     ...message,
-    fields: { ...fields, message_id: id === undefined || id === null ? undefined : `${String(id)}-${index}` },
+    fields: { ...fields, message_id: id === undefined || id === null ? undefined : `${id}-${index}` },
     payload: one,
     payloadPath: `${payloadPath}[${index}]`,
   }));
@@ -88,7 +88,7 @@ export function parts(whole: Omit<Member, 'bytes'>, messages: Buffer[]): Member[
 }
 
 function annotationsOf(given: unknown): Record<string, unknown> {
-  const annotations = isNotation(given) ? given.value : given;
+  const annotations = bareOf(given);
   if (annotations === undefined || annotations === null) return {};
   if (isPlainObject(annotations)) return annotations;
   throw amqpError('AMQP_BAD_MESSAGE.object', { path: 'msg.amqp.message_annotations' });

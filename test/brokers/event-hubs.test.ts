@@ -13,7 +13,7 @@ import {
 } from '../doubles/event-hubs/client';
 import { EventHubs, type EventHubsOptions, type LinkInfo, type Partition } from '../doubles/event-hubs/event-hubs';
 import { secretOf } from '../secrets';
-import { needed } from './broker';
+import { startBefore } from './microsoft';
 
 const EARLIEST = { offset: '-1' };
 const LATEST = { offset: '@latest' };
@@ -28,12 +28,9 @@ function test(kind: EventHubsClient): void {
     let eventHubs: EventHubs;
     let client: Driver;
 
-    before(async function () {
-      this.timeout(300_000);
-      await needed(this, kind.name, () => kind.prepare());
-      client = kind.start();
+    startBefore(kind, (started) => {
+      client = started;
     });
-    after(() => client?.end());
 
     async function start(options: EventHubsOptions = {}): Promise<void> {
       eventHubs = await EventHubs.start({ hubs: { telemetry: { partitions: 4, groups: ['other'] } }, ...options });
@@ -278,8 +275,10 @@ function test(kind: EventHubsClient): void {
       it('is refused while there is a higher one', async () => {
         await start();
         await subscribe('high', { partition: '0', epoch: 2, ...LATEST });
-        const refusedWith = /^(ReceiverDisconnected|ConnectionLost)Error: (.*)/;
-        (await refusal('low', { partition: '0', epoch: 1, ...LATEST })).should.match(refusedWith);
+        const low = await refusal('low', { partition: '0', epoch: 1, ...LATEST });
+        low.should.match(
+          /^(ReceiverDisconnected|ConnectionLost)Error: Receiver .* with a higher epoch '2' already exists/,
+        );
         (await refusal('none', { partition: '0', ...LATEST })).should.match(/created with epoch of '2'/);
         await subscribe('elsewhere', { partition: '0', group: 'other', ...LATEST });
         await sendBatch(1);
@@ -290,9 +289,7 @@ function test(kind: EventHubsClient): void {
         await start();
         for (const { body } of numbered(5)) await subscribe(body, { partition: '0', ...LATEST });
         const refusedWith = await refusal('sixth', { partition: '0', ...LATEST });
-        refusedWith.should.match(
-          /^(QuotaExceededError|\w+: .*resource-limit-exceeded)|maximum number of allowed receivers/,
-        );
+        refusedWith.should.match(/maximum number of allowed receivers per partition in a consumer group which is 5/);
       });
     });
 

@@ -6,7 +6,7 @@ import { javascript, python, type Received } from '../doubles/service-bus/client
 import { ours } from '../doubles/service-bus/nodes';
 import { ServiceBus, type ServiceBusOptions, type Settled } from '../doubles/service-bus/service-bus';
 import { secretOf } from '../secrets';
-import { needed } from './broker';
+import { startBefore } from './microsoft';
 
 const HOUR = 3_600_000;
 const texts = (messages: Received[]) => messages.map(({ body }) => body);
@@ -23,12 +23,9 @@ function test(kind: ClientKind): void {
     // Our nodes do by themselves what the clients are asked for: test/nodes/service-bus.test.ts.
     const byRequest = kind.isOurs ? () => {} : it;
 
-    before(async function () {
-      this.timeout(300_000);
-      await needed(this, kind.name, () => kind.prepare());
-      client = kind.start();
+    startBefore(kind, (started) => {
+      client = started;
     });
-    after(() => client?.end());
 
     async function start(options: ServiceBusOptions = { queues: { q: {} } }): Promise<void> {
       serviceBus = await ServiceBus.start(options);

@@ -27,10 +27,12 @@ const POLICY = 'RootManageSharedAccessKey';
 const KEY = secretOf('service bus key');
 
 const receiver = (properties: object = {}) =>
-  node('amqp-receiver', { service: 'service-bus', settle: 'flow', wires: [['outcome']], ...properties });
-const sender = (properties: object = {}) => node('amqp-sender', { service: 'service-bus', ...properties });
+  node('amqp-receiver', { settle: 'flow', wires: [['outcome']], ...properties });
+const sender = (properties: object = {}) => node('amqp-sender', { ...properties });
 const SESSIONS = { queues: { q: { requiresSession: true, lockDuration: 60_000 } } };
 const HOUR = 3_600_000;
+
+const inSession = (id: string, payload: string) => send({ payload, amqp: { group_id: id } });
 
 /** Text bodies of what an entity holds. */
 const bodiesIn = (service: ServiceBus, address: string) =>
@@ -65,7 +67,7 @@ describe('Azure Service Bus', () => {
 
   /** Loads nodes whose endpoint has the connection string of the environment, unless it has something else. */
   const endpointOf = (properties: object = {}) =>
-    endpointNode(service.port, { host: '${AMQP_TEST_VALUE}', ...properties });
+    endpointNode(service.port, { host: '${AMQP_TEST_VALUE}', peer: 'servicebus', ...properties });
 
   async function run(configs: NodeConfig[], properties: object = {}, credentials: object = {}): Promise<void> {
     if (POLICY in service.authority.policies) process.env['AMQP_TEST_VALUE'] = service.connectionString();
@@ -212,8 +214,6 @@ describe('Azure Service Bus', () => {
   });
 
   describe('with sessions', () => {
-    const inSession = (id: string, payload: string) => send({ payload, amqp: { group_id: id } });
-
     beforeEach(() => start(SESSIONS));
 
     it('takes several at once, each in order, and the next one when one is idle', async () => {

@@ -57,7 +57,7 @@ export class Batches {
 
   /** Sends all that waits. */
   flush(): void {
-    for (const name of [...this.#waiting.keys()]) this.#send(name);
+    for (const name of this.#waiting.keys()) this.#send(name);
   }
 
   #send(name: string): void {

@@ -1,5 +1,5 @@
 import type { Connection } from '../connection/connection';
-import { isNotation, type Notation } from '../codec/notation';
+import { bareOf, type Notation } from '../codec/notation';
 import { amqpError, nameOf, type PeerError } from '../errors';
 import type { Outcome } from '../wire/outcome';
 import { type Answer, Management } from './management';
@@ -97,7 +97,7 @@ export class Entity {
       ],
     });
     const { 'sequence-numbers': numbers } = answer;
-    return Array.isArray(numbers) ? plain(numbers[0]) : undefined;
+    return Array.isArray(numbers) ? (bareOf(numbers[0]) as SequenceNumber) : undefined;
   }
 
   async cancelScheduled(numbers: SequenceNumber[]): Promise<void> {
@@ -118,14 +118,14 @@ export function deadLetter({ condition, description, info }: PeerError): PeerErr
 
 /** Sequence numbers as a flow gives them: one or several, as numbers, as text, or as they stand in a message. */
 export function sequenceNumbersOf(given: unknown, path: string): SequenceNumber[] {
-  const all = (Array.isArray(given) ? given : [given]).map((one) => (isNotation(one) ? one.value : one));
-  const isNumber = (one: unknown): one is SequenceNumber =>
-    (typeof one === 'number' && Number.isSafeInteger(one) && one >= 0) ||
-    (typeof one === 'string' && /^\d{1,19}$/.test(one));
-  if (all.length === 0 || !all.every(isNumber)) {
-    throw amqpError('AMQP_BAD_INPUT.sequence', { path, given: nameOf(given) });
-  }
-  return all;
+  const all = (Array.isArray(given) ? given : [given]).map((one) => bareOf(one));
+  if (all.length > 0 && all.every((one) => isSequenceNumber(one))) return all;
+  throw amqpError('AMQP_BAD_INPUT.sequence', { path, given: nameOf(given) });
+}
+
+function isSequenceNumber(value: unknown): value is SequenceNumber {
+  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0;
+  return typeof value === 'string' && /^\d{1,19}$/.test(value);
 }
 
 function arrayOf(of: 'uuid' | 'long', value: unknown[]): Notation {
@@ -134,11 +134,6 @@ function arrayOf(of: 'uuid' | 'long', value: unknown[]): Notation {
 
 function sessionOf(id: string | undefined): object {
   return id === undefined ? {} : { 'session-id': id };
-}
-
-/** A long is in the notation where JavaScript has no such number. */
-function plain(value: unknown): SequenceNumber {
-  return (isNotation(value) ? value.value : value) as SequenceNumber;
 }
 
 function givenIn({ messages }: Answer): Given[] {

@@ -1,9 +1,9 @@
 import { pauseAfter } from '../connection/backoff';
 import type { Connection, ConnectionUser } from '../connection/connection';
-import { isNotation } from '../codec/notation';
+import { bareOf } from '../codec/notation';
 import type { AmqpError } from '../errors';
 import { Receiver, type ReceiverOptions, type ReceiverUser } from '../receiver/receiver';
-import { Receivers } from '../receiver/receivers';
+import { Receivers, share } from '../receiver/receivers';
 import { type State, worstOf } from '../state';
 import { EventHub, type PartitionInfo } from './event-hub';
 import { type Place, Progress } from './progress';
@@ -247,31 +247,28 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
   }
 }
 
-/** The part of one of several in what was meant for one; 0 stays. */
-function share(most: number, count: number): number {
-  return most === 0 ? 0 : Math.max(1, Math.floor(most / count));
-}
-
 /** The condition on events to begin with (Event Hubs, "AMQP 1.0 protocol guide"). */
 function conditionOf(place: Place | undefined, start: Start): string {
-  const offset = (text: string): string => `amqp.annotation.${OFFSET} > '${text}'`;
-  if (place) return offset(place.offset);
+  if (place) return behind(place.offset);
   switch (start.at) {
     case 'offset':
-      return offset(start.offset);
+      return behind(start.offset);
     case 'sequence':
       return `amqp.annotation.x-opt-sequence-number >= '${start.number}'`;
     case 'time':
       return `amqp.annotation.x-opt-enqueued-time >= '${start.time}'`;
     case 'earliest':
-      return offset('-1');
+      return behind('-1');
     case 'latest':
-      return offset('@latest');
+      return behind('@latest');
   }
 }
 
+function behind(offset: string): string {
+  return `amqp.annotation.${OFFSET} > '${offset}'`;
+}
+
 function offsetOf(annotations: unknown): string | undefined {
-  const offset = (annotations as Record<string, unknown> | undefined)?.[OFFSET];
-  const text = isNotation(offset) ? offset.value : offset;
-  return typeof text === 'string' || typeof text === 'number' ? String(text) : undefined;
+  const offset = bareOf((annotations as Record<string, unknown> | undefined)?.[OFFSET]);
+  return typeof offset === 'string' || typeof offset === 'number' ? String(offset) : undefined;
 }

@@ -1,5 +1,5 @@
 import type { Connection } from '../connection/connection';
-import { isNotation } from '../codec/notation';
+import { bareOf } from '../codec/notation';
 import { type Answer, Management } from './management';
 
 /** What is known of a partition. */
@@ -42,12 +42,12 @@ export class EventHub {
 
   async partition(id: string): Promise<PartitionInfo> {
     const answer = await this.#read('partition', { partition: id });
-    const { last_enqueued_time_utc: time } = answer;
+    const { last_enqueued_time_utc: time, last_enqueued_offset: offset } = answer;
     return {
       id,
-      firstSequenceNumber: plain(answer['begin_sequence_number']),
-      lastSequenceNumber: plain(answer['last_enqueued_sequence_number']),
-      lastOffset: String(answer['last_enqueued_offset'] ?? '-1'),
+      firstSequenceNumber: bareOf(answer['begin_sequence_number']) as number | string,
+      lastSequenceNumber: bareOf(answer['last_enqueued_sequence_number']) as number | string,
+      lastOffset: typeof offset === 'string' ? offset : String(Number(offset ?? -1)),
       ...(time instanceof Date && { lastEnqueued: time }),
       isEmpty: answer['is_partition_empty'] === true,
     };
@@ -66,9 +66,4 @@ export class EventHub {
       {},
     );
   }
-}
-
-/** A long is in the notation where JavaScript has no such number. */
-function plain(value: unknown): number | string {
-  return (isNotation(value) ? value.value : value) as number | string;
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { isNotation } from '../codec/notation';
+import { bareOf } from '../codec/notation';
 import { Allowance } from '../codec/decoder';
 import type { Connection } from '../connection/connection';
 import { amqpError } from '../errors';
@@ -9,7 +9,7 @@ import type { AmqpFields } from '../message/fields';
 import { decode } from '../message/message';
 import { Pause } from '../pause';
 import { type DeliveryInfo, infoOf, Receiver, type ReceiverOptions, type ReceiverUser } from '../receiver/receiver';
-import { Receivers } from '../receiver/receivers';
+import { Receivers, share } from '../receiver/receivers';
 import type { Outcome } from '../wire/outcome';
 import { deadLetter, Entity, type Given, type SequenceNumber } from './entity';
 import { Locks, lockTokenOf } from './locks';
@@ -97,12 +97,11 @@ export class ServiceBusReceiver extends Receivers {
   #optionsOf(index: number): ReceiverOptions {
     const { sessions, ...options } = this.#options;
     const count = sessions?.count ?? 1;
-    const share = (most: number): number => (most === 0 ? 0 : Math.max(1, Math.floor(most / count)));
     return {
       ...options,
       name: count > 1 ? `${options.name}:${index}` : options.name,
-      creditWindow: share(options.creditWindow),
-      windowBytes: share(options.windowBytes),
+      creditWindow: share(options.creditWindow, count),
+      windowBytes: share(options.windowBytes, count),
       isAnswered: options.settle === 'flow',
       dynamic: false,
       ...(sessions && {
@@ -241,7 +240,7 @@ function told(outcome: Outcome): Outcome {
 
 /** In either of the styles in which fields are given. */
 function timeOf(value: unknown): Date | undefined {
-  const time = isNotation(value) ? value.value : value;
+  const time = bareOf(value);
   if (time instanceof Date) return time;
   return typeof time === 'number' ? new Date(time) : undefined;
 }

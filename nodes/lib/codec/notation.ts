@@ -42,6 +42,11 @@ export function isNotation(value: unknown): value is Notation {
   return typeof value === 'object' && value !== null && Object.hasOwn(value, '$amqp');
 }
 
+/** The value itself, also of one in the notation. */
+export function bareOf(value: unknown): unknown {
+  return isNotation(value) ? value.value : value;
+}
+
 /**
  * The bytes in a Buffer, Uint8Array, ArrayBuffer or in what JSON makes of a Buffer; undefined for anything else.
  * By `util.types`, not `instanceof`: the values of a function node come from another realm.

@@ -1,6 +1,6 @@
 /** `msg.payload` <-> the body of a message (3.2.6 to 3.2.8). Pure. */
 import { types } from 'node:util';
-import { bytesOf, isNotation } from '../codec/notation';
+import { bareOf, bytesOf, isNotation } from '../codec/notation';
 import { amqpError } from '../errors';
 import { type AmqpFields, BODY_TYPES, isPresent } from './fields';
 import { parseJson, writeJson } from './json';
@@ -35,7 +35,7 @@ interface Body {
 }
 
 export function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: OutgoingBody): Body {
-  const given = isNotation(fields.content_type) ? fields.content_type.value : fields.content_type;
+  const given = bareOf(fields.content_type);
   const jsonType = isJson(given) ? undefined : 'application/json';
   const json = (): Body => ({ type: 'data', content: writeJson(payload, payloadPath), contentType: jsonType });
   switch (fields.body_type) {

@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { types } from 'node:util';
-import { bytesOf, isNotation, isPlainObject } from '../codec/notation';
+import { bareOf, bytesOf, isNotation, isPlainObject } from '../codec/notation';
 import { amqpError } from '../errors';
 import { parseJson, writeJson } from './json';
 
@@ -44,7 +44,7 @@ export function toCloudEvent<T extends Outgoing>(message: T, mode: CloudEventMod
   const { fields, payload } = message;
   const { attributes, others } = split(message);
   const hasData = payload !== undefined && payload !== null;
-  const type = isNotation(fields.content_type) ? fields.content_type.value : fields.content_type;
+  const type = bareOf(fields.content_type);
   if (mode === 'cloudevent') {
     for (const [name, value] of attributes) {
       // "Integer: long", whatever its size (3.1.3.2)

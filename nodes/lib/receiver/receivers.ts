@@ -83,3 +83,8 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
     await Promise.all(this.all.map((one) => one.drain()));
   }
 }
+
+/** The part of one of several in what was meant for one; 0 stays. */
+export function share(most: number, count: number): number {
+  return most === 0 ? 0 : Math.max(1, Math.floor(most / count));
+}

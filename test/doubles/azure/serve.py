@@ -3,9 +3,11 @@ What a client for Python is driven by: reads requests from stdin, one JSON value
 answers each with a line. serve.mjs does the same for JavaScript.
 """
 
+import contextlib
 import json
 import logging
 import sys
+import threading
 
 # what goes wrong is told in the answer
 logging.disable()
@@ -17,6 +19,18 @@ def text(value):
 
 def milliseconds(time):
     return None if time is None else round(time.timestamp() * 1000)
+
+
+def close_in_background(clients):
+    """Each close waits for a thread of the client that sleeps by the second."""
+    for each in clients:
+        threading.Thread(target=close_quietly, args=[each], daemon=True).start()
+
+
+def close_quietly(client):
+    # the server may be gone before
+    with contextlib.suppress(Exception):
+        client.close()
 
 
 def serve(operations):

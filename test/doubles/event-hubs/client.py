@@ -2,13 +2,12 @@
 Microsoft's client for Python as a process of its own. client.mjs does the same with the client for JavaScript.
 """
 
-import contextlib
 import threading
 import time
 from datetime import datetime, timezone
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
-from serve import milliseconds, serve, text
+from serve import close_in_background, milliseconds, serve, text
 
 OPTIONS = {"retry_total": 2, "retry_backoff_factor": 0.001}
 
@@ -126,16 +125,8 @@ def failure(name, wait):
 
 
 def close():
-    # in the background: each close waits for a thread of the client that sleeps by the second
-    for each in [producer, *(receiver["client"] for receiver in receivers.values())]:
-        threading.Thread(target=close_quietly, args=[each], daemon=True).start()
+    close_in_background([producer, *(receiver["client"] for receiver in receivers.values())])
     receivers.clear()
-
-
-def close_quietly(each):
-    # the server may be gone before
-    with contextlib.suppress(Exception):
-        each.close()
 
 
 OPERATIONS = {

@@ -2,13 +2,11 @@
 Microsoft's client for Python as a process of its own. client.mjs does the same with the client for JavaScript.
 """
 
-import contextlib
-import threading
 from datetime import datetime, timedelta, timezone
 
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
 from azure.servicebus import ServiceBusReceiveMode, ServiceBusSubQueue
-from serve import milliseconds, serve, text
+from serve import close_in_background, milliseconds, serve, text
 
 client = None
 senders = {}
@@ -149,17 +147,9 @@ def close_receiver(name):
 
 
 def close():
-    # in the background: each close waits for a thread of the client that sleeps by the second
-    for each in [*receivers.values(), *senders.values(), client]:
-        threading.Thread(target=close_quietly, args=[each], daemon=True).start()
+    close_in_background([*receivers.values(), *senders.values(), client])
     receivers.clear()
     senders.clear()
-
-
-def close_quietly(each):
-    # the server may be gone before
-    with contextlib.suppress(Exception):
-        each.close()
 
 
 OPERATIONS = {

@@ -99,12 +99,20 @@ class Nodes implements Driver {
     process.env['AMQP_TEST_VALUE'] = connectionString;
     this.#received = [];
     this.#configs = [
-      { id: 'broker', type: 'amqp-endpoint', z: '', host: '${AMQP_TEST_VALUE}', port: 5671, autoconnect: true },
+      {
+        id: 'broker',
+        type: 'amqp-endpoint',
+        z: '',
+        peer: 'servicebus',
+        host: '${AMQP_TEST_VALUE}',
+        port: 5671,
+        autoconnect: true,
+      },
     ];
     helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 });
     await helper.load([texts, ...nodes], flow(...this.#configs));
     for (const id of ['out', 'completed', 'caught'])
-      helper.getNode(id).on('input', (msg) => void this.#events.emit(id, msg as Msg));
+      helper.getNode(id).on('input', (msg) => void this.#events.emit(id, msg));
   }
 
   async #add(config: NodeConfig): Promise<void> {
@@ -118,7 +126,7 @@ class Nodes implements Driver {
   async #sender(address: string, more: object = {}): Promise<string> {
     const id = `to-${address}${JSON.stringify(more)}`;
     // What is busy for long fails, as it does with the clients.
-    const properties = { service: 'service-bus', address, retrytime: 0.3, ...more };
+    const properties = { address, retrytime: 0.3, ...more };
     if (!helper.getNode(id)) await this.#add({ ...node('amqp-sender', properties), id });
     return id;
   }
@@ -146,7 +154,6 @@ class Nodes implements Driver {
     const entity = queue ?? `${topic}/Subscriptions/${subscription}`;
     await this.#add({
       ...node('amqp-receiver', {
-        service: 'service-bus',
         address: deadLetters ? `${entity}/$DeadLetterQueue` : entity,
         settle: receiveAndDelete ? 'pre-settled' : 'flow',
         // It takes what is asked for.

@@ -62,6 +62,7 @@ describe('the options of an endpoint', () => {
       hostname: undefined,
       properties: { product: 'nodes' },
       isNamed: false,
+      service: undefined,
       isAutomatic: true,
       connectTimeout: 10_000,
       idleTimeout: 30_000,

@@ -864,7 +864,13 @@ describe('sender', () => {
       const before = new Store(directory, 'write', user);
       await before.open();
       for (const [index, { body, to, ...stored }] of messages.entries()) {
-        const defaults = { sequence: index + 1, bytes: encoded(body, to), isOfSender: false, isBatch: false, taken: Date.now() };
+        const defaults = {
+          sequence: index + 1,
+          bytes: encoded(body, to),
+          isOfSender: false,
+          isBatch: false,
+          taken: Date.now(),
+        };
         await before.put({ ...defaults, ...stored });
       }
       await before.close();
