@@ -10,7 +10,8 @@ import { javascript, type Received } from '../doubles/iot-hub/client';
 import { type FeedbackRecord, IotHub, type IotHubOptions } from '../doubles/iot-hub/iot-hub';
 import type { LinkInfo, Settled } from '../doubles/iot-hub/server';
 import { secretOf } from '../secrets';
-import { FIXTURES, needed } from './broker';
+import { FIXTURES } from './broker';
+import { startBefore } from './microsoft';
 
 const secure = {
   key: readFileSync(join(FIXTURES, 'server.key')),
@@ -108,15 +109,11 @@ describe(`double of Azure IoT Hub, with ${javascript.name}`, () => {
   let device: Driver;
   let service: Driver;
 
-  before(async function () {
-    this.timeout(300_000);
-    await needed(this, javascript.name, () => javascript.prepare());
-    device = javascript.start();
-    service = javascript.start();
+  startBefore(javascript, (started) => {
+    device = started;
   });
-  after(async () => {
-    await device?.end();
-    await service?.end();
+  startBefore(javascript, (started) => {
+    service = started;
   });
 
   async function startHub(options: Partial<IotHubOptions> = {}): Promise<void> {
