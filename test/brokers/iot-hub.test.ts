@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import rhea, { type Connection, type EventContext, type Receiver, type Sender } from 'rhea';
 import should from 'should';
 import { type Driver, refused } from '../doubles/azure/client';
+import type { LinkInfo, Settled } from '../doubles/azure/server';
 import { sign } from '../doubles/iot-hub/authorization';
 import { javascript, type Received } from '../doubles/iot-hub/client';
 import { type FeedbackRecord, IotHub, type IotHubOptions } from '../doubles/iot-hub/iot-hub';
-import type { LinkInfo, Settled } from '../doubles/iot-hub/server';
 import { secretOf } from '../secrets';
 import { FIXTURES } from './broker';
 import { startBefore } from './microsoft';
@@ -128,7 +128,7 @@ describe(`double of Azure IoT Hub, with ${javascript.name}`, () => {
   const openDevice = () => device.call('open', hub.deviceConnectionString('d1'));
   const openService = () => service.call('openService', hub.serviceConnectionString());
   async function listen(): Promise<void> {
-    const ready = attached(hub, '/devices/d1/messages/devicebound', 'receiver');
+    const ready = attached(hub, 'devices/d1/messages/devicebound', 'receiver');
     await device.call('listen');
     await ready;
   }
@@ -155,7 +155,7 @@ describe(`double of Azure IoT Hub, with ${javascript.name}`, () => {
     await service.call('watchFeedback');
   }
   async function onMethod(status: number, payload: unknown): Promise<void> {
-    const ready = attached(hub, '/devices/d1/methods/devicebound', 'receiver');
+    const ready = attached(hub, 'devices/d1/methods/devicebound', 'receiver');
     await device.call('onMethod', 'reboot', status, payload);
     await ready;
   }
@@ -373,7 +373,7 @@ describe(`double of Azure IoT Hub, with ${javascript.name}`, () => {
   it('has file notifications that can be waited for', async () => {
     await startHub();
     await openService();
-    const ready = attached(hub, '/messages/serviceBound/filenotifications', 'receiver');
+    const ready = attached(hub, 'messages/serviceBound/filenotifications', 'receiver');
     await service.call('watchFiles');
     await ready;
   });

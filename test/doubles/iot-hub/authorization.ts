@@ -1,6 +1,7 @@
 // Who is who: devices and policies with their keys, and the signatures made with these.
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { type Refusal, unauthorized } from '../azure/refusals';
+import { Refusal, unauthorized } from '../azure/refusals';
+import type { Claim as Basic, Guard } from '../azure/server';
 
 /** ServiceConnect: the service's endpoints. DeviceConnect: those of all devices. */
 export type Right = 'ServiceConnect' | 'DeviceConnect';
@@ -19,41 +20,46 @@ export interface DeviceOptions {
 }
 
 /** What a signature allows: the service's endpoints, or those of a device. */
-export interface Claim {
-  /** what it was made for, as put-token names it */
-  audience: string;
+export interface Claim extends Basic {
   service: boolean;
   device?: string;
   /** of all devices */
   devices: boolean;
-  until: number;
 }
 
+const SAS = 'servicebus.windows.net:sastoken';
 const LOGIN = /^(?<name>.+)@sas\.(?<root>root\.)?(?<hub>[^.]+)$/;
 /** The resource of a signature: the hub, or one of its devices. Ports are for tests; the service has always the same. */
 const RESOURCE = /^(?<host>[^/:]+)(?::\d+)?(?:\/devices\/(?<device>[^/]+))?$/;
 
-export class Authority {
+export class Authority implements Guard<Claim> {
   constructor(
     readonly host: string,
     readonly devices: Record<string, { key: string }>,
     readonly policies: Record<string, Policy>,
   ) {}
 
-  /** Who logs in by PLAIN with such a user and password, if that is right. */
   login(user: string, password: string): Claim | undefined {
     const { name, root, hub } = LOGIN.exec(user)?.groups ?? {};
     if (!name || hub !== this.host.split('.')[0]) return undefined;
     try {
-      const claim = this.claim(password, root ? name : undefined);
+      const claim = this.read(password, root ? name : undefined);
       return root || claim.device === name ? claim : undefined;
     } catch {
       return undefined;
     }
   }
 
+  claim(type: unknown, audience: string, token: string): Claim {
+    if (type !== SAS) throw new Refusal('amqp:invalid-field', `Tokens are of the type ${SAS} here.`, 400);
+    const claim = this.read(token);
+    // clients take it as it stands in the token
+    if (decodeURIComponent(audience) !== claim.audience) throw refused(`The token is not for '${audience}'.`);
+    return claim;
+  }
+
   /** The claim in a signature; with `policy`, only one that is made with its key. Throws a Refusal. */
-  claim(token: string, policy?: string): Claim {
+  private read(token: string, policy?: string): Claim {
     const [kind, fields = ''] = token.split(' ', 2);
     const { sr, sig, se, skn } = Object.fromEntries(new URLSearchParams(fields.replaceAll('+', '%2B')));
     // in the signature the resource stands as it is written in the token

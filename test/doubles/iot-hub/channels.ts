@@ -54,17 +54,13 @@ export class Channels {
     return this.channels.get(id) ?? { id, kind, roles: new Set(), outbox: [], notifies: false };
   }
 
-  /** What a link of a channel does when it comes and goes. */
-  endOf(channel: Channel, role: 'sender' | 'receiver'): { begin(): void; end(): void } {
-    return {
-      begin: () => {
-        channel.roles.add(role);
-        this.channels.set(channel.id, channel);
-      },
-      end: () => {
-        channel.roles.delete(role);
-        if (channel.roles.size === 0) this.channels.delete(channel.id);
-      },
+  /** The channel has such a link now, until what this gives is called. */
+  join(channel: Channel, role: 'sender' | 'receiver'): () => void {
+    channel.roles.add(role);
+    this.channels.set(channel.id, channel);
+    return () => {
+      channel.roles.delete(role);
+      if (channel.roles.size === 0) this.channels.delete(channel.id);
     };
   }
 

@@ -1,35 +1,28 @@
 import { randomUUID } from 'node:crypto';
-import type { TlsOptions } from 'node:tls';
 import rhea, { type Message as Decoded } from 'rhea';
-import { decode, inspect } from '../../../broker/bytes';
+import { decode } from '../../../broker/bytes';
 import type { Fields } from '../../../broker/rhea';
 import { secretOf } from '../../secrets';
-import { answerTo, statusProperties } from '../azure/answers';
 import { tagOf, tokenOf } from '../azure/locks';
-import { BATCH, Message, unpack } from '../azure/messages';
-import { missing, Refusal, refusalOf } from '../azure/refusals';
+import { Message, unpack } from '../azure/messages';
+import { missing, notAllowed, Refusal, refusalOf, unauthorized } from '../azure/refusals';
+import { type Attached, type LinkInfo, type Outgoing, type Purpose, Server, type ServerOptions } from '../azure/server';
 import { Authority, type Claim, type DeviceOptions, type Policy, sign } from './authorization';
 import { type Answer, type Channel, Channels, contentOf, textIn } from './channels';
 import { type Fate, type Outcome, Queue, type QueueOptions } from './queue';
-import { type Asked, type Peer, type Purpose, Server } from './server';
 import { Twin, type TwinAnswer, type TwinDocument } from './twin';
 
 const { types } = rhea;
 
-export interface IotHubOptions extends QueueOptions {
+export interface IotHubOptions extends ServerOptions, QueueOptions {
   /** by their ids, which differ by case */
   devices: Record<string, DeviceOptions>;
   /** by their names; default: iothubowner, which may do everything */
   policies?: Record<string, Policy>;
   /** as clients name it, whose first part is the name of the hub (default localhost) */
   host?: string;
-  tls?: TlsOptions;
-  /** speak AMQP over WebSocket, at `/$iothub/websocket`, and nothing else (default false) */
-  websocket?: boolean;
   /** commands that wait for one device at the most (default 50) */
   maxCommands?: number;
-  /** bytes (default 262 144) */
-  maxMessageSize?: number;
   /** the event hub for telemetry, to which those are sent who want to read it here (default: they are refused) */
   events?: { hostname: string; port: number; name: string };
 }
@@ -79,10 +72,8 @@ interface Device {
 
 const HOUR = 3_600_000;
 const OWNER = 'iothubowner';
-const CBS = '/$cbs';
-const SAS = 'servicebus.windows.net:sastoken';
-const EVENTS = /^\/messages\/events(\/ConsumerGroups\/[^/]+\/Partitions\/\d+)$/i;
-const DEVICE_NODE = /^\/devices\/([^/]+)\/(messages\/events|messages\/devicebound|twin|methods\/devicebound)$/i;
+const EVENTS = /^messages\/events(\/ConsumerGroups\/[^/]+\/Partitions\/\d+)$/i;
+const DEVICE_NODE = /^devices\/([^/]+)\/(messages\/events|messages\/devicebound|twin|methods\/devicebound)$/i;
 /** as many records are told in one message at the most */
 const MOST_RECORDS = 64;
 
@@ -97,11 +88,10 @@ const keyOf = (kind: string) => Buffer.from(secretOf(kind)).toString('base64');
  * the event hub that has telemetry, the registry and all else that is HTTP. Feedback is told at once; the service collects
  * it for some seconds.
  *
- * Events: 'connection', 'disconnected', 'attach' and 'detach' (a LinkInfo), 'token' (the audience, and the status of the
- * answer), 'telemetry' (a Telemetry), 'command' (device id), 'twin' (device id, operation, status), 'notifying' (device id,
- * whether changes are told), 'settled' (a Settled), 'fault' (an error that cost a connection).
+ * Events, besides those of each server: 'telemetry' (a Telemetry), 'command' (device id), 'twin' (device id, operation,
+ * status), 'notifying' (device id, whether changes are told).
  */
-export class IotHub extends Server {
+export class IotHub extends Server<Claim> {
   readonly authority: Authority;
   /** all that devices have sent, in order */
   readonly telemetry: Telemetry[] = [];
@@ -110,8 +100,6 @@ export class IotHub extends Server {
   private readonly devices = new Map<string, Device>();
   private readonly feedback: Queue;
   private records: FeedbackRecord[] = [];
-  /** what `$cbs` has yet to say */
-  private readonly answers = new WeakMap<Peer, Buffer[]>();
 
   static async start(options: IotHubOptions): Promise<IotHub> {
     const hub = new IotHub(options);
@@ -120,8 +108,13 @@ export class IotHub extends Server {
   }
 
   private constructor(readonly options: IotHubOptions) {
-    const { tls, websocket, maxMessageSize } = options;
-    super({ tls, maxMessageSize, ...(websocket && { websocket: '/$iothub/websocket' }) });
+    super(options, {
+      name: 'iot hub',
+      maxMessageSize: 262_144,
+      websocketPath: '/$iothub/websocket',
+      requiresSasl: false, // the vendor's clients for JavaScript begin with the open, and bring a token then
+      tokenStatus: 200,
+    });
     const { host = 'localhost', policies = { [OWNER]: { key: keyOf('hub key') } } } = options;
     this.host = host;
     for (const [id, { key = keyOf(`key of ${id}`) }] of Object.entries(options.devices)) {
@@ -209,73 +202,71 @@ export class IotHub extends Server {
 
   // Nodes
 
-  protected override login(user: string, password: string): Claim | undefined {
-    return this.authority.login(user, password);
+  protected override authorizeLink({ peer, info }: Attached<Claim, LinkInfo>): void {
+    const [, id] = DEVICE_NODE.exec(info.address) ?? [];
+    // who may not use a device is not told whether there is one
+    const isKnown = id === undefined || this.devices.has(id);
+    const isFor = ({ service, devices, device }: Claim) => (id === undefined ? service : devices || device === id);
+    const claims = [...peer.claims.values()];
+    if (isKnown && claims.some((claim) => claim.until > Date.now() && isFor(claim))) return;
+    throw unauthorized('401002: IotHubUnauthorizedAccess (no token for it)');
   }
 
-  protected override admit(asked: Asked): Purpose {
-    const { address, role } = asked;
+  protected override admit({ info, link }: Attached<Claim, LinkInfo>): Purpose {
+    const { address, role } = info;
     const [, id, node] = DEVICE_NODE.exec(address) ?? [];
-    const place = `${role} ${(node === undefined ? address : `devices/${node}`).toLowerCase()}`;
-    const isFor = isService;
-    switch (place) {
-      case `sender ${CBS}`:
-        return { take: (bytes) => this.onToken(asked.peer, bytes) };
-      case `receiver ${CBS}`:
-        return { next: () => nextIn(this.tokenAnswers(asked.peer)) };
-      case 'sender /messages/devicebound':
-        return { isFor, take: (bytes) => this.enqueue(bytes) };
-      case 'receiver /messages/servicebound/feedback':
-        return { isFor, next: () => this.nextFeedback() };
-      case 'receiver /messages/servicebound/filenotifications':
-        return { isFor };
+    if (id !== undefined) {
+      return this.admitToDevice(this.device(id), `${role} ${node!.toLowerCase()}`, link.remote.attach.properties ?? {});
+    }
+    switch (`${role} ${address.toLowerCase()}`) {
+      case 'sender messages/devicebound':
+        return { take: (bytes) => this.enqueue(bytes) };
+      case 'receiver messages/servicebound/feedback':
+        return { next: () => this.nextFeedback() };
+      case 'receiver messages/servicebound/filenotifications':
+        return {};
       default:
-        if (id === undefined) return this.redirect(asked);
-        return this.admitDevice(id, place, asked);
+        throw this.elsewhere(info);
     }
   }
 
-  private redirect({ address, role }: Asked): Purpose {
+  /** Another server has the node, or none. */
+  private elsewhere({ address, role }: LinkInfo): Refusal {
     const { events } = this.options;
     const [, partition] = EVENTS.exec(address) ?? [];
-    if (!events || role === 'sender' || partition === undefined) throw missing(address);
+    if (!events || role === 'sender' || partition === undefined) return missing(address);
     const { hostname, port, name } = events;
-    const elsewhere = {
+    return new Refusal('amqp:link:redirect', 'The node is elsewhere.', 400, {
       hostname,
       'network-host': hostname,
       port: types.wrap_uint(port),
       address: `amqps://${hostname}:${port}/${name}${partition}`,
-    };
-    return { isFor: isService, elsewhere };
+    });
   }
 
-  private admitDevice(id: string, place: string, { properties }: Asked): Purpose {
-    const isFor = (claim: Claim) => claim.devices || claim.device === id;
-    // who may not use it is not told whether there is one
-    const device = this.devices.get(id);
-    if (!device) return { isFor: () => false };
-    const { channels } = device;
+  private admitToDevice(device: Device, place: string, properties: Fields): Purpose {
+    const { channels, commands } = device;
     switch (place) {
-      case 'sender devices/messages/events':
-        return { isFor, take: (bytes, format) => this.onTelemetry(device, format === BATCH ? unpack(bytes) : [bytes]) };
-      case 'receiver devices/messages/devicebound':
-        return { isFor, next: () => nextOf(device.commands) };
-      case 'sender devices/twin': {
+      case 'sender messages/events':
+        return { take: (bytes, isBatch) => this.onTelemetry(device, isBatch ? unpack(bytes) : [bytes]) };
+      case 'receiver messages/devicebound':
+        return { next: () => nextOf(commands) };
+      case 'sender twin': {
         const channel = channels.at('twin', properties);
         const take = (bytes: Buffer) => this.onTwinRequest(device, channel, bytes);
-        return { isFor, take, ...channels.endOf(channel, 'sender') };
+        return { take, end: channels.join(channel, 'sender') };
       }
-      case 'sender devices/methods/devicebound': {
+      case 'sender methods/devicebound': {
         const channel = channels.at('methods', properties);
-        return { isFor, take: (bytes) => channels.onAnswer(bytes), ...channels.endOf(channel, 'sender') };
+        return { take: (bytes) => channels.onAnswer(bytes), end: channels.join(channel, 'sender') };
       }
-      case 'receiver devices/twin':
-      case 'receiver devices/methods/devicebound': {
-        const channel = channels.at(place.includes('twin') ? 'twin' : 'methods', properties);
-        return { isFor, next: () => nextIn(channel.outbox), ...channels.endOf(channel, 'receiver') };
+      case 'receiver twin':
+      case 'receiver methods/devicebound': {
+        const channel = channels.at(place.endsWith('twin') ? 'twin' : 'methods', properties);
+        return { outbox: channel.outbox, end: channels.join(channel, 'receiver') };
       }
       default:
-        throw new Refusal('amqp:not-allowed', `There is no ${place}.`);
+        throw notAllowed(`There is no ${place} of a device.`);
     }
   }
 
@@ -283,44 +274,6 @@ export class IotHub extends Server {
     const device = this.devices.get(id);
     if (!device) throw new Refusal('amqp:not-found', `404001: DeviceNotFound (${id})`, 404);
     return device;
-  }
-
-  // Tokens
-
-  private tokenAnswers(peer: Peer): Buffer[] {
-    const answers = this.answers.get(peer) ?? [];
-    this.answers.set(peer, answers);
-    return answers;
-  }
-
-  private onToken(peer: Peer, bytes: Buffer): void {
-    const request: Fields = decode(bytes) ?? {};
-    const { name } = request.application_properties ?? {};
-    let status = 200;
-    let refusal: Refusal | undefined;
-    try {
-      this.putToken(peer, request);
-    } catch (error) {
-      refusal = refusalOf(error);
-      ({ status } = refusal);
-    }
-    const properties = statusProperties('hyphenated', status, refusal);
-    this.tokenAnswers(peer).push(answerTo(inspect(bytes).typedId, properties, null));
-    this.wake();
-    this.emit('token', name, status);
-  }
-
-  private putToken(peer: Peer, { application_properties: { operation, type, name } = {}, body }: Fields): void {
-    if (operation !== 'put-token') throw new Refusal('amqp:not-implemented', 'only put-token', 501);
-    if (type !== SAS || typeof name !== 'string' || typeof body !== 'string') {
-      throw new Refusal('amqp:invalid-field', 'put-token wants a name, a type, and a token', 400);
-    }
-    const claim = this.authority.claim(body);
-    // clients take it as it stands in the token
-    if (decodeURIComponent(name) !== claim.audience) {
-      throw new Refusal('amqp:unauthorized-access', `401002: the token is not for '${name}'`, 401);
-    }
-    this.grant(peer, claim);
   }
 
   // Messages
@@ -380,7 +333,7 @@ export class IotHub extends Server {
     this.wake();
   }
 
-  private nextFeedback(): ReturnType<typeof nextOf> {
+  private nextFeedback(): Outgoing | undefined {
     const records = this.records.splice(0, MOST_RECORDS);
     if (records.length > 0) {
       const bytes = rhea.message.encode({
@@ -424,8 +377,6 @@ export class IotHub extends Server {
   }
 }
 
-const isService = ({ service }: Claim): boolean => service;
-
 /** What a consumer means by an outcome. */
 const MEANINGS: Record<string, Outcome> = {
   accepted: 'complete',
@@ -434,7 +385,7 @@ const MEANINGS: Record<string, Outcome> = {
   rejected: 'reject',
 };
 
-function nextOf(queue: Queue): ReturnType<NonNullable<Purpose['next']>> {
+function nextOf(queue: Queue): Outgoing | undefined {
   const next = queue.next();
   if (!next) return undefined;
   const { entry, token } = next;
@@ -446,11 +397,6 @@ function nextOf(queue: Queue): ReturnType<NonNullable<Purpose['next']>> {
   });
   const settle = (outcome: string) => queue.settle(token, MEANINGS[outcome]!);
   return { bytes: message.encode(), tag: tagOf(token), settle };
-}
-
-function nextIn(outbox: Buffer[]): { bytes: Buffer } | undefined {
-  const bytes = outbox.shift();
-  return bytes && { bytes };
 }
 
 /** A message-id as text: a uuid is 16 bytes. */
