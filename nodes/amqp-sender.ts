@@ -56,7 +56,7 @@ export default function init(RED: NodeAPI): void {
     const durability = durabilityOf(settings);
     const { service } = endpoint;
     const batch = service ? batchOf(settings) : 'off';
-    const batchTime = settings.milliseconds('batchtime');
+    const batchTime = service ? settings.milliseconds('batchtime') : 0;
     if (!settings.check()) return;
     const directory = disk.directoryOf(this.id);
     if (durability && guarantee === 'at-least-once') {

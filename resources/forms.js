@@ -42,20 +42,24 @@ const connectionString = (text) => {
     }),
   );
   const part = (name) => parts.get(name) || '';
-  const [endpoint, user, key, signature] = [
+  const [endpoint, hub, device, module, policy, key, signature] = [
     'endpoint',
+    'hostname',
+    'deviceid',
+    'moduleid',
     'sharedaccesskeyname',
     'sharedaccesskey',
     'sharedaccesssignature',
   ].map(part);
-  if (!endpoint) return { error: 'string-endpoint' };
-  const [, place = ''] = /^sb:\/\/([^/]*)\/?$/i.exec(endpoint) || [];
+  if (!endpoint && !hub) return { error: 'string-endpoint' };
+  const user = device ? 'devices/' + device + (module && '/modules/' + module) : policy;
+  const [, place = ''] = endpoint ? /^sb:\/\/([^/]*)\/?$/i.exec(endpoint) || [] : [, hub];
   const [, ipv6, name, port] = HOST.exec(place) || [];
   const host = ipv6 || name;
-  if (!host) return { error: 'string-host' };
+  if (!host) return { error: endpoint ? 'string-host' : 'string-hub' };
   if (/^\d/.test(port) && (port < 1 || port > 65535)) return { error: 'port' };
-  if (signature && (user || key)) return { error: 'string-both' };
-  if (user && !key) return { error: 'string-key' };
+  if (signature && (policy || key)) return { error: 'string-both' };
+  if (policy && !key) return { error: 'string-key' };
   if (key && !user) return { error: 'string-name' };
   if (!key && !signature) return { error: 'string-login' };
   const isEmulator = part('usedevelopmentemulator').toLowerCase() === 'true';
@@ -66,6 +70,7 @@ const connectionString = (text) => {
     user: user,
     pass: key || signature,
     isShared: true,
+    peer: endpoint ? 'servicebus' : 'iothub',
     entity: part('entitypath'),
   };
 };
@@ -146,10 +151,19 @@ window.amqp10 = {
       known: /\/(Subscriptions\/|\$)/i,
       source: { subscription: (name) => name + '/Subscriptions/name' },
     },
-    eventhubs: {
+    eventhubs: AZURE,
+    iothub: {
       ...AZURE,
-      known: /\/(ConsumerGroups|Partitions)\//i,
-      target: { partition: (name) => name + '/Partitions/0' },
+      host: 'name.azure-devices.net',
+      known: /^\//,
+      source: {
+        commands: (name) => '/devices/' + name + '/messages/devicebound',
+        feedback: () => '/messages/serviceBound/feedback',
+      },
+      target: {
+        telemetry: (name) => '/devices/' + name + '/messages/events',
+        command: () => '/messages/devicebound',
+      },
     },
     // It makes a topic of a new address.
     artemis: { kinds: ['queue', 'topic'] },
@@ -372,6 +386,25 @@ window.amqp10 = {
 
   optionalWhole: function (value, key, min, max) {
     return String(value).trim() === '' || amqp10.whole(value, key, min, max);
+  },
+
+  // Whether the form of a node has them: who has none needs none, but for an IoT Hub.
+  hasLinkProperties: function (node) {
+    return RED.nodes.node($('#node-input-endpoint').val())?.peer === 'iothub' || Boolean(node.linkproperties);
+  },
+
+  linkProperties: function (value) {
+    const text = String(value ?? '').trim();
+    if (!text || hasVariable(text)) return true;
+    try {
+      const properties = JSON.parse(text);
+      const isSimple = (one) => ['string', 'number', 'boolean'].includes(typeof (one?.$amqp ? one.value : one));
+      if (properties.constructor === Object && Object.values(properties).every(isSimple)) return true;
+    } catch {
+      // Said below.
+    }
+    const label = amqp10.text('amqp-endpoint.label.linkproperties');
+    return amqp10.text('amqp-endpoint.error.link-properties', { label: label });
   },
 
   // Words with commas between them.

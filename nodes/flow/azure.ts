@@ -37,7 +37,7 @@ export function eventHubOptions(node: Node, settings: Settings, options: Receive
   const given = requiredText(settings, 'address');
   // As other clients have to write it.
   const [, address = given, group = settings.text('group') ?? '$Default', partition] = PARTITION.exec(given) ?? [];
-  const store = settings.text('places');
+  const store = settings.text('places') ?? 'default';
   return {
     ...options,
     source: {},
@@ -46,7 +46,7 @@ export function eventHubOptions(node: Node, settings: Settings, options: Receive
     partitions: partition === undefined ? partitionsOf(settings) : [partition],
     start: startOf(settings),
     epoch: settings.optionalNumber('epoch'),
-    ...(store !== undefined && { places: placesIn(node, store, { hub: address, group }) }),
+    ...(store !== 'none' && { places: placesIn(node, store, { hub: address, group }) }),
   };
 }
 

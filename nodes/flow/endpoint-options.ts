@@ -5,7 +5,15 @@ import type { Node, NodeAPI, NodeDef } from 'node-red';
 import { clientCredentials, managedIdentity } from '../lib/auth/oauth';
 import { type Issuer, Tokens } from '../lib/auth/tokens';
 import type { ConnectionOptions, TokenUse } from '../lib/connection/connection';
-import { Cbs, type Claims, jwts, readySignature, signatures } from '../lib/exchange/cbs';
+import {
+  Cbs,
+  type Claims,
+  jwts,
+  hubSignatures,
+  readyHubSignature,
+  readySignature,
+  signatures,
+} from '../lib/exchange/cbs';
 import { renewToken } from '../lib/exchange/renewal';
 import { MAX_TIMEOUT } from '../lib/pause';
 import type { Proxy } from '../lib/wire/proxy';
@@ -57,7 +65,7 @@ const MECHANISMS = [
   'SCRAM-SHA-256',
   'SCRAM-SHA-1',
 ] as const satisfies ('' | NonNullable<ConnectionOptions['mechanism']>)[];
-const SERVICES: readonly Service[] = ['servicebus', 'eventhubs'];
+const SERVICES: readonly Service[] = ['servicebus', 'eventhubs', 'iothub'];
 /** What the name of an HTTP header is made of (RFC 9110, 5.6.2). */
 const HEADER = /^([!#$%&'*+.^`|~\w-]+):\s*([\t\x20-\x7e\x80-\xff]*)$/;
 
@@ -169,10 +177,11 @@ export class EndpointSettings {
   #login(servers: Server[], proxy: Proxy | undefined, timeout: number): Partial<EndpointOptions> {
     const settings = this.#settings;
     const { username, password } = this.#password(servers);
+    const isHub = settings.text('peer') === 'iothub' || servers.some((server) => server.isHub);
     const kind = settings.choice('login', ['', 'oauth', 'identity', 'flow', 'sas']);
     // A signature may stand alone in the field of the password.
     if (kind === 'sas' || servers.some(({ isShared }) => isShared))
-      return byClaims(this.#shared(username, password ?? settings.credential('pass')));
+      return this.#shared(username, password ?? settings.credential('pass'), isHub);
     if (kind === '') {
       const mechanism = settings.choice('sasl', MECHANISMS) || undefined;
       if (mechanism && /^(PLAIN|SCRAM)/.test(mechanism) && !username) settings.refuse('sasl', 'needs a user name');
@@ -188,11 +197,14 @@ export class EndpointSettings {
   }
 
   /** A key of Azure with its name, or a signature that was made with one. */
-  #shared(name: string | undefined, secret = ''): Claims {
-    if (secret.startsWith('SharedAccessSignature ')) return readySignature(secret);
+  #shared(name = '', secret = '', isHub = false): Partial<EndpointOptions> {
+    const isReady = secret.startsWith('SharedAccessSignature ');
     const label = this.#settings.labelOf('key');
-    if (!name || !secret) this.#settings.refuse('pass', 'needs a key and its name, or a signature', label);
-    return signatures({ name: name ?? '', key: secret });
+    if (!isReady && !(name && secret)) this.#settings.refuse('pass', 'needs a key and its name, or a signature', label);
+    const key = { name, key: secret };
+    if (!isHub) return byClaims(isReady ? readySignature(secret) : signatures(key));
+    // Its own clients speak without SASL.
+    return { ...byClaims(isReady ? readyHubSignature(secret) : hubSignatures(key)), mechanism: 'none' };
   }
 
   #issuer(kind: 'oauth' | 'identity' | 'flow', proxy: Proxy | undefined, timeout: number): Issuer | undefined {

@@ -28,7 +28,7 @@ export interface Holder extends Link {
 }
 
 /** A kind of server that has more than AMQP. */
-export type Service = 'servicebus' | 'eventhubs';
+export type Service = 'servicebus' | 'eventhubs' | 'iothub';
 
 /** The config node. */
 export interface EndpointNode extends Node {

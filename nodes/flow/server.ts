@@ -15,13 +15,15 @@ export interface Server {
   pass?: string;
   /** Of a connection string: user and pass are name and key of a shared access key, or there is a ready signature in pass. */
   isShared?: true;
+  /** Of a connection string of Azure IoT Hub, where user is a policy, or `devices/<id>`. */
+  isHub?: true;
 }
 
 /** A name, an IPv4 address, or an IPv6 address as it is or in brackets; then a port, maybe. */
 const HOST = /^(?:\[([\da-f:.]+(?:%\w+)?)\]|([^\s@;=/?#[\]:,"'<>\\]+))(?::(\d{1,5}))?$/i;
 const IPV6 = /^[\da-f]*:[\da-f:.]*:[\da-f.]*(?:%\w+)?$/i;
 const URL_SCHEME = /^([a-z][a-z\d+.-]*):\/\//i;
-/** The parts that tell a connection string: the order is free. One without Endpoint is to be called what it is, too. */
+/** The parts that tell a connection string: the order is free. One that lacks a part is to be called what it is, too. */
 const CONNECTION_STRING = /(?:^|;)\s*(?:endpoint|hostname|sharedaccess(?:keyname|key|signature)|entitypath)\s*=/i;
 /** A comma or a blank inside a URL may belong to a password: they separate only where another URL, or nothing, follows. */
 const BETWEEN = /\s*\n\s*|[\s,]+(?=[a-z][a-z\d+.-]*:\/\/|$)/i;
@@ -110,7 +112,10 @@ function ofUrl(text: string, name: string): Server {
   };
 }
 
-/** As the portal of Azure shows it: `Endpoint=sb://name.servicebus.windows.net/;SharedAccessKeyName=...;SharedAccessKey=...`. */
+/**
+ * As the portal of Azure shows it: `Endpoint=sb://name.servicebus.windows.net/;SharedAccessKeyName=...;SharedAccessKey=...`, or
+ * of an IoT Hub `HostName=name.azure-devices.net;DeviceId=...;SharedAccessKey=...`.
+ */
 function ofConnectionString(text: string): Server {
   const parts = new Map(
     text.split(';').map((part) => {
@@ -119,19 +124,28 @@ function ofConnectionString(text: string): Server {
       return [name.trim().toLowerCase(), value.join('=').trim()];
     }),
   );
-  const [endpoint, user = '', key = '', signature = ''] = [
+  const [endpoint, hub, device, module, policy = '', key = '', signature = ''] = [
     'endpoint',
+    'hostname',
+    'deviceid',
+    'moduleid',
     'sharedaccesskeyname',
     'sharedaccesskey',
     'sharedaccesssignature',
-  ].map((name) => parts.get(name));
-  if (!endpoint) throw new Error('is a connection string without an Endpoint');
-  const [, ipv6, name, port] = HOST.exec(/^sb:\/\/([^/]*)\/?$/i.exec(endpoint)?.[1] ?? '') ?? [];
+  ].map((name) => parts.get(name) || undefined);
+  if (endpoint === undefined && hub === undefined)
+    throw new Error('is a connection string without an Endpoint or a HostName');
+  const user = device === undefined ? policy : `devices/${device}${module === undefined ? '' : `/modules/${module}`}`;
+  const place = endpoint === undefined ? hub : /^sb:\/\/([^/]*)\/?$/i.exec(endpoint)?.[1];
+  const [, ipv6, name, port] = HOST.exec(place ?? '') ?? [];
   const host = ipv6 ?? name;
-  if (host === undefined) throw new Error('is a connection string whose Endpoint is not a URL of sb:// and a host');
-  if (signature && (user || key))
+  if (host === undefined) {
+    const wanted = endpoint === undefined ? 'HostName is not a host' : 'Endpoint is not a URL of sb:// and a host';
+    throw new Error(`is a connection string whose ${wanted}`);
+  }
+  if (signature && (policy || key))
     throw new Error('is a connection string with both a shared access key and a SharedAccessSignature');
-  if (user && !key) throw new Error('is a connection string with a SharedAccessKeyName, but no SharedAccessKey');
+  if (policy && !key) throw new Error('is a connection string with a SharedAccessKeyName, but no SharedAccessKey');
   if (key && !user) throw new Error('is a connection string with a SharedAccessKey, but no SharedAccessKeyName');
   if (!key && !signature)
     throw new Error('is a connection string without a SharedAccessKey or a SharedAccessSignature');
@@ -144,6 +158,7 @@ function ofConnectionString(text: string): Server {
     user,
     pass: key || signature,
     isShared: true,
+    ...(endpoint === undefined && { isHub: true }),
   };
 }
 

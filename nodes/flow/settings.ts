@@ -1,5 +1,6 @@
 import type { Node, NodeAPI } from 'node-red';
 import { type AmqpError, amqpError } from '../lib/errors';
+import { areLinkProperties, type LinkProperties } from '../lib/wire/properties';
 import { STATUS } from './status';
 
 /** A number that a node is configured with. `value` is what blank stands for; undefined: nothing is asked for then. */
@@ -58,7 +59,7 @@ export const NUMBERS = {
     settletimeout: timeout(300),
     sessions: whole<number>(1, 100, 8),
     sessionidle: seconds<number>(0.1, 86_400, 10),
-    epoch: whole(0, Number.MAX_SAFE_INTEGER, undefined),
+    epoch: whole(0, 999_999_999, undefined),
   },
   'amqp-requester': {
     timeout: timeout(30),
@@ -79,7 +80,18 @@ type OptionalName = keyof typeof header | keyof typeof reconnect | 'epoch';
 type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], OptionalName>;
 
 /** Labels that the forms of several nodes share stand in the catalogue of the endpoint. */
-const SHARED = ['address', 'kind', 'format', 'body', 'output', 'durablemessages', 'priority', 'ttl', 'windowbytes'];
+const SHARED = [
+  'address',
+  'kind',
+  'format',
+  'body',
+  'output',
+  'durablemessages',
+  'priority',
+  'ttl',
+  'windowbytes',
+  'linkproperties',
+];
 /** Labels that are Node-RED's own. */
 const CORE: Record<string, string> = {
   host: 'node-red:mqtt.label.broker',
@@ -177,6 +189,21 @@ export class Settings {
     if (given === undefined || typeof given === 'string') return given;
     if (typeof given === 'number') return String(given);
     this.refuse(name, 'is not text');
+    return undefined;
+  }
+
+  /** Properties of links, as a JSON object; blank is undefined. */
+  linkProperties(): LinkProperties | undefined {
+    const text = this.text('linkproperties');
+    if (text === undefined) return undefined;
+    let properties: unknown;
+    try {
+      properties = JSON.parse(text);
+    } catch {
+      // Said below.
+    }
+    if (areLinkProperties(properties)) return properties;
+    this.refuse('linkproperties', 'is not a JSON object of simple values, such as {"name": "text"}');
     return undefined;
   }
 

@@ -350,6 +350,34 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     const PEERS = ['', 'artemis', 'activemq', 'rabbitmq4', 'rabbitmq3', 'router', 'servicebus', 'eventhubs'];
     const SERVERS = PEERS.map((peer) => ({ ...ENDPOINT, id: `endpoint-${peer}`, name: peer, peer }));
 
+    it('has the rows of the service that the endpoint is for', async () => {
+      await open([...FLOW, ...SERVERS]);
+      const OTHERS = ['dynamic', 'kind', 'subscription', 'selector', 'browse', 'trust', 'answered'];
+      const BUS = ['session', 'sessionid', 'sessions', 'sessionidle'];
+      const HUB = ['group', 'partitions', 'start', 'startvalue', 'places', 'epoch'];
+      const cases: [type: string, given: Values, shown: string[]][] = [
+        ['amqp-receiver', { endpoint: 'endpoint-' }, OTHERS],
+        ['amqp-receiver', { endpoint: 'endpoint-servicebus', session: '' }, ['session']],
+        ['amqp-receiver', { endpoint: 'endpoint-servicebus', session: 'named' }, ['session', 'sessionid']],
+        ['amqp-receiver', { endpoint: 'endpoint-servicebus', session: 'next' }, ['session', 'sessions', 'sessionidle']],
+        ['amqp-receiver', { endpoint: 'endpoint-eventhubs' }, ['group', 'partitions', 'start', 'places', 'epoch']],
+        ['amqp-receiver', { endpoint: 'endpoint-eventhubs', start: 'time' }, HUB],
+        ['amqp-sender', { endpoint: 'endpoint-' }, []],
+        ['amqp-sender', { endpoint: 'endpoint-servicebus' }, ['batch']],
+        ['amqp-sender', { endpoint: 'endpoint-eventhubs', batch: 'time' }, ['batch', 'batchtime']],
+      ];
+      for (const [type, given, shown] of cases) {
+        const form = await editor.edit(type);
+        await form.enter({ ...(type === 'amqp-receiver' && { settle: 'flow' }), ...given });
+        const rows = type === 'amqp-receiver' ? [...OTHERS, ...BUS, ...HUB] : ['batch', 'batchtime'];
+        const offered: string[] = [];
+        for (const name of rows) if (await form.offers(name)) offered.push(name);
+        offered.should.eql(shown, `${type} with ${JSON.stringify(given)}`);
+        await editor.screenshot(`${type}-${Object.values(given).join('-')}`);
+        await form.cancel();
+      }
+    });
+
     it('gives an example of an address for the server chosen', async () => {
       await open([...FLOW, ...SERVERS]);
       const examples: Record<string, Record<string, string>> = {
@@ -360,7 +388,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
           '': 'Leave blank to take it from each message',
         },
         'amqp-receiver': {
-          eventhubs: 'e.g. orders/ConsumerGroups/$Default/Partitions/0',
+          eventhubs: 'e.g. orders',
           servicebus: 'e.g. orders/Subscriptions/name',
           '': 'Leave blank to subscribe by msg.action',
         },
@@ -394,8 +422,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         ['servicebus', 'orders', ['orders/Subscriptions/name']],
         ['servicebus', 'orders/subscriptions/mine', []],
         ['servicebus', 'orders/$DeadLetterQueue', []],
-        ['eventhubs', 'hub', ['hub/ConsumerGroups/$Default/Partitions/0']],
-        ['eventhubs', 'hub/ConsumerGroups/mine/Partitions/1', []],
+        ['eventhubs', 'hub', []],
         ['artemis', 'orders', ['a queue', 'a topic']],
         ...['', 'router'].map((peer): [string, string, string[]] => [peer, 'orders/eu', []]),
       ];
@@ -755,6 +782,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         timeout: 0,
         retrytime: 60,
         outcomes: 'accepted',
+        batch: 'off',
+        batchtime: 0.1,
         durablemessages: true,
         priority: '',
         ttl: '',
@@ -773,6 +802,16 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         selector: '',
         browse: false,
         trust: false,
+        session: '',
+        sessionid: '',
+        sessions: 8,
+        sessionidle: 10,
+        group: '',
+        partitions: '',
+        start: 'latest',
+        startvalue: '',
+        places: 'default',
+        epoch: '',
       },
       'amqp-requester': {
         addressType: 'str',

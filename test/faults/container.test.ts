@@ -8,6 +8,8 @@ import should from 'should';
 import { Broker, type LinkInfo, type Login } from '../../broker/broker';
 import { type Link, nameOf } from '../../broker/rhea';
 import { HttpProxy } from '../doubles/http-proxy';
+import { EventHubs } from '../doubles/event-hubs/event-hubs';
+import { ServiceBus } from '../doubles/service-bus/service-bus';
 import { TokenServer } from '../doubles/token-server';
 import { node } from '../flow';
 import type { NodeConfig } from '../node-red';
@@ -21,7 +23,7 @@ const FIXTURES = join(__dirname, '..', 'fixtures');
 /** What is in none of these flows, by the reason. */
 const EXCEPT: Record<string, Record<string, string[]>> = {
   'what only the editor shows': {
-    'amqp-endpoint': ['name', 'peer'],
+    'amqp-endpoint': ['name'],
     'amqp-sender': ['name'],
     'amqp-receiver': ['name'],
     'amqp-requester': ['name'],
@@ -37,6 +39,7 @@ const EXCEPT: Record<string, Record<string, string[]>> = {
 const IDS = ['endpoint', 'tls', 'tokentls', 'proxy'];
 /** What can be any text, so that none is wrong. */
 const TEXTS = [
+  'peer',
   'hostname',
   'container_id',
   'user',
@@ -47,6 +50,10 @@ const TEXTS = [
   'address',
   'subscriptionname',
   'selector',
+  'sessionid',
+  'group',
+  'startvalue',
+  'places',
   'replycapability',
   'replyaddress',
 ];
@@ -63,6 +70,18 @@ const NEEDS: Record<string, object> = {
   tokenparams: OAUTH,
   tokenauth: OAUTH,
   subscriptionname: { subscription: 'durable' },
+  batch: { endpoint: 'bus' },
+  batchtime: { endpoint: 'bus' },
+  session: { endpoint: 'bus' },
+  sessionid: { endpoint: 'bus', session: 'named' },
+  sessions: { endpoint: 'bus', session: 'next' },
+  sessionidle: { endpoint: 'bus', session: 'next' },
+  group: { endpoint: 'hub' },
+  partitions: { endpoint: 'hub' },
+  start: { endpoint: 'hub' },
+  startvalue: { endpoint: 'hub', start: 'offset' },
+  places: { endpoint: 'hub' },
+  epoch: { endpoint: 'hub' },
   replycapability: { replyto: 'capability' },
   replyaddress: { replyto: 'fixed' },
 };
@@ -172,13 +191,23 @@ describe('Node-RED in a container, configured by its environment', function () {
     const tokenServer = await TokenServer.start({ ...client, clientAuth: 'client_secret_post', tls: true });
     const account = { user: 'me', password: secretOf('proxy password') };
     const proxy = await HttpProxy.start(account);
-    cleanups.push(() => Promise.all([broker, cloud, tokenServer, proxy].map((one) => one.stop())));
+    const bus = await ServiceBus.start({ queues: { work: { requiresSession: true }, bulk: {} } });
+    const hub = await EventHubs.start({ hubs: { telemetry: { partitions: 2, groups: ['line'] } } });
+    cleanups.push(() => Promise.all([broker, cloud, tokenServer, proxy, bus, hub].map((one) => one.stop())));
     const seen = new EventEmitter();
     const opened: Record<string, { hostname: string; idleTimeout: number }> = {};
     const links: Record<string, Partial<LinkInfo>> = {};
     const credit: Record<string, number> = {};
     const sent: Record<string, object> = {};
     const logins: string[] = [];
+    const azure: object[] = [];
+    for (const service of [bus, hub] as EventEmitter[])
+      for (const event of ['attach', 'waiting', 'message'])
+        service.on(event, (info: string | { address: string; epoch?: number; sessionId?: string }) => {
+          if (typeof info === 'object' && info.address.startsWith('$')) return;
+          azure.push({ event, ...(typeof info === 'string' ? { address: info } : info) });
+          seen.emit('more');
+        });
     broker.on('login', ({ mechanism }: Login) => logins.push(mechanism));
     const container = broker['container'];
     container.on('connection_open', ({ connection }: EventContext) => {
@@ -271,6 +300,23 @@ describe('Node-RED in a container, configured by its environment', function () {
       browse: false,
       dynamic: false,
     });
+    const service = { host: bus.connectionString(), peer: 'servicebus' };
+    site.add('amqp-endpoint', 'bus', service);
+    const sessions = { endpoint: 'bus', address: 'work', sessions: 2, sessionidle: 9 };
+    site.add('amqp-receiver', 'free', { ...sessions, session: 'next' });
+    site.add('amqp-receiver', 'named', { ...sessions, session: 'named', sessionid: 'mine' });
+    site.add('amqp-sender', 'bulk', { endpoint: 'bus', address: 'bulk', batch: 'time', batchtime: 0.05 });
+    site.add('amqp-endpoint', 'hub', { host: hub.connectionString(), peer: 'eventhubs' });
+    site.add('amqp-receiver', 'events', {
+      endpoint: 'hub',
+      address: 'telemetry',
+      group: 'line',
+      partitions: '1',
+      start: 'time',
+      startvalue: '2026-11-27T00:00:00Z',
+      places: 'default',
+      epoch: 3,
+    });
     site.add('amqp-receiver', 'reader', { endpoint: 'unverified', address: 'in', browse: true });
     site.add('amqp-receiver', 'dynamic', { endpoint: 'unverified', dynamic: true });
     site.add('amqp-receiver', 'manually', { endpoint: 'manual', address: 'in' });
@@ -301,7 +347,15 @@ describe('Node-RED in a container, configured by its environment', function () {
     });
     // A field that is new in a form has to come in here, too.
     should([...site.fields].toSorted()).deepEqual(keysOf(fieldsOf));
-    site.flow.push({ id: 'once', type: 'inject', z: 'flow', x: 0, y: 0, ...ONCE, wires: [['sender', 'asking']] });
+    site.flow.push({
+      id: 'once',
+      type: 'inject',
+      z: 'flow',
+      x: 0,
+      y: 0,
+      ...ONCE,
+      wires: [['sender', 'asking', 'bulk']],
+    });
 
     await start(site);
     const isAll = (): boolean =>
@@ -309,7 +363,8 @@ describe('Node-RED in a container, configured by its environment', function () {
       'line|receiver' in credit &&
       'responder:request' in credit &&
       'ask' in sent &&
-      'out' in sent;
+      'out' in sent &&
+      azure.length >= 6;
     while (!isAll()) await once(seen, 'more');
     should(opened).deepEqual({
       // rhea announces half of it.
@@ -342,6 +397,15 @@ describe('Node-RED in a container, configured by its environment', function () {
     const header = { priority: 7, ttl: 5000, content_type: 'application/json' };
     should(sent).deepEqual({ out: { ...header, durable: undefined }, ask: { ...header, durable: true } });
     should(logins.toSorted()).deepEqual(['SCRAM-SHA-256', 'SCRAM-SHA-512']);
+    const partition = 'telemetry/consumergroups/line/partitions/1';
+    should(azure).containDeep([
+      { event: 'waiting', name: 'free:0', address: 'work' },
+      { event: 'waiting', name: 'free:1', address: 'work' },
+      { event: 'attach', name: 'named', address: 'work', sessionId: 'mine' },
+      { event: 'attach', name: 'bulk', address: 'bulk' },
+      { event: 'message', address: 'bulk' },
+      { event: 'attach', name: 'events:1', address: partition, epoch: 3 },
+    ]);
     const [upgrade] = cloud.upgrades;
     should(upgrade).match({ path, headers: { 'x-key': secretOf('header') } });
     should(upgrade!.headers.authorization).equal(`Bearer ${tokenServer.tokens[0]}`);
@@ -359,7 +423,10 @@ describe('Node-RED in a container, configured by its environment', function () {
   async function told(namesOf: (type: string) => string[], value?: string): Promise<Record<string, string>> {
     const site = new Site();
     for (const type of TYPES) for (const name of namesOf(type)) site.addOne(type, name, value);
-    site.flow.push({ id: 'broker', type: 'amqp-endpoint', z: '', host: '127.0.0.1', port: 5672, autoconnect: false });
+    for (const [id, peer] of Object.entries({ broker: '', bus: 'servicebus', hub: 'eventhubs' })) {
+      const server = { host: '127.0.0.1', port: 5672, autoconnect: false };
+      site.flow.push({ id, type: 'amqp-endpoint', z: '', peer, ...server });
+    }
     // All of them do so before the flow is started.
     await start(site);
     const { log } = nodeRed;

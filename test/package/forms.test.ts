@@ -162,6 +162,8 @@ describe('The forms', () => {
         'ns.example:5671',
       [`Endpoint=sb://[::1];${KEYED};UseDevelopmentEmulator=true`]: '[::1]:5672',
       [`Endpoint=sb://localhost:5680;${KEYED};UseDevelopmentEmulator=True`]: 'localhost:5680',
+      [`HostName=hub.example;${KEYED}`]: 'hub.example:5671',
+      [`HostName=hub.example;DeviceId=d1;SharedAccessKey=${secretOf('key')}=`]: 'hub.example:5671',
       'Endpoint=sb://${NS}.example:${PORT};SharedAccessKeyName=${NAME};SharedAccessKey=${KEY}': '${NS}.example:${PORT}',
     };
     // What should have been encoded, and was not: only the form, where a person can look at it, makes sense of that.
@@ -190,8 +192,8 @@ describe('The forms', () => {
       [`wss://broker/${secretOf('password')}@a`]: /%40/,
       [`wss://my broker/${secretOf('password')}`]: /host name/,
       [`http://me:${secretOf('password')}@broker:8161/console`]: /amqp:\/\//,
-      [KEYED]: /string has no Endpoint$/,
-      [`HostName=hub.example;${KEYED}`]: /string has no Endpoint$/,
+      [KEYED]: /string has no Endpoint and no HostName$/,
+      [`HostName=https://hub.example;${KEYED}`]: /HostName of this connection string must be a host$/,
       [`Endpoint=https://ns.example/${secretOf('key')};${KEYED}`]: /must be sb:\/\/ and a host$/,
       [`Endpoint=sb://ns.example/${secretOf('key')};${KEYED}`]: /must be sb:\/\/ and a host$/,
       [`Endpoint=sb://me:${secretOf('key')}@ns.example;${KEYED}`]: /must be sb:\/\/ and a host$/,

@@ -173,7 +173,7 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
             return conditionOf(progress.place, start);
           },
         },
-        ...(epoch !== undefined && { properties: { epoch } }),
+        ...(epoch !== undefined && { properties: { 'com.microsoft:epoch': { $amqp: 'long', value: epoch } } }),
       },
       {
         ...this.#user,

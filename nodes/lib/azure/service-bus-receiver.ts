@@ -106,7 +106,10 @@ export class ServiceBusReceiver extends Receivers {
       dynamic: false,
       ...(sessions && {
         source: { ...options.source, session: sessions.id },
-        ...(sessions.id === null && { properties: { timeout: SESSION_WAIT } }),
+        ...(sessions.id === null && {
+          properties: { 'com.microsoft:timeout': { $amqp: 'uint', value: SESSION_WAIT } },
+          patience: SESSION_WAIT,
+        }),
       }),
     };
   }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { sharedAccessSignature, type SharedKey } from '../auth/sas';
+import { hubSignature, sharedAccessSignature, type SharedKey } from '../auth/sas';
 import type { Tokens, TokenUser } from '../auth/tokens';
 import { pauseAfter } from '../connection/backoff';
 import type { Connection } from '../connection/connection';
@@ -14,12 +14,16 @@ interface Claim {
   type: 'jwt' | 'servicebus.windows.net:sastoken';
   /** Milliseconds since 1970, where it is to be renewed ahead of that. */
   expires?: number;
+  /** What it is put as, where that is not the audience itself. */
+  name?: string;
 }
 
 /** Where claims come from. */
 export interface Claims {
   /** What to show for an audience. Rejects with an AmqpError where there is nothing. */
   get(audience: string): Promise<Claim>;
+  /** What one claim opens of this host: all that it is used for. Without, each address is an audience. */
+  audienceOf?(host: string): string;
   /** Tells of new ones, which replace those of all audiences, until the function returned is called. */
   use?(user: TokenUser): () => void;
 }
@@ -43,9 +47,38 @@ export function signatures(key: SharedKey): Claims {
   };
 }
 
+/**
+ * Signatures for Azure IoT Hub, which open all that one device, or one policy of the service, may use. `name`: the policy,
+ * or `devices/<id>`.
+ */
+export function hubSignatures({ name, key }: SharedKey): Claims {
+  const isDevice = name.startsWith('devices/');
+  return {
+    audienceOf: (host) => (isDevice ? `${host}/${name}` : host),
+    get: async (audience) => {
+      const expires = Date.now() + LIFE;
+      return {
+        value: hubSignature(audience, key, expires, isDevice ? undefined : name),
+        type: 'servicebus.windows.net:sastoken',
+        expires,
+        name: encodeURIComponent(audience),
+      };
+    },
+  };
+}
+
 /** A signature that somebody has made. It cannot be renewed. */
 export function readySignature(value: string): Claims {
   return { get: async () => ({ value, type: 'servicebus.windows.net:sastoken' }) };
+}
+
+/** As `readySignature`, for Azure IoT Hub: it is for what it says. */
+export function readyHubSignature(value: string): Claims {
+  const name = /[ &]sr=([^&]*)/.exec(value)?.[1] ?? '';
+  return {
+    audienceOf: () => name,
+    get: async () => ({ value, type: 'servicebus.windows.net:sastoken' }),
+  };
 }
 
 /** Tokens of OAuth 2, the same for all addresses. */
@@ -82,12 +115,18 @@ export class Cbs {
       permits = new Permits(connection, wire, this.#claims);
       this.#open.set(wire, permits);
     }
-    return permits.get(audienceOf(connection, address), anew);
+    return permits.get(this.#audienceOf(connection, address), anew);
   };
 
   /** The token for an address, for requests that carry it themselves. */
   readonly tokenFor = async (connection: Connection, address: string): Promise<string> =>
-    (await this.#claims.get(audienceOf(connection, address))).value;
+    (await this.#claims.get(this.#audienceOf(connection, address))).value;
+
+  /** What a token is for (Azure, "AMQP claims-based security"). */
+  #audienceOf({ server, options }: Connection, address: string): string {
+    const host = options.hostname ?? server.host;
+    return this.#claims.audienceOf?.(host) ?? `sb://${host}/${address.replace(/^\//, '')}`;
+  }
 }
 
 /** What one connection to the peer has been permitted. */
@@ -137,7 +176,7 @@ class Permits {
   }
 
   async #putNow(audience: string): Promise<void> {
-    const { value, type, expires } = await this.#claims.get(audience);
+    const { value, type, expires, name: putAs = audience } = await this.#claims.get(audience);
     // The peer detaches links that are idle for long.
     if (this.#pair?.isOver) {
       this.#pair.close();
@@ -155,7 +194,7 @@ class Permits {
         message_id: randomUUID(),
         to: ADDRESS,
         reply_to: this.#pair.own,
-        application_properties: { operation: 'put-token', name: audience, type },
+        application_properties: { operation: 'put-token', name: putAs, type },
       },
       value,
     );
@@ -192,11 +231,6 @@ class Permits {
       this.#wait(audience, pauseAfter(permit.failures++, RETRY));
     });
   }
-}
-
-/** What a token is for (Azure, "AMQP claims-based security"). */
-function audienceOf({ server, options }: Connection, address: string): string {
-  return `sb://${options.hostname ?? server.host}/${address.replace(/^\//, '')}`;
 }
 
 /** In the words of HTTP, which the service uses here. */

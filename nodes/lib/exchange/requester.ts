@@ -15,6 +15,7 @@ import { Entry, type Sent } from '../link/entry';
 import { because, Sender } from '../sender/sender';
 import type { AddressKind } from '../link/source';
 import { type State, worstOf } from '../state';
+import type { LinkProperties } from '../wire/properties';
 
 /** The bounds are those of requests in flight. */
 export interface RequesterOptions extends Bounds {
@@ -26,6 +27,8 @@ export interface RequesterOptions extends Bounds {
   kind?: AddressKind;
   /** Where replies come to: an address that the peer makes (with these capabilities), or a fixed one. */
   replyTo: { capabilities?: string[] } | { address: string };
+  /** Of both links. */
+  properties?: LinkProperties;
   /** Milliseconds to wait for a reply. 0: for ever. */
   timeout: number;
   /** What becomes of requests in flight when the reply address is lost. */
@@ -88,7 +91,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   constructor(connection: Connection, options: RequesterOptions) {
     super();
     this.#options = options;
-    const { name, address, kind, replyTo, timeout, reconnect, styles } = options;
+    const { name, address, kind, replyTo, timeout, reconnect, styles, properties } = options;
     this.#requests = new Expiring(
       timeout,
       connection.guarded((request: Request) => this.#expired(request)),
@@ -97,6 +100,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       name: `${name}:request`,
       address,
       target: kind && { capabilities: [kind] },
+      properties,
       guarantee: reconnect === 'resend' ? 'at-least-once' : 'at-most-once',
       buffer: Infinity,
       bufferBytes: Infinity,
@@ -118,6 +122,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
         windowBytes: REPLY_BYTES,
         settleTimeout: 0,
         styles,
+        properties,
       },
       {
         message: (incoming, delivery) => this.#reply(incoming, delivery),

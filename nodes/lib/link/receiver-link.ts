@@ -5,7 +5,8 @@ import type { State } from '../state';
 import type { IncomingDelivery, ReceivingEnd } from '../wire/link-end';
 import { type Outcome, readOutcome, stateOf } from '../wire/outcome';
 import type { Session } from '../wire/session';
-import { type LinkProperties, propertiesOf, SESSION_FILTER } from '../wire/filter';
+import { SESSION_FILTER } from '../wire/filter';
+import { type LinkProperties, propertiesOf } from '../wire/properties';
 import { Link } from './link';
 import { type Answer, answerTo, type SourceOptions, sourceOf } from './source';
 
@@ -19,6 +20,8 @@ export interface ReceiverLinkOptions {
   capabilities?: string[];
   source?: SourceOptions;
   properties?: LinkProperties;
+  /** Milliseconds that the peer may wait before it answers the attach. */
+  patience?: number;
   /** The peer forgets each message once it is sent. */
   isPreSettled: boolean;
   /** The peer is to answer each outcome: it settles a message, not we (2.6.12, mode second). */
@@ -199,7 +202,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
 
   protected override attach(session: Session): ReceivingEnd {
     const { dynamic, capabilities, source = {}, isPreSettled } = this.#options;
-    const properties = propertiesOf(this.#options.properties ?? {});
+    const { properties } = this.#options;
     const end = session.attachReceiver(this.name, {
       source: {
         ...sourceOf(source),
@@ -207,7 +210,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
       },
       snd_settle_mode: isPreSettled ? 1 : 0,
       rcv_settle_mode: this.#options.isAnswered ? 1 : 0,
-      ...(properties && { properties }),
+      ...(properties && { properties: propertiesOf(properties) }),
     });
     end.user = {
       message: (delivery) => {
@@ -231,7 +234,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   }
 
   protected override get attachTimeout(): number {
-    return super.attachTimeout + (this.#options.properties?.timeout ?? 0);
+    return super.attachTimeout + (this.#options.patience ?? 0);
   }
 
   protected override get theft(): Brief & { why: string } {

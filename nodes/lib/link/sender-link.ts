@@ -3,6 +3,7 @@ import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { State } from '../state';
 import type { SendingEnd } from '../wire/link-end';
 import { isBusy, readOutcome, type RemoteOutcome } from '../wire/outcome';
+import { type LinkProperties, propertiesOf } from '../wire/properties';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 import type { Entry, Sent } from './entry';
@@ -21,6 +22,7 @@ export interface SenderLinkOptions {
   dynamic?: boolean;
   /** Further fields of the target (3.5.4). */
   target?: { durable?: number; expiry_policy?: string; capabilities?: string[] };
+  properties?: LinkProperties;
   guarantee: Guarantee;
 }
 
@@ -103,13 +105,14 @@ export class SenderLink extends Link<SendingEnd> {
   }
 
   protected override attach(session: Session, wire: Wire): SendingEnd {
-    const { address, dynamic, target, guarantee } = this.#options;
+    const { address, dynamic, target, properties, guarantee } = this.#options;
     const end = session.attachSender(this.name, {
       // Qpid Broker-J detaches where it could reject, unless told that we take that.
       source: { outcomes: OUTCOMES },
       target: dynamic ? { ...target, dynamic: true } : { ...target, address: this.redirectedTo ?? address },
       snd_settle_mode: guarantee === 'pre-settled' ? 1 : 0,
       rcv_settle_mode: 0,
+      ...(properties && { properties: propertiesOf(properties) }),
     });
     this.#wire = wire;
     this.#isDrained = false;

@@ -25,19 +25,3 @@ export function filtersOf({ selector, session, events }: Filters): object | unde
   };
   return Object.keys(filters).length > 0 ? filters : undefined;
 }
-
-/** Properties of a link, of the types that Azure's services read. */
-export interface LinkProperties {
-  /** Milliseconds that the peer waits for a session to become free. */
-  timeout?: number;
-  /** Of receivers of one partition the one with the highest epoch stays. */
-  epoch?: number;
-}
-
-export function propertiesOf({ timeout, epoch }: LinkProperties): object | undefined {
-  const properties = {
-    ...(timeout !== undefined && { 'com.microsoft:timeout': rhea.types.wrap_uint(timeout) }),
-    ...(epoch !== undefined && { 'com.microsoft:epoch': rhea.types.wrap_long(epoch) }),
-  };
-  return Object.keys(properties).length > 0 ? properties : undefined;
-}

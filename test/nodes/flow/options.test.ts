@@ -52,10 +52,30 @@ const SOURCE = { kind: undefined, selector: undefined, browse: false, shared: fa
 const NEW = { name: 'n', address: 'q', mapping: { format: 'body', body: 'auto', output: 'auto' } };
 const BUFFER = { buffer: 10_000, bufferBytes: 64 * MEGABYTE };
 const WINDOW = { creditWindow: 100, windowBytes: 64 * MEGABYTE, styles: STYLES };
-const KEPT = { guarantee: 'at-least-once', full: 'refuse', retryTime: 60_000, timeout: 0, durability: undefined };
-const TAKEN = { settle: 'arrival', isAnswered: false, onerror: 'modify', settleTimeout: 300_000 };
+const KEPT = {
+  properties: undefined,
+  guarantee: 'at-least-once',
+  full: 'refuse',
+  retryTime: 60_000,
+  timeout: 0,
+  durability: undefined,
+};
+const TAKEN = {
+  properties: undefined,
+  settle: 'arrival',
+  isAnswered: false,
+  onerror: 'modify',
+  settleTimeout: 300_000,
+};
 const HEADER = { durable: true, priority: undefined, ttl: undefined };
-const ASKED = { kind: undefined, replyTo: {}, timeout: 30_000, reconnect: 'resend', styles: STYLES };
+const ASKED = {
+  properties: undefined,
+  kind: undefined,
+  replyTo: {},
+  timeout: 30_000,
+  reconnect: 'resend',
+  styles: STYLES,
+};
 const ANSWERED = { kind: undefined, settle: 'reply', timeout: 300_000, retryTime: 1000 };
 const DEFAULTS: Record<Type, object> = {
   'amqp-sender': { ...NEW, ...BUFFER, ...KEPT, dynamic: false, target: {}, outcomes: 'accepted', header: HEADER },

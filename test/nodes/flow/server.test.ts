@@ -75,6 +75,13 @@ describe('the field Server', () => {
       isSecure: false,
     },
   };
+  const hub: Server = { ...azure, host: 'hub.example', isHub: true };
+  strings[`HostName=hub.example;${KEYED}`] = hub;
+  strings[`HostName=hub.example;DeviceId=d 1;SharedAccessKey=${SECRET}=`] = { ...hub, user: 'devices/d 1' };
+  strings[`DeviceId=d1;ModuleId=m;hostname=hub.example;SharedAccessKey=${SECRET}=`] = {
+    ...hub,
+    user: 'devices/d1/modules/m',
+  };
   for (const [text, server] of Object.entries(strings)) {
     it(`may hold the connection string ${shown(text)}`, () => {
       should(serverOf(text)).eql(server);
@@ -95,8 +102,9 @@ describe('the field Server', () => {
   const refused: Record<string, RegExp> = {
     '': /is missing/,
     ' ': /is missing/,
-    [KEYED]: /^is a connection string without an Endpoint$/,
-    [`HostName=hub.example;${KEYED}`]: /without an Endpoint/,
+    [KEYED]: /^is a connection string without an Endpoint or a HostName$/,
+    [`HostName=https://hub.example;${KEYED}`]: /HostName is not a host/,
+    [`HostName=hub.example;DeviceId=d1`]: /without a SharedAccessKey/,
     [`Endpoint=;${KEYED}`]: /without an Endpoint/,
     [`Endpoint=https://ns.example/${SECRET};${KEYED}`]: /^is a connection string whose Endpoint is not a URL of sb:/,
     [`Endpoint=ns.example;${KEYED}`]: /not a URL of sb:/,

@@ -19,6 +19,14 @@ const errors = () =>
 
 const PASSWORD = secretOf('password');
 
+/** What it takes for a field to count. */
+const USED: Record<string, { peer: string; session?: string }> = {
+  sessions: { peer: 'servicebus', session: 'next' },
+  sessionidle: { peer: 'servicebus', session: 'next' },
+  epoch: { peer: 'eventhubs' },
+  batchtime: { peer: 'servicebus' },
+};
+
 describe('settings', () => {
   let broker: Broker;
 
@@ -37,8 +45,9 @@ describe('settings', () => {
     if (type === 'amqp-endpoint') continue;
     for (const field of Object.keys(numbers)) {
       it(`of ${type}: a ${field} that is none puts the node into error, which names the field`, async () => {
-        const nodes = WRONG.map((value, n) => node(type, { id: `node-${n}`, [field]: value }));
-        await load(flow(endpointNode(broker.port), ...nodes));
+        const { peer, ...more } = USED[field] ?? {};
+        const nodes = WRONG.map((value, n) => node(type, { id: `node-${n}`, ...more, [field]: value }));
+        await load(flow(endpointNode(broker.port, { peer }), ...nodes));
         for (const { id } of nodes) {
           should(await status(id, '.fault')).match({ fill: 'red', shape: 'ring' });
           const caught = message('caught');
