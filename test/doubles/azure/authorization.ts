@@ -1,6 +1,8 @@
 // Who may do what: policies with their keys, the tokens signed with these, and how long a connection may use a node.
 import { createHmac, timingSafeEqual } from 'node:crypto';
+import { pathIn } from './paths';
 import { Refusal, unauthorized } from './refusals';
+import type { Claim as Basic, Guard } from './server';
 
 export type Right = 'Send' | 'Listen' | 'Manage';
 
@@ -17,14 +19,13 @@ export interface Policy {
 export type Tokens = Set<string> | Map<string, number>;
 
 /** What a token allows, or a login. */
-export interface Claim {
-  /** a node and all below it; '' = all of them */
-  path: string;
+export interface Claim extends Basic {
+  /** the path of a node, for it and all below it; '' = all of them */
+  audience: string;
   rights: Right[];
-  until: number;
 }
 
-export class Authority {
+export class Authority implements Guard<Claim> {
   /** Milliseconds since 1970, as the service has it. */
   clock: () => number = Date.now;
 
@@ -37,14 +38,11 @@ export class Authority {
   login(name: string, key: string): Claim | undefined {
     const policy = this.policy(name);
     if (policy?.key !== key) return undefined;
-    return { path: pathOf(policy.entity ?? ''), rights: rightsOf(policy), until: Infinity };
+    return { audience: pathOf(policy.entity ?? ''), rights: rightsOf(policy), until: Infinity };
   }
 
   /** The claim in a token for an audience, as put-token brings it. */
-  claim(type: unknown, audience: unknown, token: unknown): Claim {
-    if (typeof audience !== 'string' || typeof token !== 'string') {
-      throw new Refusal('amqp:invalid-field', 'put-token wants a name, a type, and a token', 400);
-    }
+  claim(type: unknown, audience: string, token: string): Claim {
     if (type !== 'servicebus.windows.net:sastoken' && type !== 'jwt') {
       throw new Refusal('amqp:not-implemented', `Unsupported token type ${String(type)}`, 400);
     }
@@ -74,13 +72,13 @@ export class Authority {
     if (!covers(resource, path) || !covers(pathOf(policy.entity ?? ''), path)) {
       throw unauthorized(`InvalidAudience: The token is not for '${audience}'.`);
     }
-    return { path, rights: rightsOf(policy), until };
+    return { audience: path, rights: rightsOf(policy), until };
   }
 
   private bearer(audience: string, token: string): Claim {
     if (!this.tokens.has(token)) throw unauthorized('InvalidToken: The token is not known.');
     const life = this.tokens instanceof Map ? this.tokens.get(token)! : Infinity;
-    return { path: pathOf(audience), rights: ['Manage'], until: Date.now() + life };
+    return { audience: pathOf(audience), rights: ['Manage'], until: Date.now() + life };
   }
 
   private policy(name: string): Policy | undefined {
@@ -89,18 +87,13 @@ export class Authority {
 }
 
 /** Whether the claim lets its owner do this with a node. */
-export function allows({ path, rights, until }: Claim, address: string, right: Right): boolean {
+export function allows({ audience, rights, until }: Claim, address: string, right: Right): boolean {
   const has = rights.includes('Manage') || rights.includes(right);
-  return has && until > Date.now() && covers(path, pathOf(address));
+  return has && until > Date.now() && covers(audience, pathOf(address));
 }
 
 /** The path of a node, from its address or its URL: names of entities are the same in all cases. */
-export function pathOf(address: string): string {
-  return address
-    .replace(/^[a-z]+:\/\/[^/]*/i, '')
-    .replaceAll(/^\/+|\/+$/g, '')
-    .toLowerCase();
-}
+export const pathOf = (address: string): string => pathIn(address).toLowerCase();
 
 const covers = (path: string, other: string) => path === '' || path === other || other.startsWith(`${path}/`);
 const rightsOf = ({ rights = ['Manage'] }: Policy): Right[] => rights;

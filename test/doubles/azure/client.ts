@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { cached, run } from '../../brokers/broker';
+import { cached, FIXTURES, run } from '../../brokers/broker';
 
 /** An error of the client, by the name that it has there. */
 export class ClientError extends Error {
@@ -33,40 +33,53 @@ export interface Driver {
   end(): Promise<void>;
 }
 
-/** A client of npm, which is on rhea; `client.mjs` in the folder drives it. */
-export const javascriptClient = (name: string, version: string, folder: string) =>
-  clientKind(name, version, {
+/** The versions of packages, by their names. */
+type Packages = Record<string, string>;
+
+/** A client of npm, which is on rhea, and trusts the CA of the tests; `client.mjs` in the folder drives it. */
+export const javascriptClient = (packages: Packages, folder: string) =>
+  clientKind(packages, {
     isAttentive: true,
-    fetch: (directory, requirement) =>
-      run('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', directory, requirement('@')]),
-    command: (directory) => [process.execPath, join(folder, 'client.mjs'), directory],
+    separator: '@',
+    fetch: (directory, requirements) =>
+      run('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', directory, ...requirements]),
+    command: (directory) => [
+      'env',
+      `NODE_EXTRA_CA_CERTS=${join(FIXTURES, 'ca.crt')}`,
+      process.execPath,
+      join(folder, 'client.mjs'),
+      directory,
+    ],
   });
 
 /** A client of PyPI, with an AMQP of its own; `client.py` in the folder drives it. */
-export const pythonClient = (name: string, version: string, folder: string) =>
-  clientKind(name, version, {
+export const pythonClient = (packages: Packages, folder: string) =>
+  clientKind(packages, {
     isAttentive: false,
-    fetch: (directory, requirement) =>
-      run('python3', ['-m', 'pip', 'install', '--quiet', '--target', directory, requirement('==')]),
+    separator: '==',
+    fetch: (directory, requirements) =>
+      run('python3', ['-m', 'pip', 'install', '--quiet', '--target', directory, ...requirements]),
     command: (directory) => ['env', `PYTHONPATH=${directory}:${__dirname}`, 'python3', '-B', join(folder, 'client.py')],
   });
 
 function clientKind(
-  name: string,
-  version: string,
+  packages: Packages,
   how: {
     isAttentive: boolean;
-    fetch(directory: string, requirement: (separator: string) => string): Promise<unknown>;
+    /** between the name of a package and its version */
+    separator: string;
+    fetch(directory: string, requirements: string[]): Promise<unknown>;
     command(directory: string): string[];
   },
 ): ClientKind {
   let directory: string | undefined;
+  const all = (separator: string) => Object.entries(packages).map((each) => each.join(separator));
   return {
-    name: `${name} ${version}`,
+    name: all(' ').join(', '),
     isAttentive: how.isAttentive,
     prepare: async () => {
-      directory = await cached(`${name.replace('/', '_')}_${version}`, async (folder) => {
-        await how.fetch(folder, (separator) => `${name}${separator}${version}`);
+      directory = await cached(all('_').join('_').replaceAll('/', '_'), async (folder) => {
+        await how.fetch(folder, all(how.separator));
       });
     },
     start: () => new Client(how.command(directory!)),

@@ -1,5 +1,5 @@
 /* oxlint-disable no-underscore-dangle -- rhea's inner methods are named so */
-// How the services settle messages.
+// How the services settle messages, and answer attaches later.
 import rhea, { type Delivery } from 'rhea';
 import { errorOf, type Fields, type Link } from '../../../broker/rhea';
 import { type Refusal, toError } from './refusals';
@@ -29,3 +29,17 @@ export function agreement(state: string, remote: Fields, refusal: Refusal | unde
 
 export const sendSettled = (link: Link, bytes: Buffer) =>
   Object.assign(link.send(bytes, undefined, 0), { settled: true });
+
+/**
+ * rhea answers an attach at once: what it has yet to write is counted, and the count can wait until the answer is there.
+ */
+export function withholdAttach(link: Link): void {
+  stateOf(link).open_requests = 0;
+}
+
+export function answerAttach(link: Link): void {
+  stateOf(link).open_requests = 1;
+  link.connection._register();
+}
+
+const stateOf = (link: Link): Fields => (link as unknown as { state: Fields }).state;

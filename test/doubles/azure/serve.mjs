@@ -15,7 +15,10 @@ export function failureOf(thrown) {
 }
 
 export async function serve(operations) {
-  for await (const line of createInterface({ input: process.stdin })) {
+  const lines = createInterface({ input: process.stdin });
+  // a request may wait for what does not come, and a client may leave timers behind
+  lines.once('close', () => process.exit());
+  for await (const line of lines) {
     const [name, ...parameters] = JSON.parse(line);
     let answer;
     try {
@@ -25,6 +28,4 @@ export async function serve(operations) {
     }
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   }
-  // a client may leave timers behind
-  process.exit();
 }

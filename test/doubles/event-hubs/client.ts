@@ -44,10 +44,10 @@ export interface EventHubsClient extends ClientKind {
 }
 
 export const javascript: EventHubsClient = {
-  ...javascriptClient('@azure/event-hubs', '6.0.4', __dirname),
+  ...javascriptClient({ '@azure/event-hubs': '6.0.4' }, __dirname),
   sendsSingly: false,
 };
 export const python: EventHubsClient = {
-  ...pythonClient('azure-eventhub', '5.15.1', __dirname),
+  ...pythonClient({ 'azure-eventhub': '5.15.1' }, __dirname),
   sendsSingly: true,
 };

@@ -1,23 +1,17 @@
 import rhea from 'rhea';
 import { echo, type Fields, terminus } from '../../../broker/rhea';
 import type { Answer } from '../azure/answers';
-import { pathOf } from '../azure/authorization';
-import { sendSettled } from '../azure/links';
+import { type Claim, pathOf } from '../azure/authorization';
 import { Message, unpack } from '../azure/messages';
-import {
-  type Attached as Linked,
-  isManagement,
-  type LinkInfo as Info,
-  Namespace,
-  type NamespaceOptions,
-} from '../azure/namespace';
+import { isManagement, Namespace, type NamespaceOptions } from '../azure/namespace';
 import { disabled, missing, Refusal, unauthorized } from '../azure/refusals';
+import type { Attached as Linked, LinkInfo as Info, Outgoing, Purpose } from '../azure/server';
 import { Hub, type HubOptions, type Partition } from './hub';
 import { FILTER, startOf } from './position';
 import { epochRequired, epochTooLow, stolenBy, tooManyReceivers } from './refusals';
 
 export type { Policy, Right, Tokens } from '../azure/authorization';
-export type { ServiceError } from '../azure/namespace';
+export type { ServiceError } from '../azure/refusals';
 export type { Event, Hub, HubOptions, Partition } from './hub';
 
 const { types } = rhea;
@@ -40,9 +34,7 @@ export interface LinkInfo extends Info {
   epoch?: number;
 }
 
-interface Attached extends Linked {
-  info: LinkInfo;
-}
+type Attached = Linked<Claim, LinkInfo>;
 
 /** What an address names: a partition where one is named, a group where it is received from. */
 interface Place {
@@ -61,7 +53,7 @@ const ADDRESS = /^(.+?)(?:\/consumergroups\/([^/]+))?(?:\/partitions\/([^/]+))?$
  *
  * What `fail` plans goes for messages to a hub or its partitions, which are rejected. Events: those of each namespace.
  */
-export class EventHubs extends Namespace<Attached> {
+export class EventHubs extends Namespace<LinkInfo> {
   private readonly hubs = new Map<string, Hub>();
 
   static async start(options: EventHubsOptions = {}): Promise<EventHubs> {
@@ -92,21 +84,20 @@ export class EventHubs extends Namespace<Attached> {
     this.hub(address).disabled = isDisabled;
   }
 
-  protected linksOf(address: string): Attached[] {
+  protected override linksOf(address: string): Attached[] {
     const path = pathOf(address);
-    return [...this.attached.values()].filter(({ info }) => `${info.address}/`.startsWith(`${path}/`));
+    return this.all().filter(({ info }) => `${info.address}/`.startsWith(`${path}/`));
   }
 
   // Links
 
-  protected admit(attached: Attached): void {
+  protected admit(attached: Attached): Purpose {
     const { info } = attached;
-    this.authorizeLink(attached);
-    if (isManagement(info.address)) return this.open(attached);
+    if (isManagement(info.address)) return this.management(attached);
     const place = this.placeOf(info);
     if (place.hub.disabled) throw disabled(info.address);
-    if (info.role === 'receiver') this.consume(attached, place.partition!);
-    else this.open(attached);
+    if (info.role === 'receiver') return { next: this.consume(attached, place.partition!) };
+    return { take: (bytes, isBatch) => this.take(place, bytes, isBatch) };
   }
 
   /** The node for requests is one of the namespace: who may do anything may ask, and each request brings a token. */
@@ -125,7 +116,7 @@ export class EventHubs extends Namespace<Attached> {
     return { hub, group, partition: partition === undefined ? undefined : hub.partition(partition) };
   }
 
-  private consume(attached: Attached, partition: Partition): void {
+  private consume(attached: Attached, partition: Partition): () => Outgoing | undefined {
     const { link } = attached;
     const { settled = true } = this.options;
     const asked = link.remote.attach;
@@ -134,19 +125,14 @@ export class EventHubs extends Namespace<Attached> {
     this.makeWay(attached);
     if (settled) link.local.attach.snd_settle_mode = 1;
     link.local.attach.source = echo(source, { filter: knownFilter(source) });
-    const isSettled = link.local.attach.snd_settle_mode === 1;
     const metrics = [asked.desired_capabilities].flat().some((capability) => String(capability) === METRICS);
-    attached.sendNext = () => {
+    return () => {
       const event = partition.from(place.next);
-      if (!event) return false;
+      if (!event) return undefined;
       place.next = event.sequenceNumber + 1;
-      const bytes = partition.encode(event, { metrics });
-      if (isSettled) sendSettled(link, bytes);
-      else link.send(bytes, undefined, 0);
-      return true;
+      // events stay, whatever a client does with them
+      return { bytes: partition.encode(event, { metrics }), settle: () => {} };
     };
-    this.open(attached);
-    this.wake();
   }
 
   /** Ends the receivers that have to yield to this one; throws a Refusal, when it has to yield to them. */
@@ -168,8 +154,7 @@ export class EventHubs extends Namespace<Attached> {
 
   // Messages and requests that come
 
-  protected take({ info }: Attached, bytes: Buffer, isBatch: boolean): void {
-    const { hub, partition } = this.placeOf(info);
+  private take({ hub, partition }: Place, bytes: Buffer, isBatch: boolean): void {
     this.failAsPlanned(pathOf(hub.name));
     const envelope = Message.decode(bytes);
     const messages = isBatch ? unpack(bytes).map((each) => Message.decode(each)) : [envelope];
@@ -186,16 +171,13 @@ export class EventHubs extends Namespace<Attached> {
     if (info.address !== '$management') throw missing(info.address);
     if (operation !== 'READ') throw new Refusal('amqp:not-implemented', `There is no operation ${operation}.`, 501);
     const path = pathOf(String(name));
-    this.authorize([this.authority.claim('jwt', path, token)], path, undefined);
+    this.authorize([this.claim('jwt', path, token)], path, undefined);
     const hub = this.hubs.get(path);
     if (!hub) throw missing(String(name));
     if (type === 'com.microsoft:eventhub') return tellHub(hub);
     if (type === 'com.microsoft:partition') return tellPartition(hub, hub.partition(String(partition)));
     throw new Refusal('amqp:not-implemented', `There is nothing of the type ${type}.`, 501);
   }
-
-  /** Events stay, whatever a client does with them. */
-  protected settle(): void {}
 }
 
 const tellHub = ({ name, createdAt, partitions }: Hub): Answer => ({

@@ -18,5 +18,5 @@ export interface Received {
   lockedUntil: number | null;
 }
 
-export const javascript = javascriptClient('@azure/service-bus', '7.9.5', __dirname);
-export const python = pythonClient('azure-servicebus', '7.15.0', __dirname);
+export const javascript = javascriptClient({ '@azure/service-bus': '7.9.5' }, __dirname);
+export const python = pythonClient({ 'azure-servicebus': '7.15.0' }, __dirname);

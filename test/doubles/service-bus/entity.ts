@@ -1,10 +1,10 @@
 // A queue, a subscription or a dead-letter queue: its messages, their locks, and its sessions. No word of AMQP's links.
 import { EventEmitter } from 'node:events';
 import rhea from 'rhea';
+import { type LockToken, newLockToken } from '../azure/locks';
 import type { Message } from '../azure/messages';
-import { notAllowed } from '../azure/refusals';
-import { type LockToken, newLockToken } from './locks';
-import { lockLost, notFound, sessionLost, sessionTaken } from './refusals';
+import { lockLost, notAllowed } from '../azure/refusals';
+import { notFound, sessionLost, sessionTaken } from './refusals';
 
 const { types } = rhea;
 

@@ -1,5 +1,4 @@
-/* oxlint-disable no-underscore-dangle -- rhea's inner methods are named so */
-// How Service Bus speaks on links: outcomes, sessions asked for and granted, attaches that are answered later.
+// How Service Bus speaks on links: outcomes, sessions asked for and granted.
 import rhea from 'rhea';
 import { echo, type Fields, type Link, terminus } from '../../../broker/rhea';
 import type { Outcome } from './entity';
@@ -43,17 +42,3 @@ function ticksOf(time: number): Buffer {
   bytes.writeBigInt64BE(BigInt(time) * 10_000n + 621_355_968_000_000_000n);
   return bytes;
 }
-
-/**
- * rhea answers an attach at once: what it has yet to write is counted, and the count can wait until the answer is there.
- */
-export function withhold(link: Link): void {
-  stateOf(link).open_requests = 0;
-}
-
-export function answer(link: Link): void {
-  stateOf(link).open_requests = 1;
-  link.connection._register();
-}
-
-const stateOf = (link: Link): Fields => (link as unknown as { state: Fields }).state;

@@ -2,10 +2,10 @@
 import rhea from 'rhea';
 import type { Answer } from '../azure/answers';
 import type { Right } from '../azure/authorization';
+import { tokenOf, uuidOf } from '../azure/locks';
 import { Message } from '../azure/messages';
 import { Refusal } from '../azure/refusals';
 import type { Entity, Entry, Outcome } from './entity';
-import { tokenOf, uuidOf } from './locks';
 
 const { types } = rhea;
 const TIMESTAMP = 0x83;

@@ -1,8 +1,6 @@
 // What Service Bus alone refuses.
 import { Refusal } from '../azure/refusals';
 
-export const lockLost = () =>
-  new Refusal('com.microsoft:message-lock-lost', 'The lock supplied is invalid. It has expired or was settled.', 410);
 export const notFound = (sequenceNumber: number) =>
   new Refusal('com.microsoft:message-not-found', `There is no such message with number ${sequenceNumber}.`, 404);
 export const sessionLost = () =>

@@ -1,25 +1,19 @@
-import type { Delivery } from 'rhea';
 import type { Fields } from '../../../broker/rhea';
 import type { Answer } from '../azure/answers';
-import { pathOf } from '../azure/authorization';
-import { sendSettled } from '../azure/links';
+import { type Claim, pathOf } from '../azure/authorization';
+import { tagOf } from '../azure/locks';
 import { Message, unpack } from '../azure/messages';
-import {
-  type Attached as Linked,
-  isManagement,
-  type LinkInfo as Info,
-  Namespace,
-  type NamespaceOptions,
-} from '../azure/namespace';
-import { disabled, missing, notAllowed, refusalOf } from '../azure/refusals';
-import { Entity, type EntityOptions, type Outcome } from './entity';
-import { answer, grantSession, outcomeOf, sessionAskedFor, withhold } from './links';
-import { type LockToken, tagOf } from './locks';
+import { isManagement, Namespace, type NamespaceOptions } from '../azure/namespace';
+import { disabled, missing, notAllowed } from '../azure/refusals';
+import type { Attached as Linked, LinkInfo as Info, Outgoing, Purpose } from '../azure/server';
+import { Entity, type EntityOptions } from './entity';
+import { grantSession, outcomeOf, sessionAskedFor } from './links';
 import { operationOf, type Request } from './management';
 import { sessionLost, timedOut } from './refusals';
 
 export type { Policy, Right, Tokens } from '../azure/authorization';
-export type { ServiceError } from '../azure/namespace';
+export type { ServiceError } from '../azure/refusals';
+export type { Settled } from '../azure/server';
 export type { Entity, EntityOptions } from './entity';
 
 export interface ServiceBusOptions extends NamespaceOptions {
@@ -33,23 +27,9 @@ export interface LinkInfo extends Info {
   sessionId?: string;
 }
 
-/** What became of a message at a consumer; `error` when the service did not agree. */
-export interface Settled {
-  address: string;
-  outcome: Outcome['name'];
-  error?: string;
-}
+type Attached = Linked<Claim, LinkInfo>;
 
 const MANAGEMENT = '/$management';
-
-interface Attached extends Linked {
-  info: LinkInfo;
-  /** What it receives from, once it may: not as long as it waits for a session. */
-  entity?: Entity;
-  /** What is unsettled; nothing, where messages are received and deleted. */
-  locks?: Map<Delivery, LockToken>;
-  waiting?: { session: string | null; timer: NodeJS.Timeout };
-}
 
 /**
  * A double of Azure Service Bus: it does what the vendor's documentation says and the vendor's own clients rely on, and was
@@ -58,9 +38,9 @@ interface Attached extends Linked {
  * Left out: rules of subscriptions (each gets all messages), transactions, duplicate detection, forwarding, partitions.
  *
  * What `fail` plans goes for messages, which are rejected, for receivers, which are refused, and for requests to
- * `$management`. Events, besides those of each namespace: 'waiting' (for a session: a LinkInfo), 'settled' (a Settled).
+ * `$management`. Events: those of each namespace; a link is 'waiting' for a session.
  */
-export class ServiceBus extends Namespace<Attached> {
+export class ServiceBus extends Namespace<LinkInfo> {
   private readonly entities = new Map<string, Entity>();
   private readonly topics = new Map<string, Entity[]>();
 
@@ -107,10 +87,6 @@ export class ServiceBus extends Namespace<Attached> {
     this.entity(address).disabled = isDisabled;
   }
 
-  protected linksOf(address: string): Attached[] {
-    return this.at(address);
-  }
-
   private addEntity(path: string, settings: EntityOptions): Entity {
     const entity = new Entity(path, settings);
     for (const each of [entity, entity.deadLetters!]) {
@@ -122,72 +98,48 @@ export class ServiceBus extends Namespace<Attached> {
 
   // Links
 
-  protected admit(attached: Attached): void {
+  protected admit(attached: Attached): Purpose {
     const { link, info } = attached;
     const path = info.address;
-    this.authorizeLink(attached);
     if (isManagement(path)) {
       this.found(entityOf(path));
-      return this.open(attached);
+      return this.management(attached);
     }
     if (info.role === 'sender') {
       const targets = this.found(path);
       if (targets.some((target) => target.disabled)) throw disabled(path);
       if (targets.some((target) => !target.deadLetters)) throw notAllowed('Nothing is sent to a dead-letter queue.');
-      return this.open(attached);
+      return { take: (bytes, isBatch) => this.take(path, bytes, isBatch) };
     }
     const entity = this.entities.get(path);
     if (!entity) throw this.topics.has(path) ? notAllowed('A topic has subscriptions to receive from.') : missing(path);
     if (entity.disabled) throw disabled(path);
     this.failAsPlanned(path);
-    // who asks for messages that are settled already receives and deletes
-    if (link.remote.attach.snd_settle_mode !== 1) attached.locks = new Map();
     const session = sessionAskedFor(link);
     const { requiresSession = false } = entity.options;
     if (requiresSession && session === undefined) throw notAllowed('A receiver must ask for a session here.');
     if (!requiresSession && session !== undefined) throw notAllowed('The entity does not have sessions.');
-    if (session === undefined) return this.consume(attached, entity);
-    if (this.acceptSession(attached, entity, session)) return;
-    this.waitForSession(attached, session);
+    if (session === undefined) return { next: () => nextOf(attached, entity) };
+    const accept = () => this.acceptSession(attached, entity, session);
+    return accept() ?? this.waitForSession(attached, accept);
   }
 
-  private consume(attached: Attached, entity: Entity): void {
-    attached.entity = entity;
-    attached.sendNext = () => this.sendNext(attached, entity);
-    this.open(attached);
-    this.wake();
-  }
-
-  private acceptSession(attached: Attached, entity: Entity, asked: string | null): boolean {
+  private acceptSession(attached: Attached, entity: Entity, asked: string | null): Purpose | undefined {
     const { link, info } = attached;
     const holder = { onSessionLost: () => this.cut(attached, sessionLost()) };
     const session = entity.acceptSession(asked, holder);
-    if (!session) return false;
+    if (!session) return undefined;
     info.sessionId = session.id;
     grantSession(link, session);
-    this.consume(attached, entity);
-    return true;
+    return { next: () => nextOf(attached, entity), end: () => entity.releaseSession(session.id) };
   }
 
   /** The attach is answered once there is a session with messages, or when the client's time is over. */
-  private waitForSession(attached: Attached, session: string | null): void {
-    const { link } = attached;
-    const { properties } = link.remote.attach;
+  private waitForSession(attached: Attached, later: () => Purpose | undefined): Purpose {
+    const { properties } = attached.link.remote.attach;
     const time: number = properties?.['com.microsoft:timeout'] ?? 60_000;
-    withhold(link);
     const timer = setTimeout(() => this.cut(attached, timedOut()), time);
-    attached.waiting = { session, timer };
-    this.emit('waiting', attached.info);
-    this.attached.set(link, attached);
-  }
-
-  protected override answerLate({ link }: Attached): void {
-    answer(link);
-  }
-
-  protected override leave({ info, entity, waiting }: Attached): void {
-    clearTimeout(waiting?.timer);
-    if (entity && info.sessionId !== undefined) entity.releaseSession(info.sessionId);
+    return { later, end: () => clearTimeout(timer) };
   }
 
   /** What messages to the path go to. */
@@ -200,9 +152,9 @@ export class ServiceBus extends Namespace<Attached> {
 
   // Messages and requests that come
 
-  protected take({ info }: Attached, bytes: Buffer, isBatch: boolean): void {
-    this.failAsPlanned(info.address);
-    const targets = this.found(info.address);
+  private take(path: string, bytes: Buffer, isBatch: boolean): void {
+    this.failAsPlanned(path);
+    const targets = this.found(path);
     const messages = (isBatch ? unpack(bytes) : [bytes]).map((each) => Message.decode(each));
     for (const { options } of targets) {
       const lacking = options.requiresSession && messages.some(({ sessionId }) => sessionId === undefined);
@@ -221,50 +173,23 @@ export class ServiceBus extends Namespace<Attached> {
     return answers[0];
   }
 
-  // Messages that go
-
-  protected override deliver(attached: Attached): void {
-    if (attached.waiting) this.tryAgain(attached);
-    super.deliver(attached);
+  /** What it comes to for the message. */
+  protected override outcomeName(state: string, remote: Fields): string {
+    return outcomeOf(state, remote).name;
   }
+}
 
-  private tryAgain(attached: Attached): void {
-    const { link, info, waiting } = attached;
-    if (!this.acceptSession(attached, this.entity(info.address), waiting!.session)) return;
-    clearTimeout(waiting!.timer);
-    attached.waiting = undefined;
-    answer(link);
+function nextOf({ link, info }: Attached, entity: Entity): Outgoing | undefined {
+  const entry = entity.next(info.sessionId);
+  if (!entry) return undefined;
+  // who asks for messages that are settled already receives and deletes
+  if (link.remote.attach.snd_settle_mode === 1) {
+    entity.remove(entry);
+    return { bytes: entity.encode(entry) };
   }
-
-  private sendNext({ link, locks, info }: Attached, entity: Entity): boolean {
-    const entry = entity.next(info.sessionId);
-    if (!entry) return false;
-    if (locks) {
-      const token = entity.lock(entry);
-      locks.set(link.send(entity.encode(entry), tagOf(token), 0), token);
-    } else {
-      entity.remove(entry);
-      sendSettled(link, entity.encode(entry));
-    }
-    return true;
-  }
-
-  protected settle({ info, entity, locks }: Attached, delivery: Delivery, state: string, remote: Fields): void {
-    const token = locks?.get(delivery);
-    if (!entity || token === undefined) return;
-    locks!.delete(delivery);
-    const { address } = info;
-    const outcome = outcomeOf(state, remote);
-    const settled: Settled = { address, outcome: outcome.name };
-    try {
-      entity.settle(token, outcome);
-    } catch (error) {
-      settled.error = refusalOf(error).condition;
-      throw error;
-    } finally {
-      this.emit('settled', settled);
-    }
-  }
+  const token = entity.lock(entry);
+  const settle = (state: string, remote: Fields) => entity.settle(token, outcomeOf(state, remote));
+  return { bytes: entity.encode(entry), tag: tagOf(token), settle };
 }
 
 /** The entity of a `$management` node. */
