@@ -97,9 +97,9 @@ export default function init(RED: NodeAPI): void {
     };
 
     const take = (message: Outgoing, to: string | undefined, msg: NodeMessage, send: Send, done: End): void => {
-      if (isScheduling(msg) && schedule) {
+      if (isScheduling(msg, service)) {
         const entry = entryOf(memberOf(NOTHING, msg, send, done), to);
-        scheduled(schedule, msg, message, to ?? address.fixed).then(
+        scheduled(schedule!, msg, message, to ?? address.fixed).then(
           (sent) => entry.done(undefined, sent),
           (error: unknown) => entry.fail(errorOf(error)),
         );

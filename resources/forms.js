@@ -53,7 +53,7 @@ const connectionString = (text) => {
   ].map(part);
   if (!endpoint && !hub) return { error: 'string-endpoint' };
   const user = device ? 'devices/' + device + (module && '/modules/' + module) : policy;
-  const [, place = ''] = endpoint ? /^sb:\/\/([^/]*)\/?$/i.exec(endpoint) || [] : [, hub];
+  const place = endpoint ? /^sb:\/\/([^/]*)\/?$/i.exec(endpoint)?.[1] || '' : hub;
   const [, ipv6, name, port] = HOST.exec(place) || [];
   const host = ipv6 || name;
   if (!host) return { error: endpoint ? 'string-host' : 'string-hub' };
@@ -77,6 +77,8 @@ const connectionString = (text) => {
 
 const VARIABLE = /\$\{\w+\}/g;
 const hasVariable = (text) => String(text).search(VARIABLE) >= 0;
+
+const isSimple = (value) => ['string', 'number', 'boolean'].includes(typeof (value?.$amqp ? value.value : value));
 
 const numberOf = (value) => Number(String(value).trim() || NaN);
 
@@ -398,7 +400,6 @@ window.amqp10 = {
     if (!text || hasVariable(text)) return true;
     try {
       const properties = JSON.parse(text);
-      const isSimple = (one) => ['string', 'number', 'boolean'].includes(typeof (one?.$amqp ? one.value : one));
       if (properties.constructor === Object && Object.values(properties).every(isSimple)) return true;
     } catch {
       // Said below.

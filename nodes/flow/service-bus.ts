@@ -6,6 +6,7 @@ import { bareOf, isPlainObject } from '../lib/codec/notation';
 import { amqpError, nameOf } from '../lib/errors';
 import type { Sent } from '../lib/link/entry';
 import { encode, type Outgoing, withMessageId } from '../lib/message/message';
+import type { Service } from './endpoint';
 
 const PARTITION_KEY = 'x-opt-partition-key';
 const TIME = 'x-opt-scheduled-enqueue-time';
@@ -17,9 +18,15 @@ export type Scheduling = NodeMessage & {
   sequenceNumber?: unknown;
 };
 
-/** Whether a msg schedules a message, or takes one back that was. */
-export function isScheduling({ action }: Scheduling): boolean {
-  return action === 'schedule' || action === 'cancel';
+/**
+ * Whether a msg schedules a message, or takes one back that was. Throws AMQP_BAD_INPUT for one that means to where that
+ * cannot be: the message would be sent at once.
+ */
+export function isScheduling({ action, scheduledEnqueueTime }: Scheduling, service?: Service): boolean {
+  const isAsked = action === 'schedule' || action === 'cancel';
+  if (isAsked && service === 'servicebus') return true;
+  if (isAsked && scheduledEnqueueTime !== undefined) throw amqpError('AMQP_BAD_INPUT.schedule');
+  return false;
 }
 
 /** Does what the msg asks for at the address. Rejects with an AmqpError. */

@@ -21,6 +21,8 @@ export const ERROR_TEXTS = {
   'AMQP_BAD_INPUT.count': 'msg.count is not a whole number from 1 to {most}: {given}',
   'AMQP_BAD_INPUT.service-bus':
     'msg.action {given} is for the receivers of Azure Service Bus: choose that as the server kind of the endpoint',
+  'AMQP_BAD_INPUT.schedule':
+    'msg.scheduledEnqueueTime is for Azure Service Bus: choose that as the server kind of the endpoint',
   'AMQP_BAD_INPUT.event-hubs':
     'msg.action {given} is for the receivers of Azure Event Hubs: choose that as the server kind of the endpoint',
   'AMQP_BAD_INPUT.session-state': 'msg.sessionState is not text, a Buffer or null',

@@ -18,6 +18,23 @@ const channel = (name: string) =>
     'com.microsoft:api-version': { $amqp: 'string', value: '2021-04-12' },
   });
 
+/** Asks the twin. */
+const ask = async (operation: string, payload: unknown, resource?: string) => {
+  const answer = message('outcome');
+  const annotations = { operation, ...(resource && { resource }) };
+  inject('sender', { payload, amqp: { correlation_id: operation, message_annotations: annotations } });
+  return answer;
+};
+
+const endpointOf = (properties: object = {}) =>
+  endpointNode(5671, { peer: 'iothub', host: '${AMQP_TEST_VALUE}', rejectUnauthorized: false, ...properties });
+
+async function run(connectionString: string, ...configs: NodeConfig[]): Promise<void> {
+  process.env['AMQP_TEST_VALUE'] = connectionString;
+  helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 });
+  await helper.load([texts, ...nodes], flow(endpointOf(), ...configs));
+}
+
 describe('Azure IoT Hub', () => {
   let hub: IotHub;
 
@@ -32,14 +49,6 @@ describe('Azure IoT Hub', () => {
     await hub.stop();
   });
 
-  const endpointOf = (properties: object = {}) =>
-    endpointNode(5671, { peer: 'iothub', host: '${AMQP_TEST_VALUE}', rejectUnauthorized: false, ...properties });
-
-  async function run(connectionString: string, ...configs: NodeConfig[]): Promise<void> {
-    process.env['AMQP_TEST_VALUE'] = connectionString;
-    helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 });
-    await helper.load([texts, ...nodes], flow(endpointOf(), ...configs));
-  }
   const asDevice = (...configs: NodeConfig[]) => run(hub.deviceConnectionString('d1'), ...configs);
   const asService = (...configs: NodeConfig[]) => run(hub.serviceConnectionString(), ...configs);
 
@@ -80,12 +89,6 @@ describe('Azure IoT Hub', () => {
         node('amqp-receiver', { address, linkproperties, output: 'string', wires: [['outcome']] }),
       );
       await Promise.all(['sender', 'receiver'].map((id) => status(id, '.connected')));
-      const ask = async (operation: string, payload: unknown, resource?: string) => {
-        const answer = message('outcome');
-        const annotations = { operation, ...(resource && { resource }) };
-        inject('sender', { payload, amqp: { correlation_id: operation, message_annotations: annotations } });
-        return answer;
-      };
       await ask('PATCH', { degrees: 21 }, '/properties/reported');
       should(hub.twin('d1').reported).match({ degrees: 21 });
       const twin = await ask('GET', {});

@@ -249,6 +249,23 @@ describe('Azure Service Bus', () => {
       should(logged(WARN, 'receiver')).deepEqual([]);
     });
 
+    it('asks again by and by when there is none, which is no fault either', async () => {
+      service.fail('q', { condition: 'com.microsoft:timeout' }, 1);
+      await run([sender(), receiver({ session: 'next', sessions: 1 })]);
+      await once(service, 'waiting');
+      await status('receiver', '.no-session');
+      should(logged(WARN, 'receiver')).deepEqual([]);
+    });
+
+    it('is drained of the sessions that it has', async () => {
+      await run([sender(), receiver({ session: 'next', sessions: 2 })]);
+      await inSession('a', 'x');
+      await message('outcome');
+      const drained = message('completed');
+      inject('receiver', { action: 'drain' });
+      should(await drained).match({ action: 'drain' });
+    });
+
     it('has the state that was stored, and stores another before the message is gone', async () => {
       const named = { session: 'named', sessionid: 'a', creditwindow: 1 };
       await run([sender(), receiver(named)]);
@@ -401,6 +418,13 @@ describe('Azure Service Bus', () => {
       service.once('request', () => service.dropSockets());
       const { error } = await fail({ action: 'schedule', scheduledEnqueueTime: Date.now() + HOUR, payload: 'a' });
       should(error).match({ code: 'AMQP_IN_DOUBT' });
+    });
+
+    it('is told by no other kind of server: it would send them at once', async () => {
+      await run([sender()], { peer: '' });
+      const { error } = await fail({ action: 'schedule', scheduledEnqueueTime: Date.now() + HOUR, payload: 'a' });
+      should(error).match({ code: 'AMQP_BAD_INPUT', message: /server kind/ });
+      should(service.entity('q').depth).equal(0);
     });
 
     it('says what is wrong with them', async () => {

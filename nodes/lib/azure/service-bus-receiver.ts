@@ -139,6 +139,7 @@ export class ServiceBusReceiver extends Receivers {
     return true;
   }
 
+  /** Where nobody asks what came of it, a message that is not settled stays deferred. */
   #settleDeferred({ lock, session }: Deferred, outcome: Outcome, settled: Settled = () => {}): void {
     if (this.#deferred.size === 0) this.#left.end();
     this.#entity.settle(lock, outcome, session).then(() => settled(), settled);
@@ -157,9 +158,11 @@ export class ServiceBusReceiver extends Receivers {
 
   // Sessions
 
-  /** Stores the state of the session that a message came in, which the flow has. */
+  /** Stores the state of the session that a message came in, which the flow has. Rejects when it is not stored. */
   async storeState(id: string, state: Buffer | null): Promise<void> {
-    const session = this.#sessions.get(this.holderOf(id));
+    const receiver = this.holderOf(id);
+    if (!this.holds(id)) throw receiver.notHeld(id);
+    const session = this.#sessions.get(receiver);
     if (!session) throw amqpError('AMQP_BAD_INPUT.no-session');
     await session.store(state);
   }

@@ -1,4 +1,5 @@
 import type { Connection } from '../connection/connection';
+import { amqpError } from '../errors';
 import type { Receiver } from '../receiver/receiver';
 import type { Entity } from './entity';
 import { pauseUntil } from './locks';
@@ -62,7 +63,7 @@ export class Session {
 
   async store(state: Buffer | null): Promise<void> {
     const { id } = this;
-    if (id === undefined) return;
+    if (id === undefined) throw amqpError('AMQP_LOCK_LOST.session');
     await this.#entity.setSessionState(id, state);
     if (this.id === id) this.state = state;
   }

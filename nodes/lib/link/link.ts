@@ -29,6 +29,8 @@ const IDLE_DETACH = 'amqp:link:detach-forced';
 const REDIRECT = 'amqp:link:redirect';
 /** Another client attached the link of the same name and container id. */
 const STOLEN = 'amqp:link:stolen';
+/** Milliseconds until what is not there for now is asked for again. */
+const ASK_AGAIN = 1000;
 const UNAUTHORIZED = 'amqp:unauthorized-access';
 /** Milliseconds: the longest pause before a link is taken back. */
 const LONGEST_TRUCE = 3_600_000;
@@ -109,7 +111,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     return { why: `another client uses the client ID ${containerId} and this link`, diagnosis: 'client-id' };
   }
 
-  /** Whether the peer's refusal of an attach only says that there is nothing for now: it is asked again at once. */
+  /** Whether the peer's refusal of an attach only says that there is nothing for now: it is asked again soon. */
   protected isForNow(_refusal: PeerError): boolean {
     return false;
   }
@@ -332,7 +334,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     }
     if (peer && this.isForNow(peer)) {
       this.change(this.attachingState);
-      return this.#attachLater(wire, connection, 0);
+      return this.#attachLater(wire, connection, ASK_AGAIN);
     }
     this.#failures++;
     // Two clients are not to take it from each other for ever.

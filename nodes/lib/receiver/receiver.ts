@@ -158,6 +158,10 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     return this.#options.name;
   }
 
+  get isAttached(): boolean {
+    return this.#link.isAttached;
+  }
+
   /** The session of Azure Service Bus that it receives from. */
   get session(): string | undefined {
     return this.#link.session;

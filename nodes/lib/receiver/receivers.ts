@@ -79,8 +79,11 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
     for (const one of this.all) one.resume();
   }
 
+  /** Those that are attached; without any it fails. */
   async drain(): Promise<void> {
-    await Promise.all(this.all.map((one) => one.drain()));
+    const attached = this.all.filter((one) => one.isAttached);
+    if (attached.length === 0) throw amqpError('AMQP_DISCONNECTED.drain');
+    await Promise.all(attached.map((one) => one.drain()));
   }
 }
 

@@ -2,6 +2,9 @@ import should from 'should';
 import { Locks, lockTokenOf, pauseUntil } from '../../../../nodes/lib/azure/locks';
 import { amqpError } from '../../../../nodes/lib/errors';
 
+const left = (milliseconds: number) => pauseUntil(new Date(Date.now() + milliseconds));
+const token = (number: number) => Buffer.alloc(16, number);
+
 describe('a lock', () => {
   it('has the delivery tag as its token, with the first three groups turned around', () => {
     const token = lockTokenOf('33221100554477668899aabbccddeeff');
@@ -14,7 +17,6 @@ describe('a lock', () => {
   });
 
   it('is renewed after two thirds of what it has left, whatever the clocks say', () => {
-    const left = (milliseconds: number) => pauseUntil(new Date(Date.now() + milliseconds));
     should(left(15_000)).be.approximately(10_000, 100);
     should(left(300_000)).equal(20_000);
     should(left(-3_600_000)).equal(1000);
@@ -24,7 +26,6 @@ describe('a lock', () => {
 });
 
 describe('locks', () => {
-  const token = (number: number) => Buffer.alloc(16, number);
   let asked: number[][];
   let lost: number | undefined;
   let held: Set<string>;
