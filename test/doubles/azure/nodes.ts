@@ -17,7 +17,7 @@ export interface Service {
 }
 
 /** Milliseconds for which refusals are taken to be of a moment: a client tries again for as long. */
-export const PATIENCE = 1000;
+export const PATIENCE = 2000;
 
 /** Our nodes as a client; `start` makes what does with them as it is told. */
 export function nodesKind(start: () => Driver): ClientKind {
