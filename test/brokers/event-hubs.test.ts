@@ -1,9 +1,10 @@
-// The double of Azure Event Hubs, with Microsoft's own clients, which know nothing of it.
+// The double of Azure Event Hubs, with Microsoft's own clients, which know nothing of it, and with our nodes.
 import { on, once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import should from 'should';
 import { type Driver, refused } from '../doubles/azure/client';
 import {
+  type Ability,
   type EventHubsClient,
   javascript,
   type Position,
@@ -11,7 +12,14 @@ import {
   type Received,
   type Subscription,
 } from '../doubles/event-hubs/client';
-import { EventHubs, type EventHubsOptions, type LinkInfo, type Partition } from '../doubles/event-hubs/event-hubs';
+import {
+  type Event,
+  EventHubs,
+  type EventHubsOptions,
+  type LinkInfo,
+  type Partition,
+} from '../doubles/event-hubs/event-hubs';
+import { ours } from '../doubles/event-hubs/nodes';
 import { secretOf } from '../secrets';
 import { startBefore } from './microsoft';
 
@@ -21,12 +29,14 @@ const texts = (events: Received[]) => events.map(({ body }) => body);
 const numbered = (count: number, from = 0) => Array.from({ length: count }, (_, i) => ({ body: `m${from + i}` }));
 const source = (partition: string, group = '$default') => `telemetry/consumergroups/${group}/partitions/${partition}`;
 
-for (const kind of [javascript, python]) test(kind);
+for (const kind of [javascript, python, ours]) test(kind);
 
 function test(kind: EventHubsClient): void {
   describe(`double of Azure Event Hubs, with ${kind.name}`, () => {
     let eventHubs: EventHubs;
     let client: Driver;
+    const can = (ability: Ability) => kind.lacks[ability] === undefined;
+    const itIf = (ability: Ability) => (can(ability) ? it : () => {});
 
     startBefore(kind, (started) => {
       client = started;
@@ -64,6 +74,13 @@ function test(kind: EventHubsClient): void {
     const receive = (name: string, count: number, wait = 15_000) =>
       client.call<Received[]>('receive', name, count, wait);
     const failure = (name: string) => client.call<string | null>('failure', name, 15_000);
+    /** Sends an event to the first partition that is of a later time than those before. */
+    async function sendLater(number: number): Promise<Event> {
+      const { enqueuedAt } = partition(0).events.at(-1)!;
+      while (Date.now() <= enqueuedAt) await nextTurn();
+      await sendBatch(1, number);
+      return partition(0).events.at(-1)!;
+    }
     /** What the first partition has from a position on. */
     async function received(position: Position, count: number): Promise<string[]> {
       const name = JSON.stringify(position);
@@ -88,7 +105,7 @@ function test(kind: EventHubsClient): void {
         await start();
         const hub = await client.call<{ createdAt: number }>('hub');
         hub.should.match({ name: 'telemetry', partitions: ['0', '1', '2', '3'] });
-        hub.createdAt.should.be.within(before, Date.now());
+        if (can('createdAt')) hub.createdAt.should.be.within(before, Date.now());
         const told = await client.call<object>('partition', '3');
         told.should.match({ hub: 'telemetry', id: '3', first: 0, last: -1, lastOffset: '-1', isEmpty: true });
       });
@@ -105,7 +122,7 @@ function test(kind: EventHubsClient): void {
         (await client.call<object>('partition', '0')).should.match({ first: 3, last: 2, isEmpty: true });
       });
 
-      it('that there is no such partition', async () => {
+      itIf('partition')('that there is no such partition', async () => {
         await start();
         // the client for Python leaves out what the answer says
         (await refused(client.call('partition', '4'))).should.match(/^ArgumentOutOfRangeError: |Status code: 400/);
@@ -199,28 +216,44 @@ function test(kind: EventHubsClient): void {
         texts(await receive('r', 2)).should.eql(['m3', 'm4']);
       });
 
-      it('what comes after an offset, or with it', async () => {
+      it('what comes after an offset', async () => {
+        await start();
+        await sendBatch(3);
+        (await received({ offset: partition(0).events[1]!.offset }, 1)).should.eql(['m2']);
+      });
+
+      itIf('with an offset')('what comes with an offset, and after it', async () => {
         await start();
         await sendBatch(3);
         const { offset } = partition(0).events[1]!;
-        (await received({ offset }, 1)).should.eql(['m2']);
         (await received({ offset, isInclusive: true }, 2)).should.eql(['m1', 'm2']);
       });
 
-      it('what comes after a sequence number, or with it', async () => {
+      itIf('after a sequence number')('what comes after a sequence number', async () => {
         await start();
         await sendBatch(3);
         (await received({ sequenceNumber: 0 }, 2)).should.eql(['m1', 'm2']);
-        (await received({ sequenceNumber: 0, isInclusive: true }, 3)).should.eql(['m0', 'm1', 'm2']);
       });
 
-      it('what comes after a time', async () => {
+      it('what comes with a sequence number, and after it', async () => {
+        await start();
+        await sendBatch(3);
+        (await received({ sequenceNumber: 1, isInclusive: true }, 2)).should.eql(['m1', 'm2']);
+      });
+
+      itIf('after a time')('what comes after a time', async () => {
         await start();
         await sendBatch(2);
         const { enqueuedAt } = partition(0).events[1]!;
-        while (Date.now() <= enqueuedAt) await nextTurn();
-        await sendBatch(1, 2);
+        await sendLater(2);
         (await received({ enqueuedAt }, 1)).should.eql(['m2']);
+      });
+
+      itIf('with a time')('what comes from a time on', async () => {
+        await start();
+        await sendBatch(2);
+        const { enqueuedAt } = await sendLater(2);
+        (await received({ enqueuedAt, isInclusive: true }, 1)).should.eql(['m2']);
       });
 
       it('what retention has left', async () => {
@@ -249,7 +282,7 @@ function test(kind: EventHubsClient): void {
         partition(0).events.length.should.equal(2);
       });
 
-      it('what there is to tell of the partition with each event', async () => {
+      itIf('metrics')('what there is to tell of the partition with each event', async () => {
         await start();
         await sendBatch(3);
         await subscribe('r', { partition: '0', metrics: true, ...EARLIEST });
@@ -339,7 +372,8 @@ function test(kind: EventHubsClient): void {
       it('when a message is too large', async () => {
         await start({ maxMessageSize: 10_000 });
         const large = send([{ body: 'x'.repeat(10_001) }]);
-        (await refused(large)).should.match(/exceeds the limit of the link/);
+        // our nodes do not even send it
+        (await refused(large)).should.match(/exceeds the limit of the link|the peer takes no more than 10000/);
         eventHubs.hub('telemetry').events.should.be.empty();
       });
 

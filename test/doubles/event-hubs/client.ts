@@ -38,16 +38,34 @@ export interface Received {
   last: { sequenceNumber: number; offset: string } | null;
 }
 
+/** What not every client can do. */
+export type Ability =
+  /** tell when the hub was made */
+  | 'createdAt'
+  /** ask for one partition by its id */
+  | 'partition'
+  /** have what there is to tell of the partition with each event */
+  | 'metrics'
+  /** begin there */
+  | 'with an offset'
+  | 'after a sequence number'
+  | 'after a time'
+  | 'with a time';
+
 export interface EventHubsClient extends ClientKind {
   /** Whether it can send an event that is not in a batch. */
   readonly sendsSingly: boolean;
+  /** What it cannot do, since it has no option for it, and why: the tests of that are not for it. */
+  readonly lacks: Partial<Record<Ability, string>>;
 }
 
 export const javascript: EventHubsClient = {
   ...javascriptClient({ '@azure/event-hubs': '6.0.4' }, __dirname),
   sendsSingly: false,
+  lacks: { 'with a time': 'it has a time only exclusive' },
 };
 export const python: EventHubsClient = {
   ...pythonClient({ 'azure-eventhub': '5.15.1' }, __dirname),
   sendsSingly: true,
+  lacks: {},
 };
