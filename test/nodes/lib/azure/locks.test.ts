@@ -7,8 +7,8 @@ const token = (number: number) => Buffer.alloc(16, number);
 
 describe('a lock', () => {
   it('has the delivery tag as its token, with the first three groups turned around', () => {
-    const token = lockTokenOf('33221100554477668899aabbccddeeff');
-    should(token?.toString('hex')).equal('00112233445566778899aabbccddeeff');
+    const turned = lockTokenOf('33221100554477668899aabbccddeeff');
+    should(turned?.toString('hex')).equal('00112233445566778899aabbccddeeff');
   });
 
   it('is none where the delivery tag is no GUID', () => {
