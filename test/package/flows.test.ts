@@ -7,13 +7,14 @@ import rhea, { type Message } from 'rhea';
 import should from 'should';
 import { EventHubs } from '../doubles/event-hubs/event-hubs';
 import { ServiceBus } from '../doubles/service-bus/service-bus';
-import { collect, message, messages, type Msg, nodes, status } from '../flow';
+import { collect, inject, message, messages, type Msg, nodes, status } from '../flow';
 import helper, { coreNode, type NodeConfig } from '../node-red';
 
 const CORE = [
   'common/20-inject',
   'common/21-debug',
   'common/90-comment',
+  'common/91-global-config',
   'function/10-function',
   'function/10-switch',
   'function/15-change',
@@ -44,13 +45,23 @@ const isConnected = (type: string, name: string) => status(idOf(type, name), '.c
 /** A flow as it is imported, with what the environment says; `more`: nodes of the test. */
 async function load(file: string, variable: string, connectionString: string, more: NodeConfig[] = []): Promise<void> {
   process.env[variable] = connectionString;
+  await loadWith(file, {}, more);
+}
+
+/** A flow with an endpoint that has these properties. */
+async function loadWith(
+  file: string,
+  endpoint: object,
+  more: NodeConfig[] = [],
+  credentials: object = {},
+): Promise<void> {
   flow = [...read(file), ...more];
   for (const node of flow) {
-    if (node.type === 'amqp-endpoint') node['usetls'] = false;
+    if (node.type === 'amqp-endpoint') Object.assign(node, { usetls: false }, endpoint);
     if (node.type === 'tab') node['disabled'] = false;
   }
   helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 });
-  await helper.load([...nodes, ...CORE], flow);
+  await helper.load([...nodes, ...CORE], flow, credentials);
 }
 
 /** Deploys the flow with a node that has these properties now. */
@@ -165,6 +176,43 @@ describe('The flows of the how-to pages', () => {
     });
   });
 
+  describe('by other ways that the pages name', () => {
+    const ENTITIES = { queues: { orders: {}, 'orders-in-sessions': { requiresSession: true } } };
+    const KEY = 'RootManageSharedAccessKey';
+    let service: ServiceBus;
+
+    afterEach(async () => {
+      delete process.env['AZURE_KEY'];
+      await helper.unload();
+      await service.stop();
+    });
+
+    const isProcessed = async () => {
+      await isConnected('amqp-receiver', 'orders');
+      const processed = shown('processed');
+      press('an order');
+      should(await processed).match({ payload: { state: 'processed' } });
+    };
+
+    it('take the connection string from the credentials among the global environment variables', async () => {
+      service = await ServiceBus.start(ENTITIES);
+      const variable = { name: 'AZURE_SERVICE_BUS', value: '__PWRD__', type: 'cred' };
+      const settings = { id: 'settings', type: 'global-config', name: '', env: [variable] };
+      const credentials = { settings: { map: { AZURE_SERVICE_BUS: service.connectionString() } } };
+      await loadWith('azure-service-bus.json', {}, [settings], credentials);
+      await isProcessed();
+    });
+
+    it('go by WebSocket, with the key from the environment', async () => {
+      service = await ServiceBus.start({ ...ENTITIES, websocket: true });
+      process.env['AZURE_KEY'] = service.authority.policies[KEY]!.key;
+      const urls = `ws://127.0.0.1:${service.port}/$servicebus/websocket`;
+      const credentials = { 'amqp-azure-service-bus-endpoint': { user: KEY, pass: '${AZURE_KEY}' } };
+      await loadWith('azure-service-bus.json', { connectto: 'urls', urls, login: 'sas' }, [], credentials);
+      await isProcessed();
+    });
+  });
+
   describe('for Azure Event Hubs', () => {
     let service: EventHubs;
 
@@ -207,7 +255,7 @@ describe('The flows of the how-to pages', () => {
       press('one event');
       await event;
       const receiver = idOf('amqp-receiver', 'telemetry');
-      helper.getNode(receiver).receive({ action: 'pause' } as object);
+      inject(receiver, { action: 'pause' });
       await status(receiver, '.paused');
       const sent = shown('sent');
       press('three together');
@@ -264,7 +312,7 @@ describe('The flows of the how-to pages', () => {
     });
 
     const give = (payload: unknown, time = Date.now()) =>
-      helper.getNode('devices').receive({
+      inject('devices', {
         payload,
         amqp: {
           application_properties: { room: 'kitchen' },
@@ -273,7 +321,7 @@ describe('The flows of the how-to pages', () => {
             'iothub-enqueuedtime': { $amqp: 'timestamp', value: time },
           },
         },
-      } as object);
+      });
 
     it('say which device has sent what', async () => {
       const telemetry = shown('telemetry');
