@@ -70,6 +70,30 @@ async function deploy(id: string, properties: object): Promise<void> {
   await helper.setFlows(flow, 'nodes');
 }
 
+/** An order goes all its way. */
+const isProcessed = async () => {
+  await isConnected('amqp-receiver', 'orders');
+  const processed = shown('processed');
+  press('an order');
+  should(await processed).match({ payload: { state: 'processed' } });
+};
+
+/** Of an event. */
+const degrees = ({ payload }: Msg) => (payload as { degrees: number }).degrees;
+
+/** What an IoT hub makes of the message of a device. */
+const give = (payload: unknown, time = Date.now()) =>
+  inject('devices', {
+    payload,
+    amqp: {
+      application_properties: { room: 'kitchen' },
+      message_annotations: {
+        'iothub-connection-device-id': 'thermometer-1',
+        'iothub-enqueuedtime': { $amqp: 'timestamp', value: time },
+      },
+    },
+  });
+
 describe('The flows of the how-to pages', () => {
   before(() => helper.startServer());
   after(() => helper.stopServer());
@@ -187,13 +211,6 @@ describe('The flows of the how-to pages', () => {
       await service.stop();
     });
 
-    const isProcessed = async () => {
-      await isConnected('amqp-receiver', 'orders');
-      const processed = shown('processed');
-      press('an order');
-      should(await processed).match({ payload: { state: 'processed' } });
-    };
-
     it('take the connection string from the credentials among the global environment variables', async () => {
       service = await ServiceBus.start(ENTITIES);
       const variable = { name: 'AZURE_SERVICE_BUS', value: '__PWRD__', type: 'cred' };
@@ -226,8 +243,6 @@ describe('The flows of the how-to pages', () => {
       await helper.unload();
       await service.stop();
     });
-
-    const degrees = ({ payload }: Msg) => (payload as { degrees: number }).degrees;
 
     it('send events and receive them', async () => {
       const [sent, event] = [shown('sent'), shown('event')];
@@ -311,18 +326,6 @@ describe('The flows of the how-to pages', () => {
       await service.stop();
     });
 
-    const give = (payload: unknown, time = Date.now()) =>
-      inject('devices', {
-        payload,
-        amqp: {
-          application_properties: { room: 'kitchen' },
-          message_annotations: {
-            'iothub-connection-device-id': 'thermometer-1',
-            'iothub-enqueuedtime': { $amqp: 'timestamp', value: time },
-          },
-        },
-      });
-
     it('say which device has sent what', async () => {
       const telemetry = shown('telemetry');
       const time = Date.now();
@@ -352,6 +355,28 @@ describe('The flows of the how-to pages', () => {
       existsSync(join(docs, page)).should.equal(true, page);
       textOf(page).should.containEql(`](flows/${file})`);
       textOf(page).should.match(/never (been )?(run|tried|tested) (against|with) the service itself/, page);
+    }
+  });
+
+  it('have pages that tell symptoms in the very words of the nodes and the services', () => {
+    const sources = ['nodes', 'locales/en-US', 'test/doubles']
+      .flatMap((path) =>
+        readdirSync(join(root, path), { recursive: true, encoding: 'utf8' }).map((file) => join(root, path, file)),
+      )
+      .filter((path) => /\.(ts|json)$/.test(path))
+      .map((path) => readFileSync(path, 'utf8').replace(/\$\{\w+\}|\{\w+\}|__\w+__/g, '*'))
+      .join('\n');
+    for (const file of files) {
+      const [, section = ''] = textOf(file.replace(/json$/, 'md')).split('## When it does not work');
+      const rows = section.split('\n').filter((line) => /^\| (?!status|-)/.test(line));
+      rows.length.should.be.above(5, file);
+      const told = rows.flatMap((row) => {
+        const [, shownAs = '', logged = ''] = row.split('|');
+        return [...`${shownAs} ${logged}`.matchAll(/`([^`]+)`/g)].map(([, words]) => words!);
+      });
+      const stems = told.map((words) => words.replace(/^(refused|error): /, '').replace(/AZURE_\w+|\boffset\b/, '*'));
+      const own = ['Server', 'consumergroups', 'event-hub-compatible-name'];
+      stems.filter((words) => !own.includes(words) && !sources.includes(words)).should.deepEqual([], file);
     }
   });
 
