@@ -1,4 +1,4 @@
-// One vocabulary: what README, help and examples call a field, an option or an error is what a user finds under that name.
+// One vocabulary: what README, help, how-to pages and flows call a field, an option or an error is what a user finds under that name.
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -41,12 +41,18 @@ const help = filesOf(locale, '.html').map((file) => ({
   title: `the help ${file}`,
   text: textOf('locales/en-US', file),
 }));
-const comments = filesOf(join(root, 'examples'), '.json').map((file) => {
-  const nodes: NodeConfig[] = JSON.parse(textOf('examples', file));
-  const infos = nodes.filter(({ type }) => type === 'comment').map(({ info }) => String(info));
-  return { title: `the example ${file}`, text: infos.join('\n\n') };
-});
-const pages = [{ title: 'README.md', text: readme }, ...help, ...comments];
+const comments = ['examples', 'docs/flows'].flatMap((folder) =>
+  filesOf(join(root, folder), '.json').map((file) => {
+    const nodes: NodeConfig[] = JSON.parse(textOf(folder, file));
+    const infos = nodes.filter(({ type }) => type === 'comment').map(({ info }) => String(info));
+    return { title: `the flow ${folder}/${file}`, text: infos.join('\n\n') };
+  }),
+);
+// Not those for who works on the package.
+const howTos = filesOf(join(root, 'docs'), '.md')
+  .filter((file) => file.startsWith('azure-'))
+  .map((file) => ({ title: `the page docs/${file}`, text: textOf('docs', file) }));
+const pages = [{ title: 'README.md', text: readme }, ...help, ...howTos, ...comments];
 
 describe('The vocabulary', () => {
   for (const { title, text } of pages) {
