@@ -26,6 +26,7 @@ type Input = NodeMessage & {
   action?: unknown;
   count?: unknown;
   sequenceNumber?: unknown;
+  sessionId?: unknown;
   sessionState?: unknown;
 };
 
@@ -130,7 +131,7 @@ export default function init(RED: NodeAPI): void {
     };
 
     const act = async (action: unknown, msg: Input): Promise<void> => {
-      const { topic, count, sequenceNumber } = msg;
+      const { topic, count, sequenceNumber, sessionId } = msg;
       switch (action) {
         case 'pause':
           return receiver.pause();
@@ -153,12 +154,15 @@ export default function init(RED: NodeAPI): void {
             sequenceNumber ?? (action === 'peek' ? 0 : undefined),
             'msg.sequenceNumber',
           );
-          if (action === 'receive') await receiver.receive(numbers);
-          else await receiver.peek(numbers[0]!, countOf(count ?? 1));
+          const session = sessionIdOf(sessionId);
+          if (action === 'receive') await receiver.receive(numbers, session);
+          else await receiver.peek(numbers[0]!, countOf(count ?? 1), session);
           return;
         }
+        case 'forget':
         case 'info':
           if (!(receiver instanceof EventHubReceiver)) throw amqpError('AMQP_BAD_INPUT.event-hubs', { given: action });
+          if (action === 'forget') return receiver.forget();
           msg.payload = await receiver.info();
           this.send(msg);
           return;
@@ -196,6 +200,12 @@ function countOf(count: unknown): number {
   const number = Number(count);
   if (Number.isInteger(number) && number >= 1 && number <= MOST_PEEKED) return number;
   throw amqpError('AMQP_BAD_INPUT.count', { most: MOST_PEEKED, given: nameOf(count) });
+}
+
+/** Undefined: that of the node, where it has one. */
+function sessionIdOf(given: unknown): string | undefined {
+  if (given === undefined || typeof given === 'string') return given;
+  throw amqpError('AMQP_BAD_INPUT.session-id', { given: nameOf(given) });
 }
 
 /** Null: none, as before the first one was stored. */

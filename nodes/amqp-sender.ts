@@ -47,14 +47,14 @@ export default function init(RED: NodeAPI): void {
     if (!endpoint) return;
 
     const settings = new Settings(RED, this, config, 'amqp-sender');
-    const { format, body } = mappingOf(settings);
+    const { service } = endpoint;
+    const { format, body } = mappingOf(settings, service);
     const outcomes = outcomesOf(settings, config);
     const address = addressing(RED, this, settings, config);
     const header = headerOf(settings, { isDurable: !isLegacy(config) });
     const options = senderOptions(settings, config, address.fixed);
     const { guarantee } = options;
     const durability = durabilityOf(settings);
-    const { service } = endpoint;
     const batch = service ? batchOf(settings) : 'off';
     const batchTime = service ? settings.milliseconds('batchtime') : 0;
     if (!settings.check()) return;

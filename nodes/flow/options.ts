@@ -13,6 +13,7 @@ import type { ReceiverOptions, Settle } from '../lib/receiver/receiver';
 import type { SenderOptions } from '../lib/sender/sender';
 import type { Durability } from '../lib/sender/store';
 import type { Outcome } from '../lib/wire/outcome';
+import type { Service } from './endpoint';
 import type { Settings } from './settings';
 
 interface LinkDef extends NodeDef {
@@ -68,10 +69,12 @@ export function isLegacy({ format }: LinkDef): boolean {
   return format === undefined;
 }
 
-export function mappingOf(settings: Settings): Mapping {
+export function mappingOf(settings: Settings, service?: Service): Mapping {
+  const body = settings.choice<BodyOption>('body', BODIES);
   return {
     format: settings.choice<Format>('format', ['message', 'body']),
-    body: settings.choice<BodyOption>('body', BODIES),
+    // The clients that are mostly at the other end read nothing else (Service Bus, "AMQP messages with .NET").
+    body: body === 'auto' && service !== undefined ? 'bytes' : body,
     output: settings.choice<OutputOption>('output', OUTPUTS),
   };
 }

@@ -17,7 +17,7 @@ export const ERROR_TEXTS = {
   'AMQP_AUTH.token-refused': 'the token server {server} gives no token: {why}',
   'AMQP_BAD_INPUT.nothing': 'the msg has nothing for a receiver: no delivery, credit or action',
   'AMQP_BAD_INPUT.action':
-    'msg.action is not one of pause, resume, drain, subscribe, unsubscribe, peek, receive, info: {given}',
+    'msg.action is not one of pause, resume, drain, subscribe, unsubscribe, peek, receive, info, forget: {given}',
   'AMQP_BAD_INPUT.count': 'msg.count is not a whole number from 1 to {most}: {given}',
   'AMQP_BAD_INPUT.service-bus':
     'msg.action {given} is for the receivers of Azure Service Bus: choose that as the server kind of the endpoint',
@@ -25,6 +25,7 @@ export const ERROR_TEXTS = {
     'msg.scheduledEnqueueTime is for Azure Service Bus: choose that as the server kind of the endpoint',
   'AMQP_BAD_INPUT.event-hubs':
     'msg.action {given} is for the receivers of Azure Event Hubs: choose that as the server kind of the endpoint',
+  'AMQP_BAD_INPUT.session-id': 'msg.sessionId is not text: {given}',
   'AMQP_BAD_INPUT.session-state': 'msg.sessionState is not text, a Buffer or null',
   'AMQP_BAD_INPUT.fixed': 'msg.topic is of no use: the receiver is set to one address',
   'AMQP_BAD_INPUT.credit': 'msg.credit is not a whole number above 0: {given}',

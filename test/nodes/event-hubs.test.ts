@@ -44,6 +44,9 @@ async function sendTo(id: number, ...payloads: unknown[]): Promise<void> {
   for (const payload of payloads) await send({ payload, topic: `telemetry/Partitions/${id}` });
 }
 
+/** What is in a data section. */
+const textOf = (body: unknown) => String((body as { content: Buffer }).content);
+
 describe('Azure Event Hubs', () => {
   let service: EventHubs;
 
@@ -61,7 +64,7 @@ describe('Azure Event Hubs', () => {
   };
   const endpointOf = () => endpointNode(service.port, { host: '${AMQP_TEST_VALUE}', peer: 'eventhubs' });
   const partition = (id: number) => service.hub('telemetry').partition(id);
-  const bodiesIn = (id: number) => partition(id).events.map(({ message: { body } }) => body as unknown);
+  const bodiesIn = (id: number) => partition(id).events.map(({ message: { body } }) => textOf(body));
 
   async function run(...configs: NodeConfig[]): Promise<void> {
     helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40 });
@@ -158,6 +161,16 @@ describe('Azure Event Hubs', () => {
       await sendTo(0, 'meanwhile');
       await deploy(sender({ address: '' }), receiver({ partitions: '0', name: 'again' }));
       should(await message('outcome')).match({ payload: 'meanwhile' });
+    });
+
+    it('begins anew when it is told to forget where it was', async () => {
+      await run(sender({ address: '' }), receiver({ partitions: '0', start: 'earliest' }));
+      const first = message('outcome');
+      await sendTo(0, 'a');
+      await first;
+      const again = message('outcome');
+      inject('receiver', { action: 'forget' });
+      should(await again).match({ payload: 'a' });
     });
 
     it('begins anew where the places are of another group', async () => {
@@ -274,10 +287,9 @@ describe('Azure Event Hubs', () => {
         inject('sender', { payload, amqp: { message_annotations: { 'x-opt-partition-key': key } } });
       for (const { sent } of await done) should(sent).match({ state: 'accepted' });
       const all = [...partition(0).events, ...partition(1).events];
-      should(all.filter(({ partitionKey }) => partitionKey === 'x').map(({ message: { body } }) => body)).deepEqual([
-        'a',
-        'c',
-      ]);
+      should(
+        all.filter(({ partitionKey }) => partitionKey === 'x').map(({ message: { body } }) => textOf(body)),
+      ).deepEqual(['a', 'c']);
     });
 
     it('what it was too busy for, again', async () => {

@@ -42,7 +42,7 @@ const bodiesIn = (service: ServiceBus, address: string) =>
   service
     .entity(address)
     .peek()
-    .map((entry) => rhea.message.decode(entry.message.encode()).body as unknown);
+    .map((entry) => textOf(rhea.message.decode(entry.message.encode()).body));
 
 /** The next so many times that an operation is asked for. */
 async function requests(service: ServiceBus, operation: string, count = 1): Promise<void> {
@@ -51,6 +51,9 @@ async function requests(service: ServiceBus, operation: string, count = 1): Prom
     if (name === `com.microsoft:${operation}`) left--;
   }
 }
+
+/** What is in a data section. */
+const textOf = (body: unknown) => String((body as { content: Buffer }).content);
 
 describe('Azure Service Bus', () => {
   let service: ServiceBus;
@@ -102,6 +105,18 @@ describe('Azure Service Bus', () => {
     should(await received).match({ payload: { degrees: 21 }, delivery: { address: 'q' } });
     should(service.entity('q').peek()).have.length(1);
     should(secretIn(JSON.stringify(helper.log().args))).equal(undefined);
+  });
+
+  it('takes text and JSON as other clients read them, which have no AMQP values', async () => {
+    await start();
+    await run([sender(), receiver()]);
+    const three = messages('outcome', 3);
+    for (const payload of ['grüße', { degrees: 21 }, [1, null]]) await send({ payload });
+    should((await three).map(({ payload, amqp }) => [payload, amqp!['content_type'], amqp!['body_type']])).deepEqual([
+      ['grüße', 'text/plain; charset=utf-8', 'data'],
+      [{ degrees: 21 }, 'application/json', 'data'],
+      [[1, null], 'application/json', 'data'],
+    ]);
   });
 
   it('takes a key and its name from the form, and shows an address for which they are not', async () => {
@@ -257,6 +272,35 @@ describe('Azure Service Bus', () => {
       should(logged(WARN, 'receiver')).deepEqual([]);
     });
 
+    it('gives the flow one message of a session at a time', async () => {
+      await run([sender(), receiver({ session: 'named', sessionid: 'a' })]);
+      const got = collect('outcome');
+      const first = message('outcome');
+      for (const payload of ['one', 'two']) await inSession('a', payload);
+      inject('receiver', await first);
+      await message('outcome');
+      should(got.map(({ payload }) => payload)).deepEqual(['one', 'two']);
+      should(service.entity('q').depth).equal(1);
+    });
+
+    it('gives what was deferred in any session', async () => {
+      await run([sender(), receiver({ session: 'next', sessions: 1 })]);
+      const received = message('outcome');
+      await inSession('a', 'x');
+      const msg = await received;
+      const deferred = message('completed');
+      inject('receiver', { ...msg, settle: 'modify', undeliverable_here: true });
+      await deferred;
+      const [again, asked] = [message('outcome'), message('completed')];
+      inject('receiver', { action: 'receive', sequenceNumber: 1, sessionId: 'a' });
+      const taken = await again;
+      await asked;
+      const done = message('completed');
+      inject('receiver', taken);
+      await done;
+      should(service.entity('q').depth).equal(0);
+    });
+
     it('is drained of the sessions that it has', async () => {
       await run([sender(), receiver({ session: 'next', sessions: 2 })]);
       await inSession('a', 'x');
@@ -344,9 +388,10 @@ describe('Azure Service Bus', () => {
       inject('receiver', { ...msg, settle: 'modify', undeliverable_here: true, annotations: { step: 'later' } });
       await deferred;
       const number = (msg.amqp!['message_annotations'] as Record<string, unknown>)['x-opt-sequence-number'];
-      const again = message('outcome');
+      const [again, asked] = [message('outcome'), message('completed')];
       inject('receiver', { action: 'receive', sequenceNumber: number });
       const taken = await again;
+      await asked;
       should(taken).match({ payload: 'x', amqp: { application_properties: { step: 'later' } } });
       await requests(service, 'renew-lock');
       const dead = message('completed');
@@ -593,7 +638,7 @@ describe('Azure Service Bus', () => {
     service.dropSockets();
     while (done.length < 200) await once(helper.getNode('completed'), 'input');
     const entries = service.entity('q').peek();
-    const bodies = entries.map((entry) => rhea.message.decode(entry.message.encode()).body as unknown);
+    const bodies = entries.map((entry) => textOf(rhea.message.decode(entry.message.encode()).body));
     should(new Set(bodies).size).equal(200);
   });
 });

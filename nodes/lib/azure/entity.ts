@@ -120,7 +120,9 @@ export class Entity {
 /** As the service is told why a message goes to the dead letters. What says so in its own words is left as it is. */
 export function deadLetter({ condition, description, info }: PeerError): PeerError {
   if (condition === DEAD_LETTER) return { condition, description, info };
-  const told = { DeadLetterReason: condition, DeadLetterErrorDescription: description, ...(info as object) };
+  // The error of a flow has no condition of its own.
+  const reason = condition === 'amqp:internal-error' ? 'the flow failed' : condition;
+  const told = { DeadLetterReason: reason, DeadLetterErrorDescription: description, ...(info as object) };
   return { condition: DEAD_LETTER, description, info: told };
 }
 

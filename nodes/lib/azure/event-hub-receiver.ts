@@ -191,6 +191,18 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
     if (this.#isOpen) receiver.open();
   }
 
+  /** Begins anew in each partition, as if the flow had never been there. */
+  async forget(): Promise<void> {
+    for (const { id, receiver, progress } of this.#partitions.values()) {
+      progress.interrupt();
+      await receiver.unsubscribe();
+      delete this.#places?.[id];
+      progress.begin(await this.#beginning(id));
+      if (this.#isOpen && !this.#isClosed) receiver.open();
+    }
+    await this.#save();
+  }
+
   /** What the service knows of all partitions. */
   async info(): Promise<{ name: string; partitions: PartitionInfo[] }> {
     const { name, partitions: ids } = await this.#hub.info();

@@ -97,10 +97,12 @@ export class ServiceBusReceiver extends Receivers {
   #optionsOf(index: number): ReceiverOptions {
     const { sessions, ...options } = this.#options;
     const count = sessions?.count ?? 1;
+    // The flow is to be done with a message of a session before it gets the next, and with it the state that is stored.
+    const isInTurn = sessions !== undefined && options.settle === 'flow' && options.creditWindow > 0;
     return {
       ...options,
       name: count > 1 ? `${options.name}:${index}` : options.name,
-      creditWindow: share(options.creditWindow, count),
+      creditWindow: isInTurn ? 1 : share(options.creditWindow, count),
       windowBytes: share(options.windowBytes, count),
       isAnswered: options.settle === 'flow',
       dynamic: false,
@@ -175,24 +177,24 @@ export class ServiceBusReceiver extends Receivers {
   // What is asked for by number
 
   /** Gives the flow messages without taking them, from a sequence number on. Resolves with how many. */
-  async peek(from: SequenceNumber, count: number): Promise<number> {
-    const all = await this.#entity.peek(from, count, this.#session);
+  async peek(from: SequenceNumber, count: number, session = this.#session): Promise<number> {
+    const all = await this.#entity.peek(from, count, session);
     for (const one of all) this.#give(one, { peeked: true });
     return all.length;
   }
 
   /** Receives messages that were deferred. Resolves with how many. */
-  async receive(numbers: SequenceNumber[]): Promise<number> {
+  async receive(numbers: SequenceNumber[], session = this.#session): Promise<number> {
     const { settle } = this.#options;
-    const all = await this.#entity.receiveDeferred(numbers, settle !== 'pre-settled', this.#session);
-    for (const one of all) this.#take(one);
+    const all = await this.#entity.receiveDeferred(numbers, settle !== 'pre-settled', session);
+    for (const one of all) this.#take(one, session);
     return all.length;
   }
 
-  #take(given: Given): void {
+  #take(given: Given, session: string | undefined): void {
     const { lock } = given;
     if (!lock) return this.#give(given, {});
-    const deferred: Deferred = { lock, session: this.#session, deadline: 0 };
+    const deferred: Deferred = { lock, session, deadline: 0 };
     if (this.#options.settle === 'arrival') {
       this.#give(given, {});
       return this.#settleDeferred(deferred, { settle: 'accept' });

@@ -7,7 +7,8 @@ import { parseJson, writeJson } from './json';
 
 /** How a payload becomes a body: the default first. */
 export const BODIES = ['auto', 'value', 'json', 'string', 'binary', 'cloudevent', 'cloudevent-json'] as const;
-export type BodyOption = (typeof BODIES)[number];
+/** `bytes`: as `auto`, for peers whose clients know data sections only (Azure). Users do not choose it. */
+export type BodyOption = (typeof BODIES)[number] | 'bytes';
 /** How a body becomes a payload: the default first. */
 export const OUTPUTS = ['auto', 'buffer', 'string', 'json', 'typed', 'cloudevent'] as const;
 export type OutputOption = (typeof OUTPUTS)[number];
@@ -69,6 +70,15 @@ export function bodyOf({ payload, payloadPath, fields, fieldsPath, body }: Outgo
     case 'binary':
       if (!bytes && typeof payload !== 'string') throw amqpError('AMQP_BAD_MESSAGE.binary', { path: payloadPath });
       return { type: 'data', content: bytes ?? Buffer.from(payload as string) };
+    case 'bytes':
+      if (bytes) return { type: 'data', content: bytes };
+      if (payload === undefined || payload === null || isNotation(payload)) return { type: 'value', content: payload };
+      if (typeof payload !== 'string' || isJson(given)) return json();
+      return {
+        type: 'data',
+        content: Buffer.from(payload),
+        contentType: isPresent(given) ? undefined : 'text/plain; charset=utf-8',
+      };
     case 'auto':
       if (bytes) return { type: 'data', content: bytes };
       return isJson(given) ? json() : { type: 'value', content: payload };

@@ -33,6 +33,11 @@ describe('the reason of a dead letter', () => {
     });
   });
 
+  it('is in words where the flow has no condition', () => {
+    const { info } = deadLetter({ condition: 'amqp:internal-error', description: 'odd' });
+    should(info).deepEqual({ DeadLetterReason: 'the flow failed', DeadLetterErrorDescription: 'odd' });
+  });
+
   it('is left as it is where the flow gives it in the words of the service', () => {
     const info = { DeadLetterReason: 'bad' };
     const error = { condition: 'com.microsoft:dead-letter', description: undefined, info };
