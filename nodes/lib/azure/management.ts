@@ -73,7 +73,8 @@ export class Management {
         return await this.#askOnce(properties, body);
       } catch (error) {
         const pause = pauseAfter(failures, RETRY);
-        if (!mayRetry(error as AmqpError) || performance.now() + pause > end) throw error;
+        // To wait opens the connection, which is not to be after its end.
+        if (this.#isClosed || !mayRetry(error as AmqpError) || performance.now() + pause > end) throw error;
         await this.#wait(pause);
       }
     }
