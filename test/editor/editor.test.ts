@@ -347,7 +347,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       (await deployed('endpoint')).should.containEql({ peer: 'servicebus', port: '5672', usetls: false });
     });
 
-    const PEERS = ['', 'artemis', 'activemq', 'rabbitmq4', 'rabbitmq3', 'router', 'servicebus', 'eventhubs'];
+    const PEERS = ['', 'artemis', 'activemq', 'rabbitmq4', 'rabbitmq3', 'router', 'servicebus', 'eventhubs', 'iothub'];
     const SERVERS = PEERS.map((peer) => ({ ...ENDPOINT, id: `endpoint-${peer}`, name: peer, peer }));
 
     it('has the rows of the service that the endpoint is for', async () => {
@@ -365,11 +365,12 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         ['amqp-sender', { endpoint: 'endpoint-' }, []],
         ['amqp-sender', { endpoint: 'endpoint-servicebus' }, ['batch']],
         ['amqp-sender', { endpoint: 'endpoint-eventhubs', batch: 'time' }, ['batch', 'batchtime']],
+        ['amqp-sender', { endpoint: 'endpoint-iothub' }, ['linkproperties']],
       ];
       for (const [type, given, shown] of cases) {
         const form = await editor.edit(type);
         await form.enter({ ...(type === 'amqp-receiver' && { settle: 'flow' }), ...given });
-        const rows = type === 'amqp-receiver' ? [...OTHERS, ...BUS, ...HUB] : ['batch', 'batchtime'];
+        const rows = type === 'amqp-receiver' ? [...OTHERS, ...BUS, ...HUB] : ['batch', 'batchtime', 'linkproperties'];
         const offered: string[] = [];
         for (const name of rows) if (await form.offers(name)) offered.push(name);
         offered.should.eql(shown, `${type} with ${JSON.stringify(given)}`);
@@ -423,6 +424,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         ['servicebus', 'orders/subscriptions/mine', []],
         ['servicebus', 'orders/$DeadLetterQueue', []],
         ['eventhubs', 'hub', []],
+        ['iothub', 'd1', ['/devices/d1/messages/devicebound', '/messages/serviceBound/feedback']],
         ['artemis', 'orders', ['a queue', 'a topic']],
         ...['', 'router'].map((peer): [string, string, string[]] => [peer, 'orders/eu', []]),
       ];
@@ -782,6 +784,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         timeout: 0,
         retrytime: 60,
         outcomes: 'accepted',
+        linkproperties: '',
         batch: 'off',
         batchtime: 0.1,
         durablemessages: true,
@@ -802,6 +805,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         selector: '',
         browse: false,
         trust: false,
+        linkproperties: '',
         session: '',
         sessionid: '',
         sessions: 8,
@@ -823,6 +827,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         timeout: 30,
         reconnect: 'resend',
         buffer: 10000,
+        linkproperties: '',
         durablemessages: false,
         priority: '',
         ttl: '',

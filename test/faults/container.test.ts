@@ -86,6 +86,8 @@ const NEEDS: Record<string, object> = {
   replyaddress: { replyto: 'fixed' },
 };
 
+const LINK = '{"plant": 7}';
+
 /** Of an inject node. */
 const ONCE = { once: true, onceDelay: 0.01, props: [{ p: 'payload' }], payload: '{}', payloadType: 'json', repeat: '' };
 
@@ -279,6 +281,7 @@ describe('Node-RED in a container, configured by its environment', function () {
       durablemessages: false,
       outcomes: 'all',
       guarantee: 'pre-settled',
+      linkproperties: LINK,
       bufferbytes: 3,
       full: 'drop',
       store: 'none',
@@ -296,6 +299,7 @@ describe('Node-RED in a container, configured by its environment', function () {
       trust: true,
       subscription: 'shared-durable',
       subscriptionname: 'line',
+      linkproperties: LINK,
       selector: 'n > 1',
       browse: false,
       dynamic: false,
@@ -327,6 +331,7 @@ describe('Node-RED in a container, configured by its environment', function () {
       address: 'ask',
       output: 'json',
       durablemessages: true,
+      linkproperties: LINK,
     };
     const reply = { addressType: 'str', reconnect: 'fail' };
     site.add('amqp-requester', 'asking', {
