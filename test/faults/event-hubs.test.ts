@@ -47,7 +47,7 @@ describe('Node-RED with its place in an event hub on disk', function () {
 
   const partition = () => service.hub('telemetry').partition(0);
   const add = (...bodies: string[]) =>
-    partition().add(bodies.map((body) => Message.decode(rhea.message.encode({ body }) as Buffer)));
+    partition().add(bodies.map((body) => Message.decode(rhea.message.encode({ body }))));
   const start = () =>
     nodeRed.start(FLOW, {
       env: { AMQP_TEST_VALUE: service.connectionString() },
