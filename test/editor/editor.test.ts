@@ -331,9 +331,13 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       await open(FLOW.map((flow) => (flow.id === 'endpoint' ? { ...flow, name: 'a long name '.repeat(10) } : flow)));
       for (const type of NODES) {
         const form = await editor.edit(type);
-        const button = (await editor.page.locator('#node-input-btn-endpoint-add').boundingBox())!;
-        const name = (await form.field('name').boundingBox())!;
-        should(button.x + button.width).be.approximately(name.x + name.width, 2, type);
+        // The tray is still moving in, and the row is laid out once it is there.
+        await editor.page.waitForFunction(() => {
+          const [button, name] = ['node-input-btn-endpoint-add', 'node-input-name'].map(
+            (id) => document.getElementById(id)!.getBoundingClientRect().right,
+          );
+          return Math.abs(button! - name!) <= 2;
+        });
         await form.cancel();
       }
     });
