@@ -1,37 +1,32 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
 import { eventHubOptions, serviceBusOptions } from './flow/azure';
+import { type Asked, azureAction, sessionStateOf } from './flow/azure-actions';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg } from './flow/msg';
 import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
-import { sequenceNumbersOf } from './lib/azure/entity';
 import { EventHubReceiver } from './lib/azure/event-hub-receiver';
 import { ServiceBusReceiver } from './lib/azure/service-bus-receiver';
-import { bytesOf, isPlainObject } from './lib/codec/notation';
+import { isPlainObject } from './lib/codec/notation';
 import { amqpError, nameOf, type PeerError } from './lib/errors';
 import { Receiver, type ReceiverUser } from './lib/receiver/receiver';
 import type { Receivers } from './lib/receiver/receivers';
 import type { Outcome } from './lib/wire/outcome';
 
 /** What the input of a receiver understands. */
-type Input = NodeMessage & {
-  delivery?: { id?: unknown };
-  settle?: unknown;
-  error?: PeerError & { message?: string };
-  annotations?: Record<string, unknown>;
-  undeliverable_here?: boolean;
-  credit?: unknown;
-  action?: unknown;
-  count?: unknown;
-  sequenceNumber?: unknown;
-  sessionId?: unknown;
-  sessionState?: unknown;
-};
-
-/** Messages that may be looked at in one go. */
-const MOST_PEEKED = 250;
+type Input = NodeMessage &
+  Asked & {
+    delivery?: { id?: unknown };
+    settle?: unknown;
+    error?: PeerError & { message?: string };
+    annotations?: Record<string, unknown>;
+    undeliverable_here?: boolean;
+    credit?: unknown;
+    action?: unknown;
+    sessionState?: unknown;
+  };
 
 const LOG = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.log.';
 
@@ -68,8 +63,8 @@ export default function init(RED: NodeAPI): void {
         ? new EventHubReceiver(connection, eventHub, user)
         : new Receiver(connection, options, user);
     const isAnswered = serviceBus !== undefined || options.isAnswered;
-    if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed)
-      this.log(RED._(`${LOG}durable`, { id: endpoint.connection.options.containerId }));
+    if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed && !service)
+      this.log(RED._(`${LOG}durable`, { id: connection.options.containerId }));
 
     this.on('input', (msg, _send, done) => {
       const end = (error?: Error): void => endMsg(this, done, error);
@@ -131,7 +126,7 @@ export default function init(RED: NodeAPI): void {
     };
 
     const act = async (action: unknown, msg: Input): Promise<void> => {
-      const { topic, count, sequenceNumber, sessionId } = msg;
+      const { topic } = msg;
       switch (action) {
         case 'pause':
           return receiver.pause();
@@ -146,28 +141,12 @@ export default function init(RED: NodeAPI): void {
           if (await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined))
             endpoint.connection.open();
           return;
-        case 'peek':
-        case 'receive': {
-          if (!(receiver instanceof ServiceBusReceiver))
-            throw amqpError('AMQP_BAD_INPUT.service-bus', { given: action });
-          const numbers = sequenceNumbersOf(
-            sequenceNumber ?? (action === 'peek' ? 0 : undefined),
-            'msg.sequenceNumber',
-          );
-          const session = sessionIdOf(sessionId);
-          if (action === 'receive') await receiver.receive(numbers, session);
-          else await receiver.peek(numbers[0]!, countOf(count ?? 1), session);
-          return;
-        }
-        case 'forget':
         case 'info':
-          if (!(receiver instanceof EventHubReceiver)) throw amqpError('AMQP_BAD_INPUT.event-hubs', { given: action });
-          if (action === 'forget') return receiver.forget();
-          msg.payload = await receiver.info();
+          msg.payload = await azureAction(receiver, action, msg);
           this.send(msg);
           return;
         default:
-          throw amqpError('AMQP_BAD_INPUT.action', { given: nameOf(action) });
+          await azureAction(receiver, action, msg);
       }
     };
 
@@ -194,26 +173,6 @@ function creditOf(credit: unknown): number {
   const number = typeof credit === 'string' && credit !== '' ? Number(credit) : credit;
   if (typeof number === 'number' && Number.isInteger(number) && number > 0) return number;
   throw amqpError('AMQP_BAD_INPUT.credit', { given: nameOf(credit) });
-}
-
-function countOf(count: unknown): number {
-  const number = Number(count);
-  if (Number.isInteger(number) && number >= 1 && number <= MOST_PEEKED) return number;
-  throw amqpError('AMQP_BAD_INPUT.count', { most: MOST_PEEKED, given: nameOf(count) });
-}
-
-/** Undefined: that of the node, where it has one. */
-function sessionIdOf(given: unknown): string | undefined {
-  if (given === undefined || typeof given === 'string') return given;
-  throw amqpError('AMQP_BAD_INPUT.session-id', { given: nameOf(given) });
-}
-
-/** Null: none, as before the first one was stored. */
-function sessionStateOf(given: unknown): Buffer | null {
-  if (given === null) return null;
-  const bytes = typeof given === 'string' ? Buffer.from(given) : bytesOf(given);
-  if (!bytes) throw amqpError('AMQP_BAD_INPUT.session-state');
-  return bytes;
 }
 
 function outcomeOf(
