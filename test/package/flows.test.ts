@@ -410,7 +410,29 @@ describe('The flows of the how-to pages', () => {
     });
   });
 
-  it('are those of a page each, which links to them and says that nothing ran against the service', () => {
+  it('go to Azure IoT Hub by WebSocket, with the key from the environment', async () => {
+    const hub = await IotHub.start({ devices: { d1: {} }, websocket: true });
+    try {
+      const [, sharedKey] = /SharedAccessKey=(.*)/.exec(hub.deviceConnectionString('d1'))!;
+      process.env['AZURE_IOT_DEVICE_ID'] = 'd1';
+      process.env['AZURE_KEY'] = sharedKey;
+      const urls = `ws://localhost:${hub.port}/$iothub/websocket`;
+      const credentials = { 'amqp-azure-iot-device-endpoint': { user: 'devices/d1', pass: '${AZURE_KEY}' } };
+      await loadWith('azure-iot-device.json', { connectto: 'urls', urls, login: 'sas' }, [], credentials);
+      await isConnected('amqp-sender', 'telemetry');
+      const sent = shown('sent');
+      press('21 degrees');
+      await sent;
+      should(hub.telemetry).match([{ deviceId: 'd1' }]);
+    } finally {
+      delete process.env['AZURE_IOT_DEVICE_ID'];
+      delete process.env['AZURE_KEY'];
+      await helper.unload();
+      await hub.stop();
+    }
+  });
+
+  it('have a page each, maybe a shared one, which links to them and says that nothing ran against the service', () => {
     for (const file of files) {
       const page = pageOf(file);
       existsSync(join(docs, page)).should.equal(true, page);
