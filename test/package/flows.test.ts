@@ -1,4 +1,5 @@
-// The flows of the how-to pages in docs, with doubles of the services: only TLS is switched off, which these do not have.
+// The flows of the how-to pages in docs, with doubles of the services: only TLS is switched off, which most of these do not
+// have, and no certificate is verified.
 // Nothing here has run against the services themselves.
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -6,6 +7,7 @@ import { join } from 'node:path';
 import rhea, { type Message } from 'rhea';
 import should from 'should';
 import { EventHubs } from '../doubles/event-hubs/event-hubs';
+import { IotHub } from '../doubles/iot-hub/iot-hub';
 import { ServiceBus } from '../doubles/service-bus/service-bus';
 import { collect, inject, message, messages, type Msg, nodes, status } from '../flow';
 import helper, { coreNode, type NodeConfig } from '../node-red';
@@ -26,6 +28,9 @@ const folder = join(docs, 'flows');
 const files = readdirSync(folder).toSorted();
 const read = (file: string): NodeConfig[] => JSON.parse(readFileSync(join(folder, file), 'utf8'));
 const textOf = (file: string) => readFileSync(join(docs, file), 'utf8');
+/** The page that is about a flow. */
+const pageOf = (file: string) => file.replace(/json$/, 'md').replace('iot-device', 'iot-hub');
+const [key, cert] = ['server.key', 'server.crt'].map((name) => readFileSync(join(root, 'test', 'fixtures', name)));
 
 let flow: NodeConfig[];
 
@@ -349,9 +354,87 @@ describe('The flows of the how-to pages', () => {
     });
   });
 
-  it('are those of a page each, which links to them and says that nothing ran against the service', () => {
+  describe('for a device of Azure IoT Hub', () => {
+    const ID = 'thermometer-1';
+    let hub: IotHub;
+
+    beforeEach(async () => {
+      hub = await IotHub.start({ devices: { [ID]: {} }, tls: { key, cert } });
+      process.env['AZURE_IOT_DEVICE'] = hub.deviceConnectionString(ID);
+      process.env['AZURE_IOT_DEVICE_ID'] = ID;
+      await loadWith('azure-iot-device.json', { usetls: true, rejectUnauthorized: false });
+      const used = flow.filter(({ type }) => /^amqp-(sender|receiver|requester)$/.test(type));
+      await Promise.all(used.map(({ id }) => status(id, '.connected')));
+    });
+    afterEach(async () => {
+      delete process.env['AZURE_IOT_DEVICE'];
+      delete process.env['AZURE_IOT_DEVICE_ID'];
+      await helper.unload();
+      await hub.stop();
+    });
+
+    it('send telemetry', async () => {
+      const sent = shown('sent');
+      press('21 degrees');
+      should(await sent).match({ sent: { address: `/devices/${ID}/messages/events`, state: 'accepted' } });
+      should(hub.telemetry).match([{ deviceId: ID, properties: { room: 'kitchen' } }]);
+      should(JSON.parse(String(hub.telemetry[0]!.body))).deepEqual({ degrees: 21 });
+    });
+
+    it('do commands, and refuse those that they cannot do', async () => {
+      for (const [body, outcome] of [
+        ['on', 'accepted'],
+        ['dance', 'rejected'],
+      ] as const) {
+        const settled = once(hub, 'settled');
+        hub.sendCommand(ID, { body, ack: 'full' });
+        should(await settled).match([{ outcome }]);
+        hub.commands(ID).should.equal(0);
+      }
+    });
+
+    it('read the twin', async () => {
+      hub.setDesired(ID, { interval: 5 });
+      const twin = shown('twin');
+      press('read the twin');
+      should((await twin).payload).match({ desired: { interval: 5 }, reported: {} });
+    });
+
+    it('answer direct methods', async () => {
+      should(await hub.invokeMethod(ID, 'lamp')).deepEqual({ status: 200, payload: { lamp: 'off' } });
+      const command = shown('command');
+      hub.sendCommand(ID, { body: 'on' });
+      await command;
+      should(await hub.invokeMethod(ID, 'lamp')).deepEqual({ status: 200, payload: { lamp: 'on' } });
+      should(await hub.invokeMethod(ID, 'dance', { times: 3 })).match({ status: 404 });
+    });
+  });
+
+  it('go to Azure IoT Hub by WebSocket, with the key from the environment', async () => {
+    const hub = await IotHub.start({ devices: { d1: {} }, websocket: true });
+    try {
+      const [, sharedKey] = /SharedAccessKey=(.*)/.exec(hub.deviceConnectionString('d1'))!;
+      process.env['AZURE_IOT_DEVICE_ID'] = 'd1';
+      process.env['AZURE_KEY'] = sharedKey;
+      const urls = `ws://localhost:${hub.port}/$iothub/websocket`;
+      const credentials = { 'amqp-azure-iot-device-endpoint': { user: 'devices/d1', pass: '${AZURE_KEY}' } };
+      await loadWith('azure-iot-device.json', { connectto: 'urls', urls, login: 'sas' }, [], credentials);
+      await isConnected('amqp-sender', 'telemetry');
+      const sent = shown('sent');
+      press('21 degrees');
+      await sent;
+      should(hub.telemetry).match([{ deviceId: 'd1' }]);
+    } finally {
+      delete process.env['AZURE_IOT_DEVICE_ID'];
+      delete process.env['AZURE_KEY'];
+      await helper.unload();
+      await hub.stop();
+    }
+  });
+
+  it('have a page each, maybe a shared one, which links to them and says that nothing ran against the service', () => {
     for (const file of files) {
-      const page = file.replace(/json$/, 'md');
+      const page = pageOf(file);
       existsSync(join(docs, page)).should.equal(true, page);
       textOf(page).should.containEql(`](flows/${file})`);
       textOf(page).should.match(/never (been )?(run|tried|tested) (against|with) the service itself/, page);
@@ -367,7 +450,7 @@ describe('The flows of the how-to pages', () => {
       .map((path) => readFileSync(path, 'utf8').replace(/\$\{\w+\}|\{\w+\}|__\w+__/g, '*'))
       .join('\n');
     for (const file of files) {
-      const [, section = ''] = textOf(file.replace(/json$/, 'md')).split('## When it does not work');
+      const [, section = ''] = textOf(pageOf(file)).split('## When it does not work');
       const rows = section.split('\n').filter((line) => /^\| (?!status|-)/.test(line));
       rows.length.should.be.above(5, file);
       const told = rows.flatMap((row) => {
@@ -398,12 +481,12 @@ describe('The flows of the how-to pages', () => {
       }
       const endpoints = all.filter(({ type }) => type === 'amqp-endpoint');
       endpoints.should.have.length(1, file);
-      should(endpoints[0]).match({ host: /^\$\{AZURE_\w+\}$/, port: 5671, usetls: true });
+      should(endpoints[0]).match({ host: /^\$\{AZURE_\w+\}$/, port: 5671, usetls: true, rejectUnauthorized: true });
     }
   });
 
   it('have all that the forms save, so that no value is one of an older version', () => {
-    for (const type of ['amqp-sender', 'amqp-receiver']) {
+    for (const type of ['amqp-sender', 'amqp-receiver', 'amqp-requester']) {
       const form = readFileSync(join(root, 'nodes', `${type}.html`), 'utf8');
       const defaults = /\n {4}defaults: \{\n(.*?)\n {4}\},/s.exec(form)![1]!.split('// Of node-red-contrib-rhea')[0]!;
       const names = [...defaults.matchAll(/^ {6}(\w+): \{/gm)].map(([, name]) => name!);
