@@ -1,6 +1,7 @@
 import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection } from '../connection/connection';
-import { amqpError } from '../errors';
+import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { AmqpFields } from '../message/fields';
 import { decode, encode, type Incoming } from '../message/message';
 import type { LinkEnd, LinkEndOptions, ReceivingEnd, SendingEnd } from '../wire/link-end';
@@ -27,6 +28,8 @@ export interface LinkPairOptions {
  * others may never answer.
  */
 const CREDIT = 10;
+/** Milliseconds in which an attach that was answered without an address may be refused yet. */
+const DETACH_GRACE = 500;
 
 /**
  * Two links on a session of their own, by which a node that belongs to the peer itself (`$cbs`, `/management`) is asked,
@@ -41,6 +44,8 @@ export class LinkPair {
   readonly #over = new AbortController();
   #requests!: SendingEnd;
   #replies!: ReceivingEnd;
+  /** The peer's own words on why there is no link any more. */
+  #refusal: PeerError | undefined;
   #answered: ((bytes: Buffer) => void) | undefined;
   #ready: (() => void) | undefined;
 
@@ -89,7 +94,7 @@ export class LinkPair {
         ...attach,
       });
       this.#replies.user = { message: ({ bytes }) => this.#answered?.(bytes), drained: () => {} };
-      await this.#opened(this.#replies);
+      await this.#opened(this.#replies, () => this.#replies.sourceAddress);
       this.#replies.setCredit(CREDIT);
       this.#requests = this.#session.attachSender(names[0], {
         source: { address: own },
@@ -98,14 +103,19 @@ export class LinkPair {
       });
       const ready = (): void => this.#ready?.();
       this.#requests.user = { ready, draining: () => {}, written: () => {}, settled: () => {} };
-      await this.#opened(this.#requests);
+      await this.#opened(this.#requests, () => this.#requests.targetAddress);
     });
   }
 
   /** From then on the loss of the link ends it all. */
-  async #opened(end: LinkEnd): Promise<void> {
-    end.once('close', this.#abort);
+  async #opened(end: LinkEnd, addressOf: () => string | undefined): Promise<void> {
+    end.once('close', (refusal) => {
+      this.#refusal = refusal;
+      this.#abort();
+    });
     await once(end, 'open', { signal: this.#over.signal });
+    // R21: a refused attach is answered too, but with no address, and then detached. Some peers never name one.
+    if (addressOf() === undefined) await delay(DETACH_GRACE, undefined, { signal: this.#over.signal });
   }
 
   /** Sends a request with a body of one value, and resolves with the answer. To be called one at a time. */
@@ -133,7 +143,7 @@ export class LinkPair {
     const { signal } = this.#over;
     let lost!: () => void;
     const loss = new Promise<never>((_resolve, reject) => {
-      lost = () => reject(amqpError('AMQP_LINK_DETACHED.why', { why: `${this.#options.address} does not answer` }));
+      lost = () => reject(this.#loss);
     });
     loss.catch(() => {});
     const timer = setTimeout(lost, this.#options.timeout);
@@ -145,6 +155,13 @@ export class LinkPair {
       clearTimeout(timer);
       signal.removeEventListener('abort', lost);
     }
+  }
+
+  get #loss(): AmqpError {
+    const { address } = this.#options;
+    const peer = this.#refusal;
+    if (peer?.condition) return amqpError('AMQP_LINK_REFUSED.why', { why: `the peer refused ${address}` }, { peer });
+    return amqpError('AMQP_LINK_DETACHED.why', { why: `${address} does not answer` });
   }
 
   close(): void {

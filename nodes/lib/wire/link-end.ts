@@ -24,6 +24,8 @@ export interface LinkEndOptions {
 
 /** What the ends of links need of their session. */
 export interface EndSession {
+  /** Nothing may be written on it any more (2.5.5), though the peer may still write. */
+  readonly isEnded: boolean;
   readonly output: Output;
   readonly channel: number;
   readonly maxFrameSize: number;
@@ -125,7 +127,9 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
   /** Detaches. With `closed` the peer keeps nothing of the terminus (2.6.4). */
   detach(closed: boolean): void {
     this.isDetached = true;
-    if (closed) this.#rhea.close();
+    // R90: rhea writes it all the same, also by itself when the peer detaches, and the peer ends the connection over it.
+    if (this.session.isEnded) this.#rhea.state.local_open = false;
+    else if (closed) this.#rhea.close();
     else this.#rhea.detach();
   }
 

@@ -49,6 +49,7 @@ export type RheaSession = Omit<Session, 'local' | 'incoming' | 'on_begin' | 'on_
 export type RheaLink = Omit<Receiver | Sender, 'local' | 'remote'> & {
   local: { handle: number; attach: object };
   remote: { detach?: { closed?: boolean } };
+  state: { local_open: boolean };
 };
 
 interface Described {

@@ -67,7 +67,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   readonly #flows = new Set<LinkEnd>();
   #isFlowDue = false;
   /** Nothing may be written on it any more (2.5.5), though the peer may still write. */
-  #isEnded = false;
+  isEnded = false;
 
   constructor(user: SessionUser, rhea: RheaSession) {
     super();
@@ -112,7 +112,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
 
   #end(): void {
     this.writeDue();
-    this.#isEnded = true;
+    this.isEnded = true;
     this.#rhea.close();
   }
 
@@ -163,7 +163,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     const onEnd = rhea.on_end.bind(rhea);
     rhea.on_end = (frame) => {
       this.#user.route(frame.channel, undefined);
-      this.#isEnded = true;
+      this.isEnded = true;
       onEnd(frame);
       this.emit('end', peerErrorOf(rhea.error));
     };
@@ -251,7 +251,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
       }
     }
     // R7: a peer may give the outcome and leave the settling to us.
-    if (!isSettled && isAny && !this.#isEnded)
+    if (!isSettled && isAny && !this.isEnded)
       writeDisposition(this.output, this.channel, false, first, last, state!.bytes);
   }
 
@@ -350,7 +350,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
 
   /** For the output. */
   writeDue(): void {
-    if (this.#isEnded) return;
+    if (this.isEnded) return;
     this.#writeRun();
     if (!this.#isFlowDue && this.#flows.size === 0) return;
     this.#incomingEnd = serial(this.#nextIncomingId, INCOMING_WINDOW);

@@ -62,6 +62,7 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   'session.links': ['object', () => session['links']['receiver']],
   'link.local.handle': ['number', () => sender['local'].handle],
   'link.local.attach': ['object', () => sender['local'].attach],
+  'link.state.local_open': ['boolean', () => sender['state'].local_open],
   'link.remote.detach.closed': ['boolean', () => sender['remote'].detach.closed],
   'frame.channel': ['number', () => calls.get('session.on_begin')!['channel']],
   'frame.performative': ['object', () => fieldsOf('session.on_begin')],

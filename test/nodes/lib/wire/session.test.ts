@@ -404,4 +404,26 @@ describe('a session', () => {
     should(connections).equal(1);
     should(late).eql([]);
   });
+
+  it('writes nothing behind its end, also where the peer detaches a link just then (R90)', async () => {
+    connection.open();
+    while (connection.state.name !== 'connected') await once(connection, 'state');
+    const { session } = connection.beginSession(connection.wire!)!;
+    const [{ session: peer }] = (await once(container, 'session_open')) as [{ session: PeerSession }];
+    const detached: Fields[] = [];
+    Object.assign(peer, { on_detach: ({ performative }: Frame) => detached.push(performative) });
+    const link = session.attachReceiver('r', { source: { address: 'q' } });
+    const [{ sender }] = (await once(container, 'sender_open')) as [{ sender: { close(): void } }];
+    await once(link, 'open');
+    // Both at the same time: neither has read what the other writes.
+    const over = Promise.all([once(link, 'close'), once(container, 'session_close')]);
+    sender.close();
+    session.end();
+    await over;
+    should(detached).eql([]);
+    // The connection goes on.
+    const { session: next } = connection.beginSession(connection.wire!)!;
+    await once(next.attachReceiver('next', { source: { address: 'q' } }), 'open');
+    should(connections).equal(1);
+  });
 });
