@@ -192,6 +192,8 @@ export class EndpointSettings {
       settings.refuse('tokenuse', 'only a WebSocket has headers: all servers must be ws:// or wss://');
     const tokens = new Tokens(this.#issuer(kind, proxy, timeout));
     const flowTokens = kind === 'flow' ? tokens : undefined;
+    if (tokenUse === 'cbs' && isHub)
+      settings.refuse('tokenuse', 'is not for Azure IoT Hub: log in by its connection string');
     if (tokenUse === 'cbs') return { ...byClaims(jwts(tokens)), flowTokens };
     return { username, tokens, tokenUse, renew: renewToken, flowTokens };
   }

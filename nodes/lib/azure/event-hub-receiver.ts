@@ -193,12 +193,15 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
 
   /** Begins anew in each partition, as if the flow had never been there. */
   async forget(): Promise<void> {
+    // All that may fail comes before anything is forgotten.
+    const beginnings = new Map<string, Place | undefined>();
+    for (const id of this.#partitions.keys()) beginnings.set(id, await this.#beginning(id));
     for (const { id, receiver, progress } of this.#partitions.values()) {
       progress.interrupt();
       await receiver.unsubscribe();
       delete this.#places?.[id];
-      progress.begin(await this.#beginning(id));
-      if (this.#isOpen && !this.#isClosed) receiver.open();
+      progress.begin(beginnings.get(id));
+      if (!this.#isClosed) receiver.open();
     }
     await this.#save();
   }

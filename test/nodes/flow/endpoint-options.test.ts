@@ -166,6 +166,12 @@ describe('the options of an endpoint', () => {
       should(read({ ...identity, host: 'wss://broker/' }).tokenUse).equal('header');
     });
 
+    it('show no token to Azure IoT Hub, which would want it in another form', () => {
+      const identity = { login: 'identity', scope: 'https://a.example', tokenuse: 'cbs' };
+      should(wrong({ ...identity, peer: 'iothub' })).match(/not for Azure IoT Hub/);
+      should(read({ ...identity, peer: 'servicebus' }).authorize).be.a.Function();
+    });
+
     it('let a flow give the token', () => {
       const options = read({ login: 'flow' });
       should(options.flowTokens!.isGiven).equal(true);
