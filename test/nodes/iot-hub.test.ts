@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import should from 'should';
 import { IotHub } from '../doubles/iot-hub/iot-hub';
-import { collect, endpointNode, flow, helper, inject, message, node, nodes, send, status } from '../flow';
+import { endpointNode, flow, helper, inject, message, node, nodes, send, status } from '../flow';
 import type { NodeConfig } from '../node-red';
 import { logged, texts, WARN } from '../texts';
 
@@ -45,6 +45,7 @@ describe('Azure IoT Hub', () => {
   });
   afterEach(async () => {
     delete process.env['AMQP_TEST_VALUE'];
+    delete process.env['AMQP_TEST_DEVICE'];
     await helper.unload();
     await hub.stop();
   });
@@ -157,19 +158,20 @@ describe('Azure IoT Hub', () => {
 
   describe('has a service that', () => {
     it('sends commands, and is told what became of them', async () => {
+      const device = endpointOf({ id: 'device', host: '${AMQP_TEST_DEVICE}' });
+      const commands = '/devices/d1/messages/devicebound';
+      process.env['AMQP_TEST_DEVICE'] = hub.deviceConnectionString('d1');
       await asService(
         node('amqp-sender', { address: '/messages/devicebound' }),
         node('amqp-receiver', { address: '/messages/serviceBound/feedback', output: 'json', wires: [['outcome']] }),
+        device,
+        { ...node('amqp-receiver', { endpoint: 'device', address: commands, wires: [[]] }), id: 'lamp' },
       );
-      await Promise.all(['sender', 'receiver'].map((id) => status(id, '.connected')));
-      const feedback = collect('outcome');
-      const amqp = { to: '/devices/d1/messages/devicebound', message_id: 'c1' };
-      const properties = { 'iothub-ack': 'full' };
-      should(await send({ payload: 'on', amqp: { ...amqp, application_properties: properties } })).match({
-        sent: { state: 'accepted' },
-      });
-      should(hub.commands('d1')).equal(1);
-      should(feedback).deepEqual([]);
+      await Promise.all(['sender', 'receiver', 'lamp'].map((id) => status(id, '.connected')));
+      const feedback = message('outcome');
+      const amqp = { to: commands, message_id: 'c1', application_properties: { 'iothub-ack': 'full' } };
+      should(await send({ payload: 'on', amqp })).match({ sent: { state: 'accepted' } });
+      should((await feedback).payload).match([{ originalMessageId: 'c1', deviceId: 'd1', statusCode: 'Success' }]);
     });
 
     it('is told that there is no such device', async () => {
