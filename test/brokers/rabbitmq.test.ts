@@ -13,7 +13,10 @@ import { Inbox } from './trial';
 type Msg = Record<string, any>;
 type Status = { text: string };
 
-const QUEUES = ['message', 'accept', 'release', 'one', 'two', 'requests', 'replies', 'login', 'many', 'dead'];
+const QUEUES = ['message', 'accept', 'release', 'one', 'two', 'requests', 'replies', 'login', 'many', 'dead', 'buried'];
+
+/** Arguments of a queue. */
+const deadLettersTo = (key: string) => ({ 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': key });
 
 describe('on RabbitMQ 3.10', function () {
   this.timeout(60_000);
@@ -22,9 +25,13 @@ describe('on RabbitMQ 3.10', function () {
 
   before(async function () {
     await needed(this, 'RabbitMQ 3.10', () => rabbitmq3.prepare());
-    const deadLetters = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'dead' };
     broker = await RabbitMQ.start({
-      queues: [...QUEUES, { name: 'work', arguments: deadLetters }],
+      queues: [
+        ...QUEUES,
+        { name: 'work', arguments: deadLettersTo('dead') },
+        // Under load a consumer of the test before this one may still be there for a moment.
+        { name: 'task', arguments: deadLettersTo('buried') },
+      ],
       users: { test: 'pässwörd€' },
     });
     await helper.startServer();
@@ -119,11 +126,11 @@ describe('on RabbitMQ 3.10', function () {
 
   it('settles by Complete and Catch wired back to the receiver', async () => {
     await load([
-      { id: 'send', type: 'amqp-sender', address: '/amq/queue/work' },
+      { id: 'send', type: 'amqp-sender', address: '/amq/queue/task' },
       {
         id: 'receive',
         type: 'amqp-receiver',
-        address: '/amq/queue/work',
+        address: '/amq/queue/task',
         settle: 'flow',
         onerror: 'reject',
         wires: [['process']],
@@ -136,7 +143,7 @@ describe('on RabbitMQ 3.10', function () {
       },
       { id: 'done', type: 'complete', scope: ['process'], wires: [['receive']] },
       { id: 'failed', type: 'catch', scope: ['process'], wires: [['receive']] },
-      { id: 'bury', type: 'amqp-receiver', address: '/amq/queue/dead', wires: [['buried']] },
+      { id: 'bury', type: 'amqp-receiver', address: '/amq/queue/buried', wires: [['buried']] },
     ]);
     const buried = inbox('buried');
     for (let n = 0; n < 10; n++) send({ payload: n });
@@ -144,7 +151,7 @@ describe('on RabbitMQ 3.10', function () {
     // Which of them the broker buries first is its own matter.
     should(bodies.toSorted((a, b) => a - b)).deepEqual([1, 3, 5, 7, 9]);
     await helper.unload();
-    should(await broker.depths()).match({ work: 0, dead: 0 });
+    should(await broker.depths()).match({ task: 0, buried: 0 });
   });
 
   it('sends to the address of each message, without an anonymous relay', async () => {
