@@ -114,6 +114,31 @@ describe('Azure Event Hubs', () => {
       should(await message('outcome')).match({ payload: 'c' });
     });
 
+    it('only what was asked for, also when that was before it knew its partitions', async () => {
+      await run(sender({ address: '' }));
+      await sendTo(1, 'a', 'b');
+      await deploy(sender({ address: '' }), receiver({ start: 'earliest', creditwindow: 0 }));
+      const received = message('outcome');
+      inject('receiver', { credit: 1 });
+      should(await received).match({ payload: 'a' });
+      const got = collect('outcome');
+      await sendTo(1, 'c');
+      should(got).deepEqual([]);
+    });
+
+    it('nothing while it is paused, also from before it knew its partitions', async () => {
+      await run(receiver({ start: 'earliest' }));
+      inject('receiver', { action: 'pause' });
+      await status('receiver', '.paused');
+      await deploy(sender({ address: '' }), receiver({ start: 'earliest' }));
+      const got = collect('outcome');
+      await sendTo(1, 'a');
+      should(got).deepEqual([]);
+      const received = message('outcome');
+      inject('receiver', { action: 'resume' });
+      should(await received).match({ payload: 'a' });
+    });
+
     it('the same in each group', async () => {
       const other = { ...receiver({ start: 'earliest', group: 'other', wires: [['out']] }), id: 'other' };
       await run(sender({ wires: [] }), receiver({ start: 'earliest' }), other);
@@ -227,6 +252,13 @@ describe('Azure Event Hubs', () => {
       await run(receiver());
       await status('receiver', 'refused: amqp:unauthorized-access');
       should(logged(WARN, 'receiver')).match([/InvalidSignature/]);
+    });
+
+    it('with a msg that comes back while it knows no partition', async () => {
+      await run(receiver({ address: 'nothing', settle: 'flow' }));
+      const caught = message('caught');
+      inject('receiver', { delivery: { id: 'receiver:0.abc.0.1' } });
+      should((await caught).error).match({ code: 'AMQP_DELIVERY_LOST' });
     });
 
     for (const [field, properties] of Object.entries({

@@ -74,7 +74,11 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
   /** Of the search for partitions. */
   #searchState: State = { name: 'detached' };
   #isOpen = false;
-  #isClosed = false;
+  /** Nothing more is taken: the node is closing. */
+  #isStopped = false;
+  /** What was asked for before it was known which partitions there are. */
+  #isPaused = false;
+  #granted = 0;
 
   constructor(connection: Connection, options: EventHubReceiverOptions, user: ReceiverUser) {
     super();
@@ -98,6 +102,27 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
     super.open();
   }
 
+  override stop(): void {
+    this.#isStopped = true;
+    for (const { progress } of this.#partitions.values()) progress.stop();
+    super.stop();
+  }
+
+  override pause(): void {
+    this.#isPaused = true;
+    super.pause();
+  }
+
+  override resume(): void {
+    this.#isPaused = false;
+    super.resume();
+  }
+
+  override grant(credit: number): void {
+    if (this.all.length === 0) this.#granted += credit;
+    super.grant(credit);
+  }
+
   /** For the connection. */
   connected(): void {
     clearTimeout(this.#retry);
@@ -117,7 +142,7 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
 
   /** Finds out which partitions there are, and where to begin in each; more may have come since the last time. */
   async #search(): Promise<void> {
-    if (this.#isSearching || this.#isClosed) return;
+    if (this.#isSearching || this.#isStopped) return;
     this.#isSearching = true;
     if (this.#searchState.name !== 'refused') this.#show({ name: 'connecting' });
     try {
@@ -125,11 +150,11 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
       this.#places ??= (await places?.load()) ?? {};
       const ids = partitions ?? (await this.#hub.info()).partitions;
       for (const id of ids) {
-        if (this.#partitions.has(id) || this.#isClosed) continue;
+        if (this.#partitions.has(id) || this.#isStopped) continue;
         const place = this.#places[id] ?? (await this.#beginning(id));
-        if (!this.#isClosed) this.#receive(id, place, ids.length);
+        if (!this.#isStopped) this.#receive(id, place, ids.length);
       }
-      this.#failures = 0;
+      this.#failures = this.#granted = 0;
       this.#show({ name: 'connected' });
     } catch (error) {
       this.#failed(error as AmqpError);
@@ -140,7 +165,7 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
 
   #failed(error: AmqpError): void {
     // The connection tells itself of what it has lost.
-    if (this.#isClosed || this.#connection.state.name !== 'connected') return;
+    if (this.#isStopped || this.#connection.state.name !== 'connected') return;
     this.#show({ name: 'refused', error });
     const again = this.#connection.guarded(() => void this.#search());
     this.#retry = setTimeout(again, pauseAfter(this.#failures++, this.#connection.options.backoff));
@@ -188,6 +213,8 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
     );
     this.#partitions.set(id, { id, receiver, progress });
     this.add(receiver);
+    if (this.#isPaused) receiver.pause();
+    if (this.#granted > 0) receiver.grant(this.#granted);
     if (this.#isOpen) receiver.open();
   }
 
@@ -201,7 +228,7 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
       await receiver.unsubscribe();
       delete this.#places?.[id];
       progress.begin(beginnings.get(id));
-      if (!this.#isClosed) receiver.open();
+      if (!this.#isStopped) receiver.open();
     }
     await this.#save();
   }
@@ -251,7 +278,7 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
   }
 
   override async close(): Promise<void> {
-    this.#isClosed = true;
+    this.stop();
     clearTimeout(this.#retry);
     clearInterval(this.#saver);
     this.#interrupt();

@@ -136,10 +136,9 @@ interface Status extends PeerError {
 /** The service names these in two ways. */
 function statusOf({ application_properties: properties }: AmqpFields): Status {
   const given = (properties ?? {}) as Record<string, unknown>;
-  const [code, description, condition] = ['status', 'status', 'error'].map((word, index) => {
-    const end = ['code', 'description', 'condition'][index]!;
-    return given[`${word}-${end}`] ?? given[word + end[0]!.toUpperCase() + end.slice(1)];
-  });
+  const code = given['statusCode'] ?? given['status-code'];
+  const description = given['statusDescription'] ?? given['status-description'];
+  const condition = given['errorCondition'] ?? given['error-condition'];
   return {
     code: Number(code),
     ...(typeof condition === 'string' && { condition }),

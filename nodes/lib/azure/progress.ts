@@ -22,6 +22,8 @@ export class Progress {
   /** What was given to the flow, in order: those from `#first` on. */
   #given: Given[] = [];
   #first = 0;
+  /** Of the last event that nobody has to settle, until the flow has it. */
+  #arriving: { offset: string; turn: NodeJS.Immediate } | undefined;
 
   constructor(holds: (id: string) => boolean) {
     this.#holds = holds;
@@ -36,7 +38,21 @@ export class Progress {
   /** An event was given to the flow: with its token, where the flow is to say when it is done. */
   given(offset: string, id?: string): void {
     if (id !== undefined) this.#given.push({ offset, id });
-    else this.#place = { offset };
+    else if (this.#arriving) this.#arriving.offset = offset;
+    else this.#arriving = { offset, turn: setImmediate(() => this.#arrived()) };
+  }
+
+  /** R3: Node-RED hands a msg on in its next turn, and not at all when the flow is closed by then. */
+  #arrived(): void {
+    const { offset } = this.#arriving!;
+    this.#place = { offset };
+    this.#arriving = undefined;
+  }
+
+  /** The flow is closed: what it has not had by now comes again. What it has may still be done. */
+  stop(): void {
+    clearImmediate(this.#arriving?.turn);
+    this.#arriving = undefined;
   }
 
   get place(): Place | undefined {
@@ -59,6 +75,7 @@ export class Progress {
   }
 
   #clear(): void {
+    this.stop();
     this.#given = [];
     this.#first = 0;
   }

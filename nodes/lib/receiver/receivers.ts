@@ -59,11 +59,12 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
     this.holderOf(id).fail(id, outcome, settled);
   }
 
-  /** The one that holds a message, else the one that says best why it does not. */
+  /** The one that holds a message, else the one that says best why it does not. Throws where there is none yet. */
   protected holderOf(id: string): Receiver {
-    return (
-      this.all.find((one) => one.holds(id)) ?? this.all.find(({ name }) => id.startsWith(`${name}.`)) ?? this.all[0]!
-    );
+    const holder = this.all.find((one) => one.holds(id)) ?? this.all.find(({ name }) => id.startsWith(`${name}.`));
+    const [first] = this.all;
+    if (!holder && !first) throw amqpError('AMQP_DELIVERY_LOST.lost');
+    return holder ?? first!;
   }
 
   /** For each of them. */

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import should from 'should';
 import { Progress } from '../../../../nodes/lib/azure/progress';
 
@@ -24,10 +25,21 @@ describe('the progress in a partition', () => {
     should(progress.place).deepEqual({ offset: '7' });
   });
 
-  it('is at each event that nobody has to settle', () => {
+  it('is at each event that nobody has to settle, once the flow has it', async () => {
     progress.given('1');
     progress.given('2');
+    should(progress.place).equal(undefined);
+    await turn();
     should(progress.place).deepEqual({ offset: '2' });
+  });
+
+  it('is before what the flow has not had when it was closed', async () => {
+    progress.given('1');
+    await turn();
+    progress.given('2');
+    progress.stop();
+    await turn();
+    should(progress.place).deepEqual({ offset: '1' });
   });
 
   it('is before the first event that the flow is not done with', () => {
