@@ -1,18 +1,26 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
 import { eventHubOptions, serviceBusOptions } from './flow/azure';
-import { type Asked, azureAction, sessionStateOf } from './flow/azure-actions';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
-import { newMsg } from './flow/msg';
-import { mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
+import { newMsg, togetherMsg } from './flow/msg';
+import {
+  isOfSeveral,
+  mappingOf,
+  onErrorOf,
+  type ReceiverDef,
+  receiverOptions,
+  subscriptionOf,
+} from './flow/options';
 import { isOwnError } from './flow/own-error';
+import { type Asked, receiverAction, sessionStateOf } from './flow/receiver-actions';
 import { Settings } from './flow/settings';
 import { EventHubReceiver } from './lib/azure/event-hub-receiver';
 import { ServiceBusReceiver } from './lib/azure/service-bus-receiver';
 import { isPlainObject } from './lib/codec/notation';
-import { amqpError, nameOf, type PeerError } from './lib/errors';
-import { Receiver, type ReceiverUser } from './lib/receiver/receiver';
+import { AmqpError, amqpError, nameOf, type PeerError } from './lib/errors';
+import { type Received, Receiver, type ReceiverUser } from './lib/receiver/receiver';
 import type { Receivers } from './lib/receiver/receivers';
+import { Subscriptions } from './lib/receiver/subscriptions';
 import type { Outcome } from './lib/wire/outcome';
 
 /** What the input of a receiver understands. */
@@ -43,14 +51,32 @@ export default function init(RED: NodeAPI): void {
     const { connection, service } = endpoint;
     const serviceBus = service === 'servicebus' ? serviceBusOptions(settings, options) : undefined;
     const eventHub = service === 'eventhubs' ? eventHubOptions(this, settings, options) : undefined;
+    const isSeveral = isOfSeveral(settings, service);
     if (!settings.check()) return;
+    const { maxAttempts = Infinity } = options;
+    /** The msg of a message; undefined: it is not what it says, and has failed. */
+    const msgOf = ({ incoming, delivery }: Received): ReturnType<typeof newMsg>['msg'] | undefined => {
+      const { msg, error } = newMsg(incoming, delivery, mapping);
+      if (!error) return msg;
+      if (delivery.id !== undefined) receiver.fail(delivery.id, outcomeOf(onerror, { error }));
+      this.error(error, msg);
+      return undefined;
+    };
     const user: ReceiverUser = {
       message: (incoming, delivery) => {
-        const { msg, error } = newMsg(incoming, delivery, mapping);
-        if (!error) return this.send(msg);
-        if (delivery.id !== undefined) receiver.fail(delivery.id, outcomeOf(onerror, { error }));
-        this.error(error, msg);
+        const msg = msgOf({ incoming, delivery });
+        if (!msg) return;
+        const { attempt = 0 } = delivery;
+        this.send(attempt > maxAttempts ? [null, msg] : msg);
       },
+      messages: (all) => {
+        const msgs = all.flatMap((one) => msgOf(one) ?? []);
+        const isExhausted = ({ delivery: { attempt = 0 } }: (typeof msgs)[number]): boolean => attempt > maxAttempts;
+        for (const msg of msgs) if (isExhausted(msg)) this.send([null, msg]);
+        const rest = msgs.filter((msg) => !isExhausted(msg));
+        if (rest.length > 0) this.send(togetherMsg(rest));
+      },
+      exhausted: (error, { incoming, delivery }) => this.error(error, newMsg(incoming, delivery, mapping).msg),
       undelivered: (error, delivery) => {
         this.error(error, { topic: delivery.address, delivery });
         return outcomeOf(onerror, { error });
@@ -61,7 +87,9 @@ export default function init(RED: NodeAPI): void {
       ? new ServiceBusReceiver(connection, serviceBus, user)
       : eventHub
         ? new EventHubReceiver(connection, eventHub, user)
-        : new Receiver(connection, options, user);
+        : isSeveral
+          ? new Subscriptions(connection, options, user)
+          : new Receiver(connection, options, user);
     const isAnswered = serviceBus !== undefined || options.isAnswered;
     if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed && !service)
       this.log(RED._(`${LOG}durable`, { id: connection.options.containerId }));
@@ -86,14 +114,8 @@ export default function init(RED: NodeAPI): void {
         return undefined;
       }
       if (endpoint.takesToken(msg)) return undefined;
-      const id = tokenOf(delivery);
-      let answer: Promise<void> | undefined;
-      if (id !== undefined) {
-        if (msg.sessionState !== undefined)
-          answer = storeState(id, msg.sessionState).then(() => settleAnswered(id, msg));
-        else if (isAnswered) answer = settleAnswered(id, msg);
-        else settle(id, msg);
-      }
+      const ids = tokensOf(delivery);
+      const answer = ids.length > 0 ? settleAll(ids, msg) : undefined;
       if (credit !== undefined) receiver.grant(creditOf(credit));
       // A msg that was received may well have an action of its own, for other nodes.
       if (action !== undefined && !delivery) return act(action, msg);
@@ -109,7 +131,32 @@ export default function init(RED: NodeAPI): void {
       else holder.settle(id, outcomeOf(msg.settle ?? 'accept', msg), ended);
     };
 
-    const settleAnswered = (id: string, msg: Input): Promise<void> => settled((ended) => settle(id, msg, ended));
+    /** The promise is there only where something takes longer. */
+    const settleOne = (id: string, msg: Input): Promise<void> | undefined => {
+      if (msg.sessionState !== undefined)
+        return storeState(id, msg.sessionState).then(() => settled((ended) => settle(id, msg, ended)));
+      if (isAnswered) return settled((ended) => settle(id, msg, ended));
+      settle(id, msg);
+      return undefined;
+    };
+
+    /** Of several, some may have been settled one by one. */
+    const settleAll = (ids: string[], msg: Input): Promise<void> | undefined => {
+      if (ids.length === 1) return settleOne(ids[0]!, msg);
+      const answers: (Promise<void> | undefined)[] = [];
+      const failures: unknown[] = [];
+      for (const id of ids) {
+        try {
+          answers.push(settleOne(id, msg));
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+      const isSettled = (error: unknown): boolean => error instanceof AmqpError && error.code === 'AMQP_DELIVERY_SETTLED';
+      const failure = failures.find((error) => !isSettled(error)) ?? (answers.length === 0 ? failures[0] : undefined);
+      if (failure !== undefined) throw failure;
+      return answers.some(Boolean) ? Promise.all(answers).then(() => {}) : undefined;
+    };
 
     /** The session is to be as the flow says before the message is gone that has made it so. */
     const storeState = async (id: string, given: unknown): Promise<void> => {
@@ -120,34 +167,18 @@ export default function init(RED: NodeAPI): void {
 
     /** What could not be settled as asked has failed, if it is still there. */
     const fail = ({ delivery, error }: Input): void => {
-      if (typeof delivery?.id !== 'string') return;
-      const holder = endpoint.holderOf(this, receiver, delivery.id);
-      if (holder.holds(delivery.id)) holder.fail(delivery.id, outcomeOf(onerror, { error }));
+      for (const id of [delivery?.id].flat()) {
+        if (typeof id !== 'string') continue;
+        const holder = endpoint.holderOf(this, receiver, id);
+        if (holder.holds(id)) holder.fail(id, outcomeOf(onerror, { error }));
+      }
     };
 
     const act = async (action: unknown, msg: Input): Promise<void> => {
-      const { topic } = msg;
-      switch (action) {
-        case 'pause':
-          return receiver.pause();
-        case 'resume':
-          return receiver.resume();
-        case 'drain':
-          return receiver.drain();
-        case 'unsubscribe':
-          return receiver.unsubscribe();
-        case 'subscribe':
-          // Needed when the endpoint does not connect by itself.
-          if (await receiver.subscribe(typeof topic === 'string' && topic !== '' ? topic : undefined))
-            endpoint.connection.open();
-          return;
-        case 'info':
-          msg.payload = await azureAction(receiver, action, msg);
-          this.send(msg);
-          return;
-        default:
-          await azureAction(receiver, action, msg);
-      }
+      const answer = await receiverAction(endpoint, receiver, action, msg);
+      if (answer === undefined) return;
+      msg.payload = answer;
+      this.send(msg);
     };
 
     endpoint.register(this, receiver);
@@ -161,11 +192,13 @@ function settled(settle: (ended: (error?: Error) => void) => void): Promise<void
   return new Promise((resolve, reject) => settle((error) => (error ? reject(error) : resolve())));
 }
 
-/** The token of a message that is to be settled. What was accepted on arrival has none. */
-function tokenOf(delivery: unknown): string | undefined {
-  if (delivery === undefined || delivery === null) return undefined;
+/** The tokens of messages that are to be settled. What was accepted on arrival has none. */
+function tokensOf(delivery: unknown): string[] {
+  if (delivery === undefined || delivery === null) return [];
   const { id } = isPlainObject(delivery) ? delivery : { id: null };
-  if (id === undefined || typeof id === 'string') return id;
+  const ids: unknown[] = [id].flat();
+  if (id === undefined) return [];
+  if (ids.length > 0 && ids.every((one) => typeof one === 'string')) return ids;
   throw amqpError('AMQP_DELIVERY_UNKNOWN.delivery');
 }
 

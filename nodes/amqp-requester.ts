@@ -1,7 +1,7 @@
 import type { Node, NodeAPI } from 'node-red';
 import { addressing } from './flow/address';
 import { endpointOf } from './flow/endpoint';
-import { endMsg, errorOf, give } from './flow/give';
+import { actionOf, endAfter, endMsg, errorOf, give } from './flow/give';
 import { received, withSent } from './flow/msg';
 import { type AddressDef, headerOf, mappingOf, requesterOptions } from './flow/options';
 import { Settings } from './flow/settings';
@@ -37,6 +37,8 @@ export default function init(RED: NodeAPI): void {
       const end = (error?: Error): void => endMsg(this, done, error);
       try {
         if (endpoint.takesToken(msg)) return end();
+        const doing = endpoint.act(actionOf(msg));
+        if (doing) return endAfter(this, doing, done);
         const message = outgoing(msg, mapping);
         withHeader(message, header);
         // The msg itself is to leave with the reply; what tells of the outcome is a copy of the request.

@@ -1,6 +1,6 @@
 import type { Node, NodeAPI } from 'node-red';
 import { endpointOf } from './flow/endpoint';
-import { endMsg, errorOf, give } from './flow/give';
+import { actionOf, endAfter, endMsg, errorOf, give } from './flow/give';
 import { newMsg, withSent } from './flow/msg';
 import { type AddressDef, headerOf, isLegacy, mappingOf, responderOptions } from './flow/options';
 import { isOwnError } from './flow/own-error';
@@ -38,6 +38,8 @@ export default function init(RED: NodeAPI): void {
       const end = (error?: Error): void => endMsg(this, done, error);
       try {
         if (isOwnError(this, msg) || endpoint.takesToken(msg)) return end();
+        const doing = endpoint.act(actionOf(msg));
+        if (doing) return endAfter(this, doing, done);
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string') throw amqpError('AMQP_NO_REQUEST.none');
         const message = outgoing(msg, mapping);

@@ -3,7 +3,7 @@ import { addressing } from './flow/address';
 import { batchOf } from './flow/azure';
 import { Disk } from './flow/disk';
 import { endpointOf } from './flow/endpoint';
-import { endMsg, errorOf, give } from './flow/give';
+import { actionOf, endAfter, endMsg, errorOf, give } from './flow/give';
 import { received, withSent } from './flow/msg';
 import { durabilityOf, headerOf, isLegacy, mappingOf, outcomesOf, type SenderDef, senderOptions } from './flow/options';
 import { batchKey, eachOf, isScheduling, parts, scheduled } from './flow/service-bus';
@@ -24,6 +24,7 @@ import {
 import { type Done, Entry } from './lib/link/entry';
 import { Sender } from './lib/sender/sender';
 import type { Stored } from './lib/sender/store';
+import { checkedError } from './lib/wire/outcome';
 
 type Send = (msg: NodeMessage) => void;
 type End = (error?: Error) => void;
@@ -147,9 +148,17 @@ export default function init(RED: NodeAPI): void {
       to.then(found).catch((error: unknown) => endMsg(this, done, errorOf(error)));
     };
 
+    const act = (msg: NodeMessage & { error?: object }): Promise<void> | undefined => {
+      const action = actionOf(msg);
+      if (action === 'detach') return sender.detach(msg.error && checkedError(msg.error));
+      return endpoint.act(action);
+    };
+
     this.on('input', (msg, send, done) => {
       try {
         if (endpoint.takesToken(msg)) return endMsg(this, done);
+        const doing = act(msg);
+        if (doing) return endAfter(this, doing, done);
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
         const to = address.of(msg, message);

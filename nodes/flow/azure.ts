@@ -40,6 +40,9 @@ export function eventHubOptions(node: Node, settings: Settings, options: Receive
   const store = settings.text('places') ?? 'default';
   return {
     ...options,
+    // What is behind an event that waits would be taken for done; and events do not come again.
+    inOrder: false,
+    maxAttempts: undefined,
     source: {},
     address,
     group,

@@ -216,6 +216,17 @@ export class Endpoint {
   }
 
   /**
+   * What a msg without a payload has for the endpoint: `action` "connect" or "disconnect", which resolves once that is done.
+   * Undefined: nothing.
+   */
+  act(action: unknown): Promise<void> | undefined {
+    if (action === 'disconnect') return this.connection.disconnect();
+    if (action !== 'connect') return undefined;
+    this.connection.connect();
+    return Promise.resolve();
+  }
+
+  /**
    * Whether a msg gives the endpoint the token to log in with: `action` "token", and `token` as text or as the answer of a
    * token server. It is taken out of the msg, which goes on to Complete nodes. Throws AMQP_BAD_INPUT where there is none, and
    * where the endpoint has no use for it: it would be in what Catch nodes get, or be sent on.

@@ -28,3 +28,16 @@ export function endMsg(node: Node, done: (error?: Error) => void, error?: Error)
   const failure = give(() => done(error));
   if (failure) node.error(failure.message);
 }
+
+/** Ends a msg once what it has asked for is done. */
+export function endAfter(node: Node, doing: Promise<unknown>, done: (error?: Error) => void): void {
+  doing.then(
+    () => endMsg(node, done),
+    (error: unknown) => endMsg(node, done, errorOf(error)),
+  );
+}
+
+/** What a msg asks of a node that sends: with a payload it is a message, whatever else it has. */
+export function actionOf(msg: object): unknown {
+  return 'payload' in msg ? undefined : (msg as { action?: unknown }).action;
+}

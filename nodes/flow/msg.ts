@@ -43,6 +43,18 @@ export function newMsg(
   return made;
 }
 
+/** Several msgs as one: the payload is a list of them, and `delivery` settles them all. */
+export function togetherMsg(msgs: Received[]): NodeMessage {
+  const ids = msgs.flatMap(({ delivery: { id } }) => id ?? []);
+  const { address } = msgs[0]!.delivery;
+  return {
+    _msgid: randomId(),
+    topic: address,
+    payload: msgs.map(({ _msgid, ...msg }) => msg),
+    delivery: { ...(ids.length > 0 && { id: ids }), address, count: msgs.length },
+  };
+}
+
 /** `msg` with what became of it, in the dialect of the node. */
 export function withSent<T extends object>(msg: T, sent: Sent, format: Format): T {
   const { state, tag, address } = sent;

@@ -3,17 +3,21 @@
  * saved by node-red-contrib-rhea: it speaks that package's dialect, and other properties say how it settles.
  */
 import type { NodeDef } from 'node-red';
-import type { RequesterOptions } from '../lib/exchange/requester';
+import { DIRECT_REPLY_TO, type RequesterOptions } from '../lib/exchange/requester';
 import type { ResponderOptions } from '../lib/exchange/responder';
 import type { Guarantee } from '../lib/link/sender-link';
 import type { AddressKind, SourceOptions } from '../lib/link/source';
 import { BODIES, type BodyOption, type OutputOption, OUTPUTS } from '../lib/message/body';
 import { type Format, type HeaderDefaults, stylesOf } from '../lib/message/message';
+import type { IntakeOptions } from '../lib/receiver/intake';
 import type { ReceiverOptions, Settle } from '../lib/receiver/receiver';
 import type { SenderOptions } from '../lib/sender/sender';
 import type { Durability } from '../lib/sender/store';
+import type { Filter } from '../lib/wire/filter';
 import type { Outcome } from '../lib/wire/outcome';
+import type { LinkProperties } from '../lib/wire/properties';
 import type { Service } from './endpoint';
+import { filterOf } from './filters';
 import type { Settings } from './settings';
 
 interface LinkDef extends NodeDef {
@@ -43,6 +47,8 @@ export interface SenderDef extends AddressDef, LegacyTerminus {
 
 export interface ReceiverDef extends LinkDef, LegacyTerminus {
   selector?: string;
+  /** Rows of the form. */
+  filters?: unknown;
   /** Kept by the peer while there is no link, shared by several receivers, or both. */
   subscription?: '' | 'durable' | 'shared' | 'shared-durable';
   /** Of node-red-contrib-rhea. */
@@ -57,6 +63,14 @@ export interface Mapping {
   output: OutputOption;
 }
 
+const REPLY_TO: ['dynamic', 'capability', 'direct', 'fixed', 'pair', 'target'] = [
+  'dynamic',
+  'capability',
+  'direct',
+  'fixed',
+  'pair',
+  'target',
+];
 /** Bytes of requests that wait for a reply. */
 const REQUEST_BYTES = 64 * 2 ** 20;
 /**
@@ -107,11 +121,13 @@ export function senderOptions(settings: Settings, config: SenderDef, address: st
       ? ['pre-settled', 'at-least-once', 'at-most-once']
       : ['at-least-once', 'at-most-once', 'pre-settled'],
   );
+  const { capabilities = [], ...terminus } = terminusOf(settings);
+  const all = [...new Set([...(kind ? [kind] : []), ...capabilities])];
   return {
-    name: config.id,
+    name: settings.text('linkname') ?? config.id,
     address,
     dynamic: settings.flag('dynamic', false),
-    target: { ...legacyTerminus(config), ...(kind && { capabilities: [kind] }) },
+    target: { ...legacyTerminus(config), ...terminus, ...(all.length > 0 && { capabilities: all }) },
     properties: settings.linkProperties(),
     guarantee,
     buffer: settings.number('buffer'),
@@ -135,19 +151,41 @@ export function outcomesOf(settings: Settings, config: SenderDef): 'accepted' | 
 
 export function receiverOptions(settings: Settings, config: ReceiverDef, { format, output }: Mapping): ReceiverOptions {
   const subscription = subscriptionOf(settings);
+  const settle = settleOf(settings, config);
+  const size = settings.optionalNumber('maxmessagesize');
   return {
+    ...intakeOptions(settings),
     name: linkNameOf(config.id, settings, subscription),
     address: settings.text('address'),
     dynamic: settings.flag('dynamic', false),
     source: sourceOptionsOf(settings, subscription, config),
-    properties: settings.linkProperties(),
-    settle: settleOf(settings, config),
-    isAnswered: settings.flag('answered', false) && settleOf(settings, config) === 'flow',
+    properties: receiverProperties(settings),
+    ...(size !== undefined && { maxMessageSize: 1024 * size }),
+    settle,
+    isAnswered: settings.flag('answered', false) && settle === 'flow',
     creditWindow: settings.number('creditwindow'),
     windowBytes: settings.megabytes('windowbytes'),
     settleTimeout: settings.milliseconds('settletimeout'),
     styles: stylesOf(format, output),
   };
+}
+
+/** What comes before the flow. */
+function intakeOptions(settings: Settings): Pick<ReceiverOptions, keyof IntakeOptions | 'exhausted'> {
+  const [count, window] = [settings.number('together'), settings.number('creditwindow')];
+  if (count > 1 && window > 0 && count > window) settings.refuse('together', `is more than the ${window} in progress`);
+  const maxAttempts = settings.optionalNumber('maxattempts');
+  const exhausted = settings.choice('exhausted', ['reject', 'accept', 'output']);
+  return {
+    ...(settings.choice('order', ['', 'group']) === 'group' && { inOrder: true }),
+    ...(count > 1 && { together: { count, time: settings.milliseconds('togethertime') } }),
+    ...(maxAttempts !== undefined && { maxAttempts, ...(exhausted !== 'output' && { exhausted }) }),
+  };
+}
+
+/** Whether the flow names the addresses of a receiver, any number of them. */
+export function isOfSeveral(settings: Settings, service: Service | undefined): boolean {
+  return settings.choice('addresses', ['one', 'several']) === 'several' && service === undefined;
 }
 
 /** The outcome of what the flow fails. Modified as failed, a message is counted by the server, and goes to its dead letters. */
@@ -174,21 +212,67 @@ export function subscriptionOf(settings: Settings): Subscription {
 
 /** A shared subscription has a link of each receiver, told apart by what follows the bar, as JMS clients do it. */
 function linkNameOf(id: string, settings: Settings, subscription: Subscription): string {
-  const name = (subscription && settings.text('subscriptionname')) || id;
+  const name = (subscription && settings.text('subscriptionname')) || settings.text('linkname') || id;
   return subscription.startsWith('shared') ? `${name}|${id}` : name;
 }
 
 function sourceOptionsOf(settings: Settings, subscription: Subscription, config: ReceiverDef): SourceOptions {
+  const filters = settings.rows('filters', filterOf);
+  const mode = settings.choice<'' | 'move' | 'copy'>('distribution', ['', 'move', 'copy']);
   return {
     kind: kindOf(settings),
     selector: settings.text('selector'),
-    browse: settings.flag('browse', false) && !subscription,
+    ...(filters.length > 0 && { filters: unique(settings, filters) }),
+    ...(settings.flag('unfiltered', false) && { unfiltered: true }),
+    browse: (settings.flag('browse', false) || mode === 'copy') && !subscription,
+    ...(mode === 'move' && { distribution_mode: mode }),
     shared: subscription.startsWith('shared'),
     trust: settings.flag('trust', false),
     // 2: it keeps what is not settled, too (3.5.5).
     ...(subscription.endsWith('durable') && { durable: 2, expiry_policy: 'never' }),
     ...(config.subscription === undefined && legacyTerminus(config)),
+    ...terminusOf(settings),
   };
+}
+
+function unique(settings: Settings, filters: Filter[]): Filter[] {
+  const names = filters.map(({ name }) => name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) settings.refuse('filters', `has ${twice} twice`);
+  return filters;
+}
+
+const DURABILITY = { none: 0, configuration: 1, 'unsettled-state': 2 };
+
+interface Terminus {
+  durable?: number;
+  expiry_policy?: string;
+  timeout?: number;
+  capabilities?: string[];
+}
+
+/** What a person asks of the peer's source or target by the names that the specification has (3.5.3, 3.5.4). */
+function terminusOf(settings: Settings): Terminus {
+  const durability = settings.choice('durability', ['', 'none', 'configuration', 'unsettled-state']);
+  const expiry = settings.choice('expiry', ['', 'link-detach', 'session-end', 'connection-close', 'never']);
+  const timeout = settings.optionalNumber('expirytime');
+  const capabilities = settings.list('capabilities');
+  if (capabilities.some((one) => !/^[\x21-\x7e]+$/.test(one))) settings.refuse('capabilities', 'is not plain ASCII text');
+  return {
+    ...(durability && { durable: DURABILITY[durability] }),
+    ...(expiry && { expiry_policy: expiry }),
+    ...(timeout !== undefined && { timeout }),
+    ...(capabilities.length > 0 && { capabilities }),
+  };
+}
+
+/** Artemis and RabbitMQ name the priority of a consumer differently; each ignores the other's name. */
+function receiverProperties(settings: Settings): LinkProperties | undefined {
+  const priority = settings.optionalNumber('consumerpriority');
+  const properties = settings.linkProperties();
+  if (priority === undefined) return properties;
+  const value = { $amqp: 'int', value: priority };
+  return { priority: value, 'rabbitmq:priority': value, ...properties };
 }
 
 function legacyTerminus({ durable, expirypolicy }: LegacyTerminus): { durable?: number; expiry_policy?: string } {
@@ -210,6 +294,9 @@ export function requesterOptions(
     address,
     kind: kindOf(settings),
     replyTo: replyToOf(settings),
+    ...(settings.choice('replies', ['one', 'several']) === 'several' && {
+      replies: { count: settings.optionalNumber('replycount'), isMarked: settings.text('endmarker') !== undefined },
+    }),
     properties: settings.linkProperties(),
     timeout: settings.milliseconds('timeout'),
     reconnect: settings.choice('reconnect', ['resend', 'fail']),
@@ -219,9 +306,16 @@ export function requesterOptions(
   };
 }
 
+/** How replies come back. `pair` and `target` are those of management nodes, which are asked over links of their own. */
+export function replyKindOf(settings: Settings): 'links' | 'pair' | 'target' {
+  const kind = settings.choice('replyto', REPLY_TO);
+  return kind === 'pair' || kind === 'target' ? kind : 'links';
+}
+
 function replyToOf(settings: Settings): RequesterOptions['replyTo'] {
-  const kind = settings.choice('replyto', ['dynamic', 'capability', 'fixed']);
-  if (kind === 'dynamic') return {};
+  const kind = settings.choice('replyto', REPLY_TO);
+  if (kind === 'direct') return DIRECT_REPLY_TO;
+  if (kind === 'dynamic' || kind === 'pair' || kind === 'target') return {};
   if (kind === 'capability') return { capabilities: [settings.text('replycapability') ?? 'temporary-queue'] };
   return { address: requiredText(settings, 'replyaddress') };
 }

@@ -1,5 +1,6 @@
 import type { Node, NodeAPI } from 'node-red';
 import { type AmqpError, amqpError } from '../lib/errors';
+import { isPlainObject } from '../lib/codec/notation';
 import { areLinkProperties, type LinkProperties } from '../lib/wire/properties';
 import { STATUS } from './status';
 
@@ -30,6 +31,11 @@ const header = {
   /** A uint of milliseconds in the header (3.2.1). */
   ttl: seconds(0.001, 4_000_000, undefined),
 };
+/** Of a source or target (3.5.3). */
+const terminus = {
+  /** A uint of seconds. */
+  expirytime: whole(0, 4_294_967_295, undefined),
+};
 const reconnect = {
   /** settings.js has a say here. */
   firstpause: seconds(0.01, 3600, undefined),
@@ -46,6 +52,7 @@ export const NUMBERS = {
     ...reconnect,
   },
   'amqp-sender': {
+    expirytime: terminus.expirytime,
     buffer,
     bufferbytes: bytes,
     timeout: timeout(0),
@@ -60,9 +67,17 @@ export const NUMBERS = {
     sessions: whole<number>(1, 100, 8),
     sessionidle: seconds<number>(0.1, 86_400, 10),
     epoch: whole(0, 999_999_999, undefined),
+    expirytime: terminus.expirytime,
+    consumerpriority: whole(-2_147_483_648, 2_147_483_647, undefined),
+    /** Kilobytes. */
+    maxmessagesize: whole(1, 65_536, undefined),
+    together: whole<number>(1, 10_000, 1),
+    togethertime: seconds<number>(0.001, 3600, 1),
+    maxattempts: whole(1, 1_000_000, undefined),
   },
   'amqp-requester': {
     timeout: timeout(30),
+    replycount: whole(1, 1_000_000, undefined),
     buffer,
     ...header,
   },
@@ -75,7 +90,15 @@ export const NUMBERS = {
 };
 
 type Type = keyof typeof NUMBERS;
-type OptionalName = keyof typeof header | keyof typeof reconnect | 'epoch';
+type OptionalName =
+  | keyof typeof header
+  | keyof typeof reconnect
+  | keyof typeof terminus
+  | 'epoch'
+  | 'consumerpriority'
+  | 'maxmessagesize'
+  | 'maxattempts'
+  | 'replycount';
 /** The numbers that are always there. */
 type NumberName = Exclude<{ [T in Type]: keyof (typeof NUMBERS)[T] }[Type], OptionalName>;
 
@@ -91,6 +114,11 @@ const SHARED = [
   'ttl',
   'windowbytes',
   'linkproperties',
+  'linkname',
+  'capabilities',
+  'durability',
+  'expiry',
+  'expirytime',
 ];
 /** Labels that are Node-RED's own. */
 const CORE: Record<string, string> = {
@@ -190,6 +218,34 @@ export class Settings {
     if (typeof given === 'number') return String(given);
     this.refuse(name, 'is not text');
     return undefined;
+  }
+
+  /** Words that commas or blanks separate. */
+  list(name: string): string[] {
+    return (this.text(name) ?? '').split(/[\s,]+/).filter(Boolean);
+  }
+
+  /** What a table of the form has, each row read by `read`, which throws an Error that says what is wrong with it. */
+  rows<T>(name: string, read: (row: unknown) => T): T[] {
+    const rows = this.#config[name] ?? [];
+    if (!Array.isArray(rows)) this.refuse(name, 'is not a list');
+    return (Array.isArray(rows) ? rows : []).flatMap((row: unknown, index) => {
+      try {
+        return [read(this.#rowWithVariables(name, row))];
+      } catch (error) {
+        this.refuse(name, `number ${index + 1} ${(error as Error).message}`);
+        return [];
+      }
+    });
+  }
+
+  #rowWithVariables(name: string, row: unknown): unknown {
+    if (!isPlainObject(row)) return row;
+    const cells = Object.entries(row).map(([key, value]) => [
+      key,
+      typeof value === 'string' ? (this.#withVariables(name, value) ?? '') : value,
+    ]);
+    return Object.fromEntries(cells);
   }
 
   /** Properties of links, as a JSON object; blank is undefined. */

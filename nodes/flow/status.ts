@@ -1,6 +1,6 @@
 import type { Node, NodeAPI } from 'node-red';
 import { cleaned } from '../lib/errors';
-import { reasonOf, type SourceOption, type State } from '../lib/state';
+import { reasonOf, SOURCE_OPTIONS, type State } from '../lib/state';
 
 /** Begins the keys of status texts, for the editor to translate. */
 export const STATUS = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.status.';
@@ -11,7 +11,7 @@ export interface Status {
   /** Key of the text in the catalogue of amqp-endpoint, below `amqp-endpoint.status`. */
   key: string;
   /** Options that the text is to name, each by its translation. */
-  options?: SourceOption[];
+  options?: string[];
   /** What the text is to be filled with. */
   args?: Record<string, string | number>;
   /** Messages that wait, and how full the buffer is: stands behind the text. */
@@ -29,6 +29,7 @@ const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
   connecting: { fill: 'yellow', shape: 'ring' },
   idle: { fill: 'grey', shape: 'ring' },
   detached: { fill: 'grey', shape: 'ring' },
+  unsubscribed: { fill: 'grey', shape: 'ring' },
   ignored: { fill: 'yellow', shape: 'ring' },
   unsure: { fill: 'yellow', shape: 'ring' },
   paused: { fill: 'yellow', shape: 'dot' },
@@ -73,7 +74,8 @@ export function show(RED: NodeAPI, node: Node, state: State, server?: string): v
   node.status({ fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words });
 }
 
-/** The names of options, as the form has them. */
-export function named(RED: NodeAPI, options: SourceOption[]): string {
-  return options.map((option) => RED._(`amqp-endpoint.option.${option}`)).join(', ');
+/** The names of options, as the form has them; those of filters are what they are. */
+export function named(RED: NodeAPI, options: string[]): string {
+  const known: readonly string[] = SOURCE_OPTIONS;
+  return options.map((one) => (known.includes(one) ? RED._(`amqp-endpoint.option.${one}`) : one)).join(', ');
 }

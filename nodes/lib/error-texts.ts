@@ -4,6 +4,7 @@
  * read and written (codec/), and why there is no connection by its diagnosis (connection/).
  */
 export const ERROR_TEXTS = {
+  'AMQP_ATTEMPTS.most': 'given up after {count} attempts',
   'AMQP_AUTH.refused': 'the login was refused',
   'AMQP_AUTH.more': 'the peer asked for more than this mechanism has',
   'AMQP_AUTH.mechanism': 'the peer offers other ways to log in ({offered}) than the endpoint has ({ours})',
@@ -17,7 +18,7 @@ export const ERROR_TEXTS = {
   'AMQP_AUTH.token-refused': 'the token server {server} gives no token: {why}',
   'AMQP_BAD_INPUT.nothing': 'the msg has nothing for a receiver: no delivery, credit or action',
   'AMQP_BAD_INPUT.action':
-    'msg.action is not one of pause, resume, drain, subscribe, unsubscribe, peek, receive, info, forget: {given}',
+    'msg.action is not one of pause, resume, drain, subscribe, unsubscribe, subscriptions, detach, connect, disconnect, peek, receive, info, forget: {given}',
   'AMQP_BAD_INPUT.count': 'msg.count is not a whole number from 1 to {most}: {given}',
   'AMQP_BAD_INPUT.service-bus':
     'msg.action {given} is for the receivers of Azure Service Bus: choose that as the server kind of the endpoint',
@@ -28,6 +29,14 @@ export const ERROR_TEXTS = {
   'AMQP_BAD_INPUT.session-id': 'msg.sessionId is not text: {given}',
   'AMQP_BAD_INPUT.session-state': 'msg.sessionState is not text, a Buffer or null',
   'AMQP_BAD_INPUT.fixed': 'msg.topic is of no use: the receiver is set to one address',
+  'AMQP_BAD_INPUT.subscribed': 'the receiver is subscribed to {address} already',
+  'AMQP_BAD_INPUT.not-subscribed': 'the receiver is not subscribed to {address}',
+  'AMQP_BAD_INPUT.subscriptions':
+    'msg.action subscriptions is for a receiver of several addresses, which the flow names',
+  'AMQP_BAD_INPUT.address': 'msg.address is not text: {given}',
+  'AMQP_BAD_INPUT.selector': 'msg.selector is not text: {given}',
+  'AMQP_BAD_INPUT.window': 'msg.window is not a whole number from 0 to {most}: {given}',
+  'AMQP_BAD_INPUT.settle-when': 'msg.settle is not one of arrival, flow, pre-settled: {given}',
   'AMQP_BAD_INPUT.credit': 'msg.credit is not a whole number above 0: {given}',
   'AMQP_BAD_INPUT.sequence': '{path} has no sequence numbers of messages: {given}',
   'AMQP_BAD_INPUT.no-session': 'msg.sessionState is of no use: the message did not come in a session',
@@ -138,6 +147,7 @@ export const ERROR_TEXTS = {
   'AMQP_TIMEOUT.message': 'not sent within {seconds} s{because}',
   'AMQP_TIMEOUT.reply': 'the reply could not be delivered in time',
   'AMQP_TIMEOUT.drain': 'the peer does not answer to drain',
+  'AMQP_TOO_LARGE.received': 'a message is larger than the {most} bytes that the receiver takes',
   'AMQP_TOO_LARGE.message': 'the message has {size} bytes, the peer takes no more than {most}',
 };
 

@@ -2,6 +2,7 @@ import { type ErrorKey, errorText } from './error-texts';
 
 /** What went wrong, as a closed list: the README documents each for users. */
 export type AmqpErrorCode =
+  | 'AMQP_ATTEMPTS'
   | 'AMQP_AUTH'
   | 'AMQP_BAD_INPUT'
   | 'AMQP_BAD_MESSAGE'

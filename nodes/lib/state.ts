@@ -1,7 +1,8 @@
 import type { AmqpError } from './errors';
 
-/** An option of a source of which a peer's answer tells whether it has taken it. */
-export type SourceOption = 'selector' | 'browse' | 'durable' | 'shared';
+/** Options of a source of which a peer's answer tells whether it has taken them. */
+export const SOURCE_OPTIONS = ['selector', 'browse', 'durable', 'shared'] as const;
+export type SourceOption = (typeof SOURCE_OPTIONS)[number];
 
 /** What a connection or link is doing, in the words that users see. */
 export type State =
@@ -10,15 +11,18 @@ export type State =
   | { name: 'connected'; address?: string }
   /** It waits for a session of Azure Service Bus to become free. */
   | { name: 'no-session' }
+  /** It waits for the flow to name an address. */
+  | { name: 'unsubscribed' }
   | {
       /** Connected, but the peer does not do what was asked. */
       name: 'ignored';
-      options: SourceOption[];
+      /** Those of a source, and names of filters. */
+      options: string[];
     }
   | {
       /** Connected, but the peer may not do what it confirms. */
       name: 'unsure';
-      options: SourceOption[];
+      options: string[];
     }
   /** `retrying`: because the peer has released messages. */
   | { name: 'buffering' | 'retrying'; count: number; percent: number }
@@ -39,6 +43,7 @@ const WORST_FIRST: State['name'][] = [
   'connecting',
   'idle',
   'detached',
+  'unsubscribed',
   'ignored',
   'unsure',
   'paused',

@@ -2,7 +2,7 @@ import { pauseAfter } from '../connection/backoff';
 import type { Connection, ConnectionUser } from '../connection/connection';
 import { bareOf } from '../codec/notation';
 import type { AmqpError } from '../errors';
-import { Receiver, type ReceiverOptions, type ReceiverUser } from '../receiver/receiver';
+import { type Received, Receiver, type ReceiverOptions, type ReceiverUser } from '../receiver/receiver';
 import { Receivers, share } from '../receiver/receivers';
 import { type State, worstOf } from '../state';
 import { EventHub, type PartitionInfo } from './event-hub';
@@ -182,6 +182,10 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
     const progress = new Progress((token) => receiver.holds(token));
     progress.begin(place);
     const { start, epoch } = this.#options;
+    const given = ({ incoming, delivery }: Received): void => {
+      const offset = offsetOf(incoming.fields.message_annotations);
+      if (offset !== undefined) progress.given(offset, delivery.id);
+    };
     const receiver: Receiver = new Receiver(
       this.#connection,
       {
@@ -205,8 +209,12 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
         message: (incoming, delivery) => {
           delivery.partition = id;
           this.#user.message(incoming, delivery);
-          const offset = offsetOf(incoming.fields.message_annotations);
-          if (offset !== undefined) progress.given(offset, delivery.id);
+          given({ incoming, delivery });
+        },
+        messages: (all) => {
+          for (const { delivery } of all) delivery.partition = id;
+          this.#user.messages?.(all);
+          for (const one of all) given(one);
         },
         lost: () => progress.interrupt(),
       },

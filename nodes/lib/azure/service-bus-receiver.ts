@@ -8,7 +8,14 @@ import type { Settled } from '../link/receiver-link';
 import type { AmqpFields } from '../message/fields';
 import { decode } from '../message/message';
 import { Pause } from '../pause';
-import { type DeliveryInfo, infoOf, Receiver, type ReceiverOptions, type ReceiverUser } from '../receiver/receiver';
+import {
+  type DeliveryInfo,
+  infoOf,
+  type Received,
+  Receiver,
+  type ReceiverOptions,
+  type ReceiverUser,
+} from '../receiver/receiver';
 import { Receivers, share } from '../receiver/receivers';
 import type { Outcome } from '../wire/outcome';
 import { deadLetter, Entity, type Given, type SequenceNumber } from './entity';
@@ -73,15 +80,22 @@ export class ServiceBusReceiver extends Receivers {
     );
     const { count = 1, id, idleTime } = sessions ?? {};
     for (let index = 0; index < count; index++) {
-      const receiver = new Receiver(connection, this.#optionsOf(index), {
+      const received = ({ incoming, delivery }: Received): void => {
+        const session = this.#sessions.get(receiver);
+        session?.used();
+        // The lock of a session is that of its messages.
+        if (!session && delivery.id !== undefined) this.#hold(delivery.id, delivery.tag, incoming.fields);
+        if (session?.id !== undefined) delivery.session = { id: session.id, state: session.state };
+      };
+      const receiver: Receiver = new Receiver(connection, this.#optionsOf(index), {
         ...user,
         message: (incoming, delivery) => {
-          const session = this.#sessions.get(receiver);
-          session?.used();
-          // The lock of a session is that of its messages.
-          if (!session && delivery.id !== undefined) this.#hold(delivery.id, delivery.tag, incoming.fields);
-          if (session?.id !== undefined) delivery.session = { id: session.id, state: session.state };
+          received({ incoming, delivery });
           user.message(incoming, delivery);
+        },
+        messages: (all) => {
+          for (const one of all) received(one);
+          user.messages?.(all);
         },
         attached: () => this.#sessions.get(receiver)?.attached(),
       });

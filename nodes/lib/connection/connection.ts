@@ -111,6 +111,8 @@ export class Connection extends EventEmitter<{
   /** What the peer has said of itself. */
   #opened: Opened | undefined;
   #isWanted = false;
+  /** A person wants no connection. */
+  #isBarred = false;
   #running: Promise<void> | undefined;
   /** Begins of the present connection, and how many of them the peer has answered. */
   #begins = { sent: 0, answered: 0 };
@@ -224,12 +226,24 @@ export class Connection extends EventEmitter<{
     return this.#users.size === 0 && this.#others.every((other) => other.#isUnused);
   }
 
-  /** Connects, and stays connected until `close`. */
+  /** Connects, and stays connected until `close` or `disconnect`. After `disconnect` only `connect` does that. */
   open(): void {
-    if (this.#isWanted) return;
+    if (this.#isWanted || this.#isBarred) return;
     this.#isWanted = true;
     // A loop that is just closing goes on as soon as that is done.
     this.#running = (this.#running ?? Promise.resolve()).then(() => this.#run());
+  }
+
+  connect(): void {
+    this.#isBarred = false;
+    this.open();
+  }
+
+  /** Closes until `connect`, whatever wants to send or receive meanwhile. Resolves in bounded time. */
+  async disconnect(): Promise<void> {
+    this.#isBarred = true;
+    for (const [name, detour] of this.#detours) this.#dissolve(name, detour, (user) => user.disconnected({ name: 'idle' }));
+    await this.close();
   }
 
   /** Closes, and cancels a pending attempt (R15). Resolves in bounded time. */
@@ -443,14 +457,21 @@ export class Connection extends EventEmitter<{
   #watch(name: string, state: State): void {
     const detour = this.#detours.get(name);
     if (!detour || !('error' in state)) return;
+    this.#dissolve(name, detour, (user) => {
+      if (this.#wire) user.returned?.(this.#wire, this, state.error);
+      else user.disconnected(this.state);
+    });
+  }
+
+  /** Brings the links of a further connection back to this one. */
+  #dissolve(name: string, detour: Connection, tell: (user: ConnectionUser) => void): void {
     this.#detours.delete(name);
     const users = Array.from(detour.#users);
     detour.#users.clear();
     void detour.close();
     for (const user of users) {
       this.#users.add(user);
-      if (this.#wire) user.returned?.(this.#wire, this, state.error);
-      else user.disconnected(this.state);
+      tell(user);
     }
   }
 

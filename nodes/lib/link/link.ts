@@ -23,6 +23,13 @@ interface Attach extends SessionLease {
   end?: SendingEnd | ReceivingEnd;
 }
 
+export interface DetachOptions {
+  /** The peer keeps nothing of its terminus (2.6.4). Default: unless that is durable. */
+  deletes?: boolean;
+  /** Why, for the peer: some do what a client asked them to do in this case. */
+  error?: PeerError;
+}
+
 /** The peer detaches a link that was idle for long (Azure: ten minutes). */
 const IDLE_DETACH = 'amqp:link:detach-forced';
 /** The link is to be attached elsewhere (2.8.17). */
@@ -131,10 +138,10 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   }
 
   /** Detaches for good, or until the next `open`; with `deletes` the peer keeps nothing. Resolves in bounded time. */
-  protected detach({ deletes = !this.isDurable } = {}): Promise<void> {
+  protected detach({ deletes = !this.isDurable, error }: DetachOptions = {}): Promise<void> {
     if (!this.#isOpen) return this.#closing ?? Promise.resolve();
     this.#isOpen = false;
-    this.#closing = this.#detach(deletes).finally(() => (this.#closing = undefined));
+    this.#closing = this.#detach(deletes, error).finally(() => (this.#closing = undefined));
     return this.#closing;
   }
 
@@ -143,9 +150,9 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     return this.detach();
   }
 
-  async #detach(deletes: boolean): Promise<void> {
+  async #detach(deletes: boolean, error?: PeerError): Promise<void> {
     clearTimeout(this.#retry);
-    await this.#give(amqpError('AMQP_SHUTDOWN.link'), deletes);
+    await this.#give(amqpError('AMQP_SHUTDOWN.link'), deletes, error);
     await this.connection.remove(this);
     this.change({ name: 'detached' });
   }
@@ -157,7 +164,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   }
 
   /** Detaches, then ends the session. Resolves in bounded time. */
-  async #give(reason: AmqpError, deletes: boolean): Promise<void> {
+  async #give(reason: AmqpError, deletes: boolean, error?: PeerError): Promise<void> {
     this.#turn++;
     const current = this.#current;
     this.#lose(reason);
@@ -167,7 +174,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     if (end && isShared && since === Infinity) await this.#answered(end, 'open');
     if (end && (isShared || since !== Infinity)) {
       // R22: a detach that closes deletes a durable subscription.
-      end.detach(deletes);
+      end.detach(deletes, error);
       // Qpid Dispatch 1.19 falls over a detach and the end of the session that come in one go.
       await this.#answered(end, 'close');
     }

@@ -7,8 +7,8 @@ import { type Outcome, readOutcome, stateOf } from '../wire/outcome';
 import type { Session } from '../wire/session';
 import { SESSION_FILTER } from '../wire/filter';
 import { type LinkProperties, propertiesOf } from '../wire/properties';
-import { Link } from './link';
-import { type Answer, answerTo, type SourceOptions, sourceOf } from './source';
+import { type DetachOptions, Link } from './link';
+import { type Answer, answerTo, isHarmful, type SourceOptions, sourceOf } from './source';
 
 export interface ReceiverLinkOptions {
   /** Link name; the same after each restart. */
@@ -26,6 +26,8 @@ export interface ReceiverLinkOptions {
   isPreSettled: boolean;
   /** The peer is to answer each outcome: it settles a message, not we (2.6.12, mode second). */
   isAnswered?: boolean;
+  /** The most bytes of a message that is taken (2.7.3). */
+  maxMessageSize?: number;
 }
 
 /** Called when a delivery is settled, or cannot be. */
@@ -101,7 +103,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     if (this.hasAddress) super.open();
   }
 
-  override detach(options?: { deletes?: boolean }): Promise<void> {
+  override detach(options?: DetachOptions): Promise<void> {
     return super.detach(options);
   }
 
@@ -201,16 +203,16 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   }
 
   protected override attach(session: Session): ReceivingEnd {
-    const { dynamic, capabilities, source = {}, isPreSettled } = this.#options;
-    const { properties } = this.#options;
+    const { dynamic, capabilities, source = {}, isPreSettled, properties, maxMessageSize } = this.#options;
     const end = session.attachReceiver(this.name, {
       source: {
         ...sourceOf(source),
-        ...(dynamic ? { dynamic: true, capabilities } : { address: this.redirectedTo ?? this.#address }),
+        ...(dynamic ? { dynamic: true, ...(capabilities && { capabilities }) } : { address: this.redirectedTo ?? this.#address }),
       },
       snd_settle_mode: isPreSettled ? 1 : 0,
       rcv_settle_mode: this.#options.isAnswered ? 1 : 0,
       ...(properties && { properties: propertiesOf(properties) }),
+      ...(maxMessageSize && { max_message_size: maxMessageSize }),
     });
     end.user = {
       message: (delivery) => {
@@ -267,10 +269,9 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   }
 
   protected override attached(): void {
-    const { ignored, unsure } = this.#answer;
-    // A browser that the peer takes for a consumer would empty the queue; and attached without credit, it would keep its
-    // share of a router's messages from others.
-    if ([...ignored, ...unsure].includes('browse')) return this.giveUp(this.#answerState!);
+    // A browser that the peer takes for a consumer would empty the queue, and what is not filtered would be taken from
+    // whom it is for; attached without credit, it would keep its share of a router's messages from others.
+    if (isHarmful(this.#options.source ?? {}, this.#answer)) return this.giveUp(this.#answerState!);
     this.#user.attached();
   }
 

@@ -7,7 +7,7 @@ import { type LinkProperties, propertiesOf } from '../wire/properties';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 import type { Entry, Sent } from './entry';
-import { Link } from './link';
+import { type DetachOptions, Link } from './link';
 
 /**
  * What happens to a message when the connection is lost before its outcome is known. `at-least-once`: it is sent again.
@@ -21,7 +21,7 @@ export interface SenderLinkOptions {
   /** The peer makes the address. */
   dynamic?: boolean;
   /** Further fields of the target (3.5.4). */
-  target?: { durable?: number; expiry_policy?: string; capabilities?: string[] };
+  target?: { durable?: number; expiry_policy?: string; timeout?: number; capabilities?: string[] };
   properties?: LinkProperties;
   guarantee: Guarantee;
 }
@@ -98,6 +98,10 @@ export class SenderLink extends Link<SendingEnd> {
     entry.end.forget(entry);
     entry.end = undefined;
     this.inFlight--;
+  }
+
+  override detach(options?: DetachOptions): Promise<void> {
+    return super.detach(options);
   }
 
   protected override get ownAddress(): string | undefined {

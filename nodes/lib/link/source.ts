@@ -17,6 +17,13 @@ export interface SourceOptions extends Filters {
   shared?: boolean;
   /** What the peer confirms is believed, also of products that are known to confirm in vain. */
   trust?: boolean;
+  /** Receive also where the peer does not filter as was asked. */
+  unfiltered?: boolean;
+  /** Seconds after the end of the link, session or connection (`expiry_policy`) until the peer forgets the terminus. */
+  timeout?: number;
+  /** Of the source, beside those that other options ask for. */
+  capabilities?: string[];
+  distribution_mode?: 'move' | 'copy';
 }
 
 /** Peers that confirm what they do not do, as seen on the versions that the README names (and taken for true of those between). */
@@ -32,23 +39,26 @@ const FALSELY_CONFIRMED: { name: RegExp; version?: RegExp; options: SourceOption
 
 /** What a peer has made of the options. */
 export interface Answer {
-  /** Those that it has not taken. */
-  ignored: SourceOption[];
+  /** Those that it has not taken, and filters by name. */
+  ignored: string[];
   /** Those that it confirms, and may not do. */
-  unsure: SourceOption[];
+  unsure: string[];
 }
 
 /** Fields of the source that ask for the options. */
 export function sourceOf(options: SourceOptions): object {
-  const { kind, browse, shared, durable, expiry_policy } = options;
+  const { kind, browse, shared, durable, expiry_policy, timeout, distribution_mode } = options;
   const filter = filtersOf(options);
+  const mode = browse ? 'copy' : distribution_mode;
   // `global`: the subscription is not bound to one container.
-  const capabilities = [...(kind ? [kind] : []), ...(shared ? ['shared', 'global'] : [])];
+  const own = [...(kind ? [kind] : []), ...(shared ? ['shared', 'global'] : [])];
+  const capabilities = [...new Set([...own, ...(options.capabilities ?? [])])];
   return {
     ...(durable !== undefined && { durable }),
     ...(expiry_policy !== undefined && { expiry_policy }),
+    ...(timeout !== undefined && { timeout }),
     ...(filter && { filter }),
-    ...(browse && { distribution_mode: 'copy' }),
+    ...(mode && { distribution_mode: mode }),
     // As an array: a peer may not take a single symbol (R56).
     ...(capabilities.length > 0 && { capabilities }),
   };
@@ -57,8 +67,10 @@ export function sourceOf(options: SourceOptions): object {
 /** What the peer has made of the options, by its own source and by what is known of the product. */
 export function answerTo(options: SourceOptions, source: RemoteSource, product: Product): Answer {
   const { filters, mode, durable, expiry, capabilities } = source;
+  const others = (options.filters ?? []).map(({ name }) => name);
   const isConfirmed: Record<SourceOption, boolean> = {
-    selector: Object.keys(filters).length > 0,
+    // By whatever key.
+    selector: Object.keys(filters).some((name) => !others.includes(name)),
     browse: mode === 'copy',
     // Some have one kind of durability only.
     durable: durable > 0 && [undefined, expiry].includes(options.expiry_policy),
@@ -72,5 +84,13 @@ export function answerTo(options: SourceOptions, source: RemoteSource, product: 
     rows.some((row) => row.isSure === isSure && row.options.includes(option));
   const asked = (Object.keys(isConfirmed) as SourceOption[]).filter((option) => options[option]);
   const ignored = asked.filter((option) => !isConfirmed[option] || isFalse(option, true));
-  return { ignored, unsure: asked.filter((option) => !ignored.includes(option) && isFalse(option, false)) };
+  const unsure = asked.filter((option) => !ignored.includes(option) && isFalse(option, false));
+  const missing = others.filter((name) => filters[name] === undefined || filters[name] === null);
+  return { ignored: [...ignored, ...missing], unsure };
+}
+
+/** Whether messages would come that the options are to keep away, or be taken that are only to be read. */
+export function isHarmful({ unfiltered, filters = [] }: SourceOptions, { ignored, unsure }: Answer): boolean {
+  if ([...ignored, ...unsure].includes('browse')) return true;
+  return !unfiltered && (ignored.includes('selector') || filters.some(({ name }) => ignored.includes(name)));
 }

@@ -3,7 +3,8 @@ import { EventEmitter } from 'node:events';
 import { pauseAfter } from '../connection/backoff';
 import type { Connection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
-import { type AmqpError, amqpError, flowError } from '../errors';
+import { type AmqpError, amqpError, flowError, type PeerError } from '../errors';
+import type { DetachOptions } from '../link/link';
 import { type Expires, Expiring } from '../expiring';
 import { ReceiverLink, type ReceiverLinkOptions, type Settled } from '../link/receiver-link';
 import { Pause } from '../pause';
@@ -13,6 +14,7 @@ import type { Style } from '../codec/notation';
 import type { IncomingDelivery } from '../wire/link-end';
 import type { Outcome } from '../wire/outcome';
 import type { State } from '../state';
+import { Intake, type IntakeOptions, type Pending } from './intake';
 
 export type { Outcome } from '../wire/outcome';
 
@@ -21,8 +23,10 @@ export type { Outcome } from '../wire/outcome';
  */
 export type Settle = 'arrival' | 'flow' | 'pre-settled';
 
-export interface ReceiverOptions extends Omit<ReceiverLinkOptions, 'isPreSettled'> {
+export interface ReceiverOptions extends Omit<ReceiverLinkOptions, 'isPreSettled'>, IntakeOptions {
   settle: Settle;
+  /** What a message comes to that was delivered more than `maxAttempts` times. Undefined: that is for the flow to say. */
+  exhausted?: 'reject' | 'accept';
   /** Most messages that are unsettled or on their way. 0: only what `grant` asks for. */
   creditWindow: number;
   /** Most bytes of unsettled messages, roughly: how large those on their way are is known only once they have come. */
@@ -48,15 +52,27 @@ export type DeliveryInfo = {
   partition?: string;
   /** It was only looked at: it is still where it was. */
   peeked?: true;
+  /** Which delivery of the message it is, where that is counted. */
+  attempt?: number;
 };
+
+/** A message, and how it came. */
+export interface Received {
+  incoming: Incoming;
+  delivery: DeliveryInfo;
+}
 
 /** What a receiver tells its node. */
 export interface ReceiverUser {
   /** May throw when the flow cannot be given the message. */
   message(incoming: Incoming, delivery: DeliveryInfo): void;
+  /** The same for several at once (`together`). */
+  messages?(all: Received[]): void;
+  /** A message was delivered too often: it has been given up. */
+  exhausted?(error: AmqpError, received: Received): void;
   /** That has thrown: gives the outcome that the message is to have. */
   undelivered(error: AmqpError, delivery: DeliveryInfo): Outcome;
-  /** A message that cannot be decoded: it has been rejected. `fields` are those that could be read. */
+  /** A message that cannot be decoded, or is too large: it has been rejected. `fields` are those that could be read. */
   undecodable(error: AmqpError, delivery: DeliveryInfo, fields: AmqpFields): void;
   /** There is a link. The first credit is given once the promise resolves, where there is one; it is not to reject. */
   attached?(): Promise<void> | undefined;
@@ -67,6 +83,8 @@ export interface ReceiverUser {
 /** A delivery that is to be settled. */
 interface Held extends Expires {
   delivery: IncomingDelivery;
+  /** Its message, where that stands in an order or is counted. */
+  incoming?: Incoming;
   /** How many of its messages are not settled yet: more than one in a batch. */
   messages: number;
   outcome: Outcome;
@@ -84,6 +102,8 @@ const MAX_CREDIT = 0x7fffffff;
 const FIRST_CREDIT = 10;
 /** The service has given the session of Azure Service Bus to another receiver, or may. */
 const SESSION_LOST = 'com.microsoft:session-lock-lost';
+/** In the reason of a message that is given up. */
+const ATTEMPTS_CONDITION = 'amqp:internal-error';
 /** Milliseconds before a message that the flow has failed is released. */
 const RELEASE_PAUSE = { initial: 200, max: 30_000 };
 
@@ -96,6 +116,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   readonly #link: ReceiverLink;
   readonly #options: ReceiverOptions;
   readonly #user: ReceiverUser;
+  /** What comes before the flow, where that is asked for. */
+  readonly #intake: Intake<Held> | undefined;
   /** What is to be settled, by the number that ends the token of each message. */
   readonly #held: Expiring<Held>;
   /** Tokens are `<name>.<object>.<attach>.<number>`: so a stale one is told from one that was never given. */
@@ -145,6 +167,17 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       },
     );
     this.#link.on('state', (state) => this.emit('state', state));
+    // What is accepted on arrival has no order, and does not come again.
+    const isByFlow = options.settle === 'flow';
+    const { together } = options;
+    const inOrder = isByFlow && options.inOrder;
+    const maxAttempts = isByFlow ? options.maxAttempts : undefined;
+    if (inOrder || together || maxAttempts !== undefined) {
+      this.#intake = new Intake({ inOrder, together, maxAttempts }, {
+        give: (messages) => this.#giveAll(messages),
+        later: (callback, delay) => this.#link.later(callback, delay),
+      });
+    }
     const late = connection.guarded((held: Held) => this.#settlePart(held, RELEASE));
     this.#held = new Expiring(options.settleTimeout, late);
   }
@@ -307,8 +340,11 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /** From now on nothing is taken: what still comes is released. For good. */
   stop(): void {
+    // The peer has forgotten these.
+    if (this.#options.settle === 'pre-settled') this.#intake?.flush();
     this.#isStopped = true;
     this.#link.setCredit(0);
+    this.#releasePending();
     this.#releaseFailed();
   }
 
@@ -328,9 +364,14 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /** Releases what the flow has not settled yet, and detaches. */
   async close(): Promise<void> {
-    this.#turn++;
     this.#left.end();
-    await this.#detach();
+    await this.detach();
+  }
+
+  /** Releases what the flow has not settled yet, and detaches, with an error if one is given, until the next `subscribe`. */
+  async detach(error?: PeerError): Promise<void> {
+    this.#turn++;
+    await this.#detach({ error });
   }
 
   /** As `close`; a durable subscription is deleted, which takes a link. */
@@ -340,8 +381,9 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     await this.#detach({ deletes: true });
   }
 
-  async #detach(options?: { deletes?: boolean }): Promise<void> {
+  async #detach(options?: DetachOptions): Promise<void> {
     this.#acceptGiven();
+    this.#releasePending();
     for (const held of this.#held.clear()) this.#settlePart(held, RELEASE);
     this.#releaseFailed();
     await this.#link.detach(options);
@@ -376,6 +418,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     this.#attaches++;
     this.#prefix = this.#newPrefix();
     this.#given = [];
+    if (this.#options.settle === 'pre-settled') this.#intake?.flush();
+    this.#intake?.clear();
     this.#held.clear();
     clearTimeout(this.#failedTimer);
     this.#failedTimer = undefined;
@@ -388,7 +432,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     // On its way when the credit was taken back.
     if (this.#isStopped) return this.#settle(delivery, RELEASE);
     if (this.#granted > 0) this.#granted--;
-    const { format, tag, bytes } = delivery;
+    const { format, bytes } = delivery;
+    if (delivery.isTooLarge) return this.#refuse(delivery);
     // They are part of a chunk from the socket, which would stay for as long as the delivery is not settled.
     delivery.bytes = NOTHING;
     let messages: Incoming[];
@@ -399,12 +444,11 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       const { styles } = this.#options;
       messages = messagesIn(bytes, format, allowance).map((one) => decode(one, styles, allowance, (fields = {})));
     } catch (error) {
-      const { message: description } = error as AmqpError;
-      this.#settle(delivery, { settle: 'reject', error: { condition: 'amqp:decode-error', description } });
-      return this.#user.undecodable(error as AmqpError, { tag, address: this.address, redelivered: false }, fields);
+      return this.#reject(delivery, 'amqp:decode-error', error as AmqpError, fields);
     }
     const held: Held = { delivery, messages: messages.length, outcome: ACCEPT, size: bytes.length, deadline: 0 };
     const isHeld = this.#options.settle === 'flow' && messages.length > 0;
+    if (this.#intake && messages.length > 0) return this.#takeIn(this.#intake, messages, held);
     if (isHeld) this.#bytes += held.size;
     for (const incoming of messages) this.#give(incoming, held);
     if (isHeld) this.#replenish();
@@ -412,21 +456,98 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     else this.#settle(delivery, held.outcome);
   }
 
+  #refuse(delivery: IncomingDelivery): void {
+    const error = amqpError('AMQP_TOO_LARGE.received', { most: this.#options.maxMessageSize! });
+    this.#reject(delivery, 'amqp:link:message-size-exceeded', error, {});
+  }
+
+  /** A message of which the flow gets nothing but the error. */
+  #reject(delivery: IncomingDelivery, condition: string, error: AmqpError, fields: AmqpFields): void {
+    const { tag } = delivery;
+    this.#settle(delivery, { settle: 'reject', error: { condition, description: error.message } });
+    this.#user.undecodable(error, { tag, address: this.address, redelivered: false }, fields);
+  }
+
   #give(incoming: Incoming, held: Held): void {
-    const info = infoOf(incoming, held.delivery.tag, this.#link.address);
-    let id: string | undefined;
-    if (this.#options.settle === 'flow') {
-      const number = ++this.#deliveries;
-      id = info.id = `${this.#prefix}${number}`;
-      this.#held.set(number, held);
-    }
+    const info = this.#infoOf(incoming, held);
     try {
       this.#user.message(incoming, info);
     } catch (cause) {
-      const outcome = this.#user.undelivered(flowError(cause), { ...info, id: undefined });
-      if (id === undefined) held.outcome = outcome;
-      else if (this.holds(id)) this.fail(id, outcome);
+      this.#undelivered(cause, info, held);
     }
+  }
+
+  /** What tells of a message that the flow is about to get, with its token. */
+  #infoOf(incoming: Incoming, held: Held): DeliveryInfo {
+    const info = infoOf(incoming, held.delivery.tag, this.#link.address);
+    if (this.#options.settle === 'flow') {
+      const number = ++this.#deliveries;
+      info.id = `${this.#prefix}${number}`;
+      this.#held.set(number, held);
+    }
+    return info;
+  }
+
+  #undelivered(cause: unknown, info: DeliveryInfo, held: Held): void {
+    const { id } = info;
+    const outcome = this.#user.undelivered(flowError(cause), { ...info, id: undefined });
+    if (id === undefined) held.outcome = outcome;
+    else if (this.holds(id)) this.fail(id, outcome);
+  }
+
+  // What comes before the flow, where that is asked for
+
+  #takeIn(intake: Intake<Held>, messages: Incoming[], held: Held): void {
+    this.#bytes += held.size;
+    const [incoming] = messages;
+    if (messages.length === 1) intake.take(incoming!, held);
+    // A batch is settled as one, so that nothing of it can wait for another message.
+    else this.#giveAll(messages.map((one) => ({ incoming: one, delivery: held })));
+    this.#replenish();
+  }
+
+  #giveAll(messages: Pending<Held>[]): void {
+    const { maxAttempts = Infinity, exhausted, settle } = this.#options;
+    const isGivenUp = ({ attempt = 0 }: Pending<Held>): boolean => exhausted !== undefined && attempt > maxAttempts;
+    for (const one of messages) if (isGivenUp(one)) this.#giveUp(one, exhausted!);
+    const given = messages
+      .filter((one) => !isGivenUp(one))
+      .map(({ incoming, delivery: held, attempt }) => {
+        if (held.messages === 1) held.incoming = incoming;
+        const delivery = { ...this.#infoOf(incoming, held), ...(attempt !== undefined && { attempt }) };
+        return { incoming, delivery, held };
+      });
+    if (given.length === 0) return;
+    try {
+      if (this.#options.together) this.#user.messages?.(given);
+      else for (const { incoming, delivery } of given) this.#user.message(incoming, delivery);
+    } catch (cause) {
+      for (const { delivery, held } of given) this.#undelivered(cause, delivery, held);
+    }
+    if (settle === 'flow') return;
+    for (const { held } of given) this.#settleUntold(held);
+  }
+
+  /** Of what the flow is not to settle: it is accepted on arrival, unless the flow could not be given it. */
+  #settleUntold(held: Held): void {
+    if (--held.messages > 0) return;
+    this.#bytes -= held.size;
+    if (held.outcome.settle === 'accept') this.#acceptLater(held.delivery);
+    else this.#settle(held.delivery, held.outcome);
+  }
+
+  #giveUp({ incoming, delivery: held, attempt }: Pending<Held>, settle: 'reject' | 'accept'): void {
+    const error = amqpError('AMQP_ATTEMPTS.most', { count: attempt! - 1 });
+    held.incoming = incoming;
+    const { tag } = held.delivery;
+    const delivery = { ...infoOf(incoming, tag, this.#link.address), attempt: attempt! };
+    const rejected: Outcome = { settle: 'reject', error: { condition: ATTEMPTS_CONDITION, description: error.message } };
+    this.#settlePart(held, settle === 'accept' ? ACCEPT : rejected);
+    this.#user.exhausted?.(error, { incoming, delivery });
+  }
+
+  #releasePending(): void {
+    for (const { delivery } of this.#intake?.clear() ?? []) this.#settlePart(delivery, RELEASE);
   }
 
   /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
@@ -438,6 +559,13 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     else {
       if (isLast) this.#releaseLater(held);
       settled?.();
+    }
+    const { incoming } = held;
+    const behind = incoming ? this.#intake?.settled(incoming, outcome) : undefined;
+    for (const { delivery } of behind ?? []) {
+      // They are to come again in their order: at the same time as the one before them.
+      delivery.isFailed = isLater;
+      this.#settlePart(delivery, RELEASE);
     }
     if (this.#held.size === 0) this.#left.end();
   }
@@ -474,7 +602,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     const link = this.#link;
     if (!link.isAttached || !this.#takes || link.isDraining || window === 0) return;
     const { credit } = link;
-    const free = window - this.#held.size - this.#failed.length - this.#given.length;
+    const pending = this.#intake?.size ?? 0;
+    const free = window - this.#held.size - this.#failed.length - this.#given.length - pending;
     const room = Math.min(free, this.#room);
     const missing = room - credit;
     if (missing > 0 && (credit === 0 || missing >= window / 4)) link.addCredit(missing);

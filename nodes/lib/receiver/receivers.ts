@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { amqpError } from '../errors';
+import { amqpError, type PeerError } from '../errors';
 import type { Settled } from '../link/receiver-link';
 import { type State, worstOf } from '../state';
 import type { Outcome } from '../wire/outcome';
@@ -12,6 +12,11 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
   protected add(receiver: Receiver): void {
     this.all.push(receiver);
     receiver.on('state', () => this.emit('state', this.state));
+  }
+
+  protected remove(receiver: Receiver): void {
+    receiver.removeAllListeners();
+    this.all.splice(this.all.indexOf(receiver), 1);
   }
 
   /** Of the one that is worst off. Where all is well, what there is to say of a single one is not that of all. */
@@ -43,6 +48,11 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
     return opened.every(Boolean);
   }
 
+  /** Detaches all, with an error if one is given, until the next `subscribe`. */
+  async detach(error?: PeerError): Promise<void> {
+    await Promise.all(this.all.map((one) => one.detach(error)));
+  }
+
   async unsubscribe(): Promise<void> {
     await Promise.all(this.all.map((one) => one.unsubscribe()));
   }
@@ -61,10 +71,16 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
 
   /** The one that holds a message, else the one that says best why it does not. Throws where there is none yet. */
   protected holderOf(id: string): Receiver {
-    const holder = this.all.find((one) => one.holds(id)) ?? this.all.find(({ name }) => id.startsWith(`${name}.`));
+    const holder = this.all.find((one) => one.holds(id)) ?? this.namedIn(id);
     const [first] = this.all;
     if (!holder && !first) throw amqpError('AMQP_DELIVERY_LOST.lost');
     return holder ?? first!;
+  }
+
+  /** The one whose name a token begins with. One name may begin with another. */
+  protected namedIn(id: string): Receiver | undefined {
+    const named = this.all.filter(({ name }) => id.startsWith(`${name}.`));
+    return named.toSorted((one, other) => other.name.length - one.name.length)[0];
   }
 
   /** For each of them. */

@@ -1,5 +1,5 @@
 import type { Connection, ConnectionUser } from '../connection/connection';
-import { type AmqpError, amqpError } from '../errors';
+import { type AmqpError, amqpError, type PeerError } from '../errors';
 import { isOverdue, Lane } from './lane';
 import type { Entry } from '../link/entry';
 import { SenderLink, type SenderLinkOptions, type SenderLinkUser } from '../link/sender-link';
@@ -53,6 +53,7 @@ export class Routes implements ConnectionUser {
   /** Whether the peer offers an anonymous relay: assumed until its open. */
   #isRelayed = true;
   #isPaused = false;
+  #isDetached = false;
 
   constructor(connection: Connection, options: RoutesOptions, user: RoutesUser) {
     this.#connection = connection;
@@ -105,7 +106,19 @@ export class Routes implements ConnectionUser {
     await this.#connection.remove(this);
   }
 
+  /** Detaches, with an error if one is given, until the next message is pushed. */
+  async detach(error?: PeerError): Promise<void> {
+    this.#isDetached = true;
+    await Promise.all(this.#links().map((link) => link.detach({ error })));
+  }
+
+  #attachAgain(): void {
+    this.#isDetached = false;
+    for (const link of this.#links()) link.open();
+  }
+
   push(entry: Entry): void {
+    if (this.#isDetached) this.#attachAgain();
     const route = this.#routeFor(entry);
     const { link, lane } = route;
     const mustWait = route.isPumping || this.#isPaused || this.#connectionState.name !== 'connected';

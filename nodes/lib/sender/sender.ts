@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { type Bounds, isFull } from '../bounds';
 import type { Connection } from '../connection/connection';
-import { type AmqpError, amqpError } from '../errors';
+import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { ErrorKey } from '../error-texts';
 import { Pause } from '../pause';
 import { Expiring } from '../expiring';
@@ -156,6 +156,11 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   resume(): void {
     this.#routes.resume();
+  }
+
+  /** Detaches, with an error if one is given, until the next message is sent. What has no outcome yet is sent again then. */
+  detach(error?: PeerError): Promise<void> {
+    return this.#routes.detach(error);
   }
 
   /**

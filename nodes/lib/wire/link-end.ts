@@ -8,10 +8,11 @@ import { peerErrorOf, type RemoteSource, sourceOf } from './remote';
 import type { RheaLink, RheaTypes } from './rhea';
 import { distance, serial } from './serial';
 
-/** The largest message that is taken (R78). */
+/** The largest message that is taken where a link does not say (R78). */
 const MAX_MESSAGE_SIZE = 64 * 2 ** 20;
 /** Deliveries beyond credit that are taken before the connection is closed (R30). */
 const MAX_DELIVERIES = 5000;
+const NOTHING = Buffer.alloc(0);
 
 /** Fields of an attach (2.7.3), named as rhea does. */
 export interface LinkEndOptions {
@@ -20,6 +21,7 @@ export interface LinkEndOptions {
   snd_settle_mode?: number;
   rcv_settle_mode?: number;
   properties?: object;
+  max_message_size?: number;
 }
 
 /** What the ends of links need of their session. */
@@ -125,8 +127,9 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
   }
 
   /** Detaches. With `closed` the peer keeps nothing of the terminus (2.6.4). */
-  detach(closed: boolean): void {
+  detach(closed: boolean, error?: PeerError): void {
     this.isDetached = true;
+    if (error) this.#rhea.local.detach.error = error;
     // R90: rhea writes it all the same, also by itself when the peer detaches, and the peer ends the connection over it.
     if (this.session.isEnded) this.#rhea.state.local_open = false;
     else if (closed) this.#rhea.close();
@@ -275,7 +278,9 @@ export interface IncomingDelivery {
   format: number;
   /** The peer has settled it already. */
   isSettled: boolean;
+  /** Empty for one that is larger than the link takes. */
   bytes: Buffer;
+  isTooLarge?: true;
 }
 
 /** What a receiving end calls. */
@@ -287,10 +292,17 @@ export interface ReceivingUser {
 
 export class ReceivingEnd extends LinkEnd {
   user: ReceivingUser | undefined;
+  /** The most bytes of a message that the link has said it takes. */
+  readonly #limit: number;
   /** Deliveries that came, and that we have not settled. */
   #held = 0;
   /** A delivery of which more frames are to come. */
   #partial: { delivery: IncomingDelivery; chunks: Buffer[]; size: number } | undefined;
+
+  constructor(session: EndSession, link: Receiver, limit = Infinity) {
+    super(session, link);
+    this.#limit = limit;
+  }
 
   /** Sets the credit, and tells the peer. */
   setCredit(credit: number): void {
@@ -327,6 +339,7 @@ export class ReceivingEnd extends LinkEnd {
       const delivery = this.#begin(transfer);
       if (isAborted) this.#count();
       else if (more) this.#partial = { delivery, chunks: [payload], size: payload.length };
+      else if (payload.length > this.#limit) this.#refuse(delivery);
       else this.#deliver(delivery);
       return;
     }
@@ -338,13 +351,22 @@ export class ReceivingEnd extends LinkEnd {
       return this.#count();
     }
     partial.size += payload.length;
-    if (partial.size > MAX_MESSAGE_SIZE)
+    if (partial.size > this.#limit) partial.chunks = [];
+    else if (partial.size > MAX_MESSAGE_SIZE)
       throw new Error(`the peer sent a message of more than ${MAX_MESSAGE_SIZE} bytes`);
-    partial.chunks.push(payload);
+    else partial.chunks.push(payload);
     if (transfer.isSettled) delivery.isSettled = true;
     if (more) return;
     this.#partial = undefined;
+    if (partial.size > this.#limit) return this.#refuse(delivery);
     delivery.bytes = Buffer.concat(partial.chunks, partial.size);
+    this.#deliver(delivery);
+  }
+
+  /** Not every peer heeds what a link takes: it is told of each such message. */
+  #refuse(delivery: IncomingDelivery): void {
+    delivery.bytes = NOTHING;
+    delivery.isTooLarge = true;
     this.#deliver(delivery);
   }
 

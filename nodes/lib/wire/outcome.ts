@@ -51,15 +51,24 @@ export function stateOf(outcome: Outcome, limit: number): Buffer {
   }
 }
 
-function errorOf(error: PeerError, limit: number): Notation {
-  const { condition, description, info } = error as { condition: unknown; description: unknown; info: unknown };
+/** Condition and description of an error (2.8.14) that a flow gives. Throws AMQP_BAD_INPUT for what cannot be sent. */
+export function checkedError(error: object): { condition: string; description?: string } {
+  const { condition, description } = error as { condition?: unknown; description?: unknown };
   if (typeof condition !== 'string' || !SYMBOL.test(condition) || condition.length > LONGEST_CONDITION)
     throw amqpError('AMQP_BAD_INPUT.condition', { longest: LONGEST_CONDITION });
-  if (description !== undefined && typeof description !== 'string') throw amqpError('AMQP_BAD_INPUT.description');
+  if (description === undefined) return { condition };
+  if (typeof description !== 'string') throw amqpError('AMQP_BAD_INPUT.description');
+  return { condition, description: description.slice(0, LONGEST_DESCRIPTION).toWellFormed() };
+}
+
+function errorOf(error: PeerError, limit: number): Notation {
+  const { condition, description } = checkedError(error);
+  const { info } = error;
   const map = mapOf(info, 'msg.error.info', limit - condition.length);
   // Of text that goes on and on, what it begins with is enough; a character takes up to three bytes of UTF-8.
   const room = Math.floor((limit - HEAD - condition.length - (map ? bytesOf(map).length : 0)) / 3) - 10;
-  const text = description?.slice(0, Math.max(0, Math.min(LONGEST_DESCRIPTION, room))).toWellFormed();
+  // Cut again, it may end in half a character.
+  const text = description?.slice(0, Math.max(0, room)).toWellFormed();
   return described(DESCRIPTOR.error, [{ $amqp: 'symbol', value: condition }, text, map]);
 }
 

@@ -1,7 +1,7 @@
 /**
  * What is used of rhea beyond its typings. A test asks the version that is installed for each of these by name.
  */
-import type { Connection, Receiver, Sender, Session } from 'rhea';
+import type { Connection, Receiver, Sender, Session, Typed } from 'rhea';
 
 export interface Frame<P> {
   channel: number;
@@ -47,7 +47,7 @@ export type RheaSession = Omit<Session, 'local' | 'incoming' | 'on_begin' | 'on_
 };
 
 export type RheaLink = Omit<Receiver | Sender, 'local' | 'remote'> & {
-  local: { handle: number; attach: object };
+  local: { handle: number; attach: object; detach: { error?: unknown } };
   remote: { detach?: { closed?: boolean } };
   state: { local_open: boolean };
 };
@@ -67,6 +67,8 @@ export interface Attach {
 
 export interface RheaTypes {
   Writer: new () => { write(value: object): void; toBuffer(): Buffer };
+  List32(items: Typed[]): Typed;
+  Map32(items: Typed[]): Typed;
 }
 
 /** The SASL layer: it takes what comes, writes what waits, and tells the trace of both. */

@@ -130,7 +130,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
       autoaccept: false,
       credit_window: 0,
     } as Parameters<RheaSession['attach_receiver']>[0]);
-    return this.#add(name, new ReceivingEnd(this, link));
+    return this.#add(name, new ReceivingEnd(this, link, options.max_message_size));
   }
 
   #add<E extends LinkEnd>(name: string, end: E): E {

@@ -1,0 +1,116 @@
+import type { Incoming } from '../message/message';
+import type { Outcome } from '../wire/outcome';
+import { Attempts } from './attempts';
+
+export interface IntakeOptions {
+  /** The flow gets the next message of a group (3.2.4, group-id) once the one before is settled. Others come as they are. */
+  inOrder?: boolean;
+  /** The flow gets so many messages at once, or those that came within so many milliseconds. */
+  together?: { count: number; time: number };
+  /** Deliveries of a message after which it is given up. */
+  maxAttempts?: number;
+}
+
+/** A message that came, and that the flow does not have yet. `D`: its delivery. */
+export interface Pending<D> {
+  incoming: Incoming;
+  delivery: D;
+  /** Which delivery of the message it is, where that is counted. */
+  attempt?: number;
+}
+
+export interface IntakeUser<D> {
+  /** The flow's turn. */
+  give(messages: Pending<D>[]): void;
+  /** Calls back later, unless the link is lost by then. */
+  later(callback: () => void, delay: number): void;
+}
+
+/** What happens to messages between their arrival and the flow: they are counted, put in order, and collected. */
+export class Intake<D> {
+  /** Messages that the flow does not have yet. */
+  size = 0;
+  readonly #options: IntakeOptions;
+  readonly #user: IntakeUser<D>;
+  readonly #attempts: Attempts | undefined;
+  /** By group, while the flow has a message of it: those that are next. */
+  readonly #groups = new Map<string, Pending<D>[]>();
+  #collected: Pending<D>[] = [];
+  /** Tells the timer of one collection from that of the next. */
+  #collection = 0;
+
+  constructor(options: IntakeOptions, user: IntakeUser<D>) {
+    this.#options = options;
+    this.#user = user;
+    this.#attempts = options.maxAttempts === undefined ? undefined : new Attempts();
+  }
+
+  take(incoming: Incoming, delivery: D): void {
+    const attempt = this.#attempts?.next(incoming);
+    const one: Pending<D> = { incoming, delivery, ...(attempt !== undefined && { attempt }) };
+    this.size++;
+    const group = this.#groupOf(incoming);
+    if (group === undefined) return this.#collect(one);
+    const waiting = this.#groups.get(group);
+    if (waiting) waiting.push(one);
+    else {
+      this.#groups.set(group, []);
+      this.#collect(one);
+    }
+  }
+
+  /**
+   * The flow is done with a message. Returns those of its group that are to be given back with it, for they come after it;
+   * else the next of them is given to the flow.
+   */
+  settled(incoming: Incoming, { settle }: Outcome): Pending<D>[] {
+    const isDone = settle === 'accept' || settle === 'reject';
+    if (isDone) this.#attempts?.forget(incoming);
+    const group = this.#groupOf(incoming);
+    const waiting = group === undefined ? undefined : this.#groups.get(group);
+    if (group === undefined || !waiting) return [];
+    const next = isDone ? waiting.shift() : undefined;
+    if (next) {
+      this.#collect(next);
+      return [];
+    }
+    this.#groups.delete(group);
+    this.size -= waiting.length;
+    return waiting;
+  }
+
+  /** Gives the flow what was collected so far. */
+  flush(): void {
+    const collected = this.#collected;
+    this.#collected = [];
+    this.#collection++;
+    this.size -= collected.length;
+    if (collected.length > 0) this.#user.give(collected);
+  }
+
+  /** Takes back all that the flow does not have, in the order in which it came. */
+  clear(): Pending<D>[] {
+    const pending = [...this.#collected, ...Array.from(this.#groups.values()).flat()];
+    this.#collected = [];
+    this.#collection++;
+    this.#groups.clear();
+    this.size = 0;
+    return pending;
+  }
+
+  #groupOf({ fields: { group_id: group } }: Incoming): string | undefined {
+    return this.#options.inOrder && typeof group === 'string' && group !== '' ? group : undefined;
+  }
+
+  #collect(one: Pending<D>): void {
+    const { together } = this.#options;
+    if (!together) {
+      this.size--;
+      return this.#user.give([one]);
+    }
+    if (this.#collected.push(one) >= together.count) return this.flush();
+    if (this.#collected.length > 1) return;
+    const collection = this.#collection;
+    this.#user.later(() => collection === this.#collection && this.flush(), together.time);
+  }
+}
