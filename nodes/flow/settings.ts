@@ -33,8 +33,8 @@ const header = {
 };
 /** Of a source or target (3.5.3). */
 const terminus = {
-  /** A uint of seconds. */
-  expirytime: whole(0, 4_294_967_295, undefined),
+  /** Seconds. */
+  expirytime: whole(0, 999_999_999, undefined),
 };
 const reconnect = {
   /** settings.js has a say here. */
@@ -49,6 +49,10 @@ export const NUMBERS = {
     port: whole<number>(1, 65_535, 5672),
     connecttimeout: seconds<number>(1, 3600, 10),
     idletimeout: seconds<number>(0, 86_400, 30),
+    maxclients: whole<number>(1, 65_535, 1000),
+    maxlinks: whole<number>(1, 65_535, 100),
+    /** Megabytes. */
+    maxmemory: whole<number>(1, 65_536, 256),
     ...reconnect,
   },
   'amqp-sender': {
@@ -68,7 +72,7 @@ export const NUMBERS = {
     sessionidle: seconds<number>(0.1, 86_400, 10),
     epoch: whole(0, 999_999_999, undefined),
     expirytime: terminus.expirytime,
-    consumerpriority: whole(-2_147_483_648, 2_147_483_647, undefined),
+    consumerpriority: whole(-1_000_000, 1_000_000, undefined),
     /** Kilobytes. */
     maxmessagesize: whole(1, 65_536, undefined),
     together: whole<number>(1, 10_000, 1),
