@@ -3,14 +3,7 @@ import { eventHubOptions, serviceBusOptions } from './flow/azure';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg, togetherMsg } from './flow/msg';
-import {
-  isOfSeveral,
-  mappingOf,
-  onErrorOf,
-  type ReceiverDef,
-  receiverOptions,
-  subscriptionOf,
-} from './flow/options';
+import { isOfSeveral, mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { type Asked, receiverAction, sessionStateOf } from './flow/receiver-actions';
 import { Settings } from './flow/settings';
@@ -152,7 +145,8 @@ export default function init(RED: NodeAPI): void {
           failures.push(error);
         }
       }
-      const isSettled = (error: unknown): boolean => error instanceof AmqpError && error.code === 'AMQP_DELIVERY_SETTLED';
+      const isSettled = (error: unknown): boolean =>
+        error instanceof AmqpError && error.code === 'AMQP_DELIVERY_SETTLED';
       const failure = failures.find((error) => !isSettled(error)) ?? (answers.length === 0 ? failures[0] : undefined);
       if (failure !== undefined) throw failure;
       return answers.some(Boolean) ? Promise.all(answers).then(() => {}) : undefined;

@@ -1,7 +1,7 @@
 import type { Node, NodeAPI } from 'node-red';
 import { endpointOf } from './flow/endpoint';
 import { actionOf, endAfter, endMsg, errorOf, give } from './flow/give';
-import { newMsg, withSent } from './flow/msg';
+import { errorReply, newMsg, withSent } from './flow/msg';
 import { type AddressDef, headerOf, isLegacy, mappingOf, responderOptions } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
@@ -20,6 +20,7 @@ export default function init(RED: NodeAPI): void {
     // The request is forgotten once its reply was accepted: from then on the server alone has the reply.
     const header = headerOf(settings, { isDurable: !isLegacy(config) });
     const options = responderOptions(settings, config, mapping);
+    const errorReplies = settings.flag('errorreplies', false);
     if (!settings.check()) return;
     const responder = new Responder(endpoint.connection, options, {
       message: (incoming, delivery) => {
@@ -42,7 +43,8 @@ export default function init(RED: NodeAPI): void {
         if (doing) return endAfter(this, doing, done);
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string') throw amqpError('AMQP_NO_REQUEST.none');
-        const message = outgoing(msg, mapping);
+        const { error: failure } = msg as { error?: unknown };
+        const message = outgoing(errorReplies && failure ? errorReply(failure, mapping.format) : msg, mapping);
         withHeader(message, header);
         endpoint.holderOf(this, responder, id).respond(id, message, (error, sent) => {
           const failure = give(() => withSent(msg, sent, 'body'));

@@ -1,5 +1,6 @@
 import type { NodeMessage } from 'node-red';
-import type { AmqpError } from '../lib/errors';
+import { isPlainObject } from '../lib/codec/notation';
+import { type AmqpError, cleaned, messageOf } from '../lib/errors';
 import type { Sent } from '../lib/link/entry';
 import { fromCloudEvent } from '../lib/message/cloudevents';
 import { type OutputOption, payloadOf } from '../lib/message/body';
@@ -8,6 +9,9 @@ import { randomId } from '../lib/random-id';
 import type { DeliveryInfo } from '../lib/receiver/receiver';
 
 type Received = NodeMessage & { topic?: string; amqp?: unknown; delivery: DeliveryInfo };
+/** The status of an error that is not the requester's, in the words of HTTP. */
+const SERVER_ERROR = 500;
+
 type Mapping = { format: Format; output: OutputOption };
 
 /** What a flow gets of a message that was received. A body that is not what it says stays as it is, and gives an error. */
@@ -62,4 +66,22 @@ export function withSent<T extends object>(msg: T, sent: Sent, format: Format): 
   // The token stays, by which a receiver settles what it has received.
   const { id } = (msg as { delivery?: { id?: string } }).delivery ?? {};
   return Object.assign(msg, { sent, deliveryStatus: state, delivery: { ...(id && { id }), state, tag, address } });
+}
+
+/**
+ * What a requester gets of an error of the flow, by the names that AMQP Management and Azure have for it: requesters that
+ * look at the status (`AMQP_REPLY_STATUS`) fail over it.
+ */
+export function errorReply(error: unknown, format: Format): object {
+  const { message, condition, code } = isPlainObject(error) ? error : { message: error };
+  const text = cleaned(messageOf({ message: message ?? 'the flow has failed' }));
+  const name = [condition, code].find((one) => typeof one === 'string' && one !== '');
+  const fields = {
+    application_properties: {
+      statusCode: SERVER_ERROR,
+      statusDescription: text,
+      errorCondition: name ?? 'amqp:internal-error',
+    },
+  };
+  return format === 'body' ? { payload: text, amqp: fields } : { payload: { ...fields, body: text } };
 }

@@ -3,6 +3,7 @@
  * saved by node-red-contrib-rhea: it speaks that package's dialect, and other properties say how it settles.
  */
 import type { NodeDef } from 'node-red';
+import type { ManagementOptions } from '../lib/exchange/management-requester';
 import { DIRECT_REPLY_TO, type RequesterOptions } from '../lib/exchange/requester';
 import type { ResponderOptions } from '../lib/exchange/responder';
 import type { Guarantee } from '../lib/link/sender-link';
@@ -257,7 +258,8 @@ function terminusOf(settings: Settings): Terminus {
   const expiry = settings.choice('expiry', ['', 'link-detach', 'session-end', 'connection-close', 'never']);
   const timeout = settings.optionalNumber('expirytime');
   const capabilities = settings.list('capabilities');
-  if (capabilities.some((one) => !/^[\x21-\x7e]+$/.test(one))) settings.refuse('capabilities', 'is not plain ASCII text');
+  if (capabilities.some((one) => !/^[\x21-\x7e]+$/.test(one)))
+    settings.refuse('capabilities', 'is not plain ASCII text');
   return {
     ...(durability && { durable: DURABILITY[durability] }),
     ...(expiry && { expiry_policy: expiry }),
@@ -294,9 +296,7 @@ export function requesterOptions(
     address,
     kind: kindOf(settings),
     replyTo: replyToOf(settings),
-    ...(settings.choice('replies', ['one', 'several']) === 'several' && {
-      replies: { count: settings.optionalNumber('replycount'), isMarked: settings.text('endmarker') !== undefined },
-    }),
+    ...repliesOf(settings),
     properties: settings.linkProperties(),
     timeout: settings.milliseconds('timeout'),
     reconnect: settings.choice('reconnect', ['resend', 'fail']),
@@ -306,10 +306,40 @@ export function requesterOptions(
   };
 }
 
-/** How replies come back. `pair` and `target` are those of management nodes, which are asked over links of their own. */
-export function replyKindOf(settings: Settings): 'links' | 'pair' | 'target' {
+/** Of a requester that asks a management node of the peer. Undefined: replies come by an address. */
+export function managementOptions(
+  settings: Settings,
+  { id }: AddressDef,
+  address: string | undefined,
+  { format, output }: Mapping,
+): ManagementOptions | undefined {
   const kind = settings.choice('replyto', REPLY_TO);
-  return kind === 'pair' || kind === 'target' ? kind : 'links';
+  if (kind !== 'pair' && kind !== 'target') return undefined;
+  if (kind === 'target' && address === undefined) settings.refuse('address', 'is missing');
+  return {
+    name: id,
+    address: address ?? '/management',
+    kind,
+    timeout: settings.milliseconds('timeout'),
+    buffer: settings.number('buffer'),
+    bufferBytes: REQUEST_BYTES,
+    styles: stylesOf(format, output),
+  };
+}
+
+function repliesOf(settings: Settings): Pick<RequesterOptions, 'replies'> {
+  if (settings.choice('replies', ['one', 'several']) === 'one') return {};
+  const count = settings.optionalNumber('replycount');
+  const isMarked = endMarkerOf(settings) !== undefined;
+  if (count === undefined && !isMarked && settings.number('timeout') === 0)
+    settings.refuse('timeout', 'is 0, so that nothing ends the replies: there is no number or end marker of them');
+  return { replies: { ...(count !== undefined && { count }), isMarked } };
+}
+
+/** The property of the msg that is true in the last of several replies. */
+export function endMarkerOf(settings: Settings): string | undefined {
+  if (settings.choice('replies', ['one', 'several']) === 'one') return undefined;
+  return settings.text('endmarker')?.replace(/^msg\./, '');
 }
 
 function replyToOf(settings: Settings): RequesterOptions['replyTo'] {

@@ -130,6 +130,8 @@ export const ERROR_TEXTS = {
   'AMQP_REJECTED.request': 'the peer refused {operation} (status {code})',
   'AMQP_RELEASED.message': 'the peer released the message: nobody takes it',
   'AMQP_RELEASED.before': 'the peer has released what was before the message: nobody takes it',
+  'AMQP_REPLY_STATUS.code': 'the reply tells of an error: {code}',
+  'AMQP_REPLY_TIMEOUT.last': 'the last reply did not come within {seconds} s: {count} came',
   'AMQP_REPLY_TIMEOUT.time': 'no reply within {seconds} s{because}',
   'AMQP_SHUTDOWN.closing': 'the node is closing',
   'AMQP_SHUTDOWN.not-sent': 'not sent before the node was closed',

@@ -26,6 +26,7 @@ export type AmqpErrorCode =
   | 'AMQP_NO_REQUEST'
   | 'AMQP_REJECTED'
   | 'AMQP_RELEASED'
+  | 'AMQP_REPLY_STATUS'
   | 'AMQP_REPLY_TIMEOUT'
   | 'AMQP_SHUTDOWN'
   | 'AMQP_STORE'

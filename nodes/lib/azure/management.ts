@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { pauseAfter } from '../connection/backoff';
 import type { Connection } from '../connection/connection';
-import { type AmqpError, amqpError, messageOf, type PeerError } from '../errors';
+import { type AmqpError, amqpError, messageOf } from '../errors';
 import { LinkPair } from '../exchange/link-pair';
+import { type ReplyStatus, statusOf } from '../exchange/status';
 import type { AmqpFields } from '../message/fields';
 import { Pause } from '../pause';
 import { isBusy } from '../wire/outcome';
@@ -100,9 +101,9 @@ export class Management {
       .catch((cause: unknown) => {
         throw amqpError('AMQP_IN_DOUBT.request', { text: messageOf(cause) }, { cause });
       });
-    const status = statusOf(answer.fields);
+    const status = statusOf(answer.fields) ?? { code: NaN };
     if (status.code === NO_CONTENT) return {};
-    if (status.code < 200 || status.code > 299) throw refusal(status, String(properties['operation']));
+    if (!(status.code >= 200 && status.code <= 299)) throw refusal(status, String(properties['operation']));
     return (answer.body?.content ?? {}) as Answer;
   }
 
@@ -129,24 +130,7 @@ export class Management {
   }
 }
 
-interface Status extends PeerError {
-  code: number;
-}
-
-/** The service names these in two ways. */
-function statusOf({ application_properties: properties }: AmqpFields): Status {
-  const given = (properties ?? {}) as Record<string, unknown>;
-  const code = given['statusCode'] ?? given['status-code'];
-  const description = given['statusDescription'] ?? given['status-description'];
-  const condition = given['errorCondition'] ?? given['error-condition'];
-  return {
-    code: Number(code),
-    ...(typeof condition === 'string' && { condition }),
-    ...(typeof description === 'string' && { description }),
-  };
-}
-
-function refusal({ code, ...peer }: Status, operation: string): AmqpError {
+function refusal({ code, ...peer }: ReplyStatus, operation: string): AmqpError {
   if (LOCK_LOST.includes(peer.condition ?? '')) return amqpError('AMQP_LOCK_LOST.refused', {}, { peer });
   return amqpError('AMQP_REJECTED.request', { operation, code }, { peer });
 }

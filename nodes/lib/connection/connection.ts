@@ -242,7 +242,8 @@ export class Connection extends EventEmitter<{
   /** Closes until `connect`, whatever wants to send or receive meanwhile. Resolves in bounded time. */
   async disconnect(): Promise<void> {
     this.#isBarred = true;
-    for (const [name, detour] of this.#detours) this.#dissolve(name, detour, (user) => user.disconnected({ name: 'idle' }));
+    for (const [name, detour] of this.#detours)
+      this.#dissolve(name, detour, (user) => user.disconnected({ name: 'idle' }));
     await this.close();
   }
 

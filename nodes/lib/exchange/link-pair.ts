@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { AmqpFields } from '../message/fields';
+import { bareOf, type Style } from '../codec/notation';
 import { decode, encode, type Incoming } from '../message/message';
 import type { LinkEnd, LinkEndOptions, ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
@@ -22,6 +23,13 @@ export interface LinkPairOptions {
   /** Milliseconds to open the pair, and for each answer. */
   timeout: number;
 }
+
+/** What RabbitMQ wants of the pair by which it is managed ("AMQP 1.0 management"), of links that have one and the same name. */
+export const PAIRED = {
+  attach: { snd_settle_mode: 1, rcv_settle_mode: 0, properties: { paired: true } },
+  isSettled: true,
+};
+const PLAIN = { fields: 'plain', body: 'plain' } as const;
 
 /**
  * For answers: more than one, so that there is some whenever a request arrives. Without, RabbitMQ ends the session, and
@@ -82,6 +90,11 @@ export class LinkPair {
     return this.#over.signal.aborted;
   }
 
+  /** Aborts when it is over. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
   readonly #abort = (): void => this.#over.abort();
 
   async #open(): Promise<void> {
@@ -128,25 +141,51 @@ export class LinkPair {
       body: 'value',
       isReceived: false,
     });
+    return this.request(bytes, fields.message_id);
+  }
+
+  /** Sends a request that is encoded, and resolves with the answer to its id. To be called one at a time. */
+  request(
+    bytes: Buffer,
+    id: unknown,
+    styles: { fields: Style; body: Style } = PLAIN,
+    timeout = this.#options.timeout,
+  ): Promise<Incoming> {
     return this.#within(async () => {
       if (!this.#requests.isReady) await new Promise<void>((resolve) => (this.#ready = resolve));
-      const answer = new Promise<Buffer>((resolve) => (this.#answered = resolve));
+      const answer = this.#answerTo(id, styles);
       this.#requests.send({ id: 0 }, bytes, this.#options.isSettled === true);
-      const answered = decode(await answer, { fields: 'plain', body: 'plain' });
+      const answered = await answer;
       this.#replies.setCredit(CREDIT);
       return answered;
+    }, timeout);
+  }
+
+  /** An answer that comes too late is not to be taken for that of the next request. */
+  #answerTo(id: unknown, styles: { fields: Style; body: Style }): Promise<Incoming> {
+    return new Promise((resolve, reject) => {
+      this.#answered = (bytes) => {
+        try {
+          const answer = decode(bytes, styles);
+          const { correlation_id: given } = answer.fields;
+          if (given === undefined || String(bareOf(given)) === String(bareOf(id))) resolve(answer);
+          else this.#replies.setCredit(CREDIT);
+        } catch (error) {
+          reject(error as AmqpError);
+        }
+      };
     });
   }
 
   /** Rejects when the pair is over, or it takes too long. */
-  async #within<T>(task: () => Promise<T>): Promise<T> {
+  async #within<T>(task: () => Promise<T>, timeout = this.#options.timeout): Promise<T> {
     const { signal } = this.#over;
     let lost!: () => void;
     const loss = new Promise<never>((_resolve, reject) => {
-      lost = () => reject(this.#loss);
+      lost = () => reject(this.loss);
     });
     loss.catch(() => {});
-    const timer = setTimeout(lost, this.#options.timeout);
+    const timer = timeout === Infinity ? undefined : setTimeout(lost, timeout);
     signal.addEventListener('abort', lost, { once: true });
     if (signal.aborted) lost();
     try {
@@ -157,7 +196,8 @@ export class LinkPair {
     }
   }
 
-  get #loss(): AmqpError {
+  /** Why it is over. */
+  get loss(): AmqpError {
     const { address } = this.#options;
     const peer = this.#refusal;
     if (peer?.condition) return amqpError('AMQP_LINK_REFUSED.why', { why: `the peer refused ${address}` }, { peer });

@@ -1,5 +1,5 @@
 import type { Connection } from '../connection/connection';
-import { LinkPair } from './link-pair';
+import { LinkPair, PAIRED } from './link-pair';
 
 /** Milliseconds to open the links, and for the answer. */
 const TIMEOUT = 5000;
@@ -17,8 +17,7 @@ export async function renewToken(connection: Connection, token: string): Promise
       address: '/management',
       own: '/management',
       names: ['management', 'management'],
-      attach: { snd_settle_mode: 1, rcv_settle_mode: 0, properties: { paired: true } },
-      isSettled: true,
+      ...PAIRED,
       timeout: TIMEOUT,
     });
     try {

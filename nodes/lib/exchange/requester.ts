@@ -12,6 +12,7 @@ import { CODE } from '../codec/codes';
 import type { Style } from '../codec/notation';
 import { type DeliveryInfo, Receiver } from '../receiver/receiver';
 import { Entry, type Sent } from '../link/entry';
+import { SharedSession } from '../link/shared-session';
 import { because, Sender } from '../sender/sender';
 import type { AddressKind } from '../link/source';
 import { type State, worstOf } from '../state';
@@ -26,7 +27,9 @@ export interface RequesterOptions extends Bounds {
   /** What that address is. */
   kind?: AddressKind;
   /** Where replies come to: an address that the peer makes (with these capabilities), or a fixed one. */
-  replyTo: { capabilities?: string[] } | { address: string };
+  replyTo: { capabilities?: string[]; isDirect?: boolean } | { address: string };
+  /** Each request has several replies: so many, or up to one that its user calls the last; else all within the time-out. */
+  replies?: { count?: number; isMarked: boolean };
   /** Of both links. */
   properties?: LinkProperties;
   /** Milliseconds to wait for a reply. 0: for ever. */
@@ -36,10 +39,39 @@ export interface RequesterOptions extends Bounds {
   styles: { fields: Style; body: Style };
 }
 
-/** What is told of one request: `sent` each time it was sent, and either `reply` or `failed`, once. */
+/**
+ * RabbitMQ's direct reply-to ("Direct Reply-To", 4.2): replies come at most once, by the session that the request went by.
+ * Its documentation leaves out that the source is dynamic.
+ */
+export const DIRECT_REPLY_TO = { capabilities: ['rabbitmq:volatile-queue'], isDirect: true };
+
+/** Which of the replies to a request it is. */
+export interface ReplyPlace {
+  /** From 0 on. */
+  index: number;
+  /** As far as that is told by their number. */
+  isLast: boolean;
+}
+
+/** A request in flight, as a flow is told of it. Plain data. */
+export interface PendingRequest {
+  address?: string;
+  /** `sending`: it waits to be sent, or for its outcome. */
+  stage: 'sending' | 'delivered';
+  /** Milliseconds since it was taken. */
+  age: number;
+  /** How many replies it has had. */
+  replies: number;
+}
+
+/**
+ * What is told of one request: `sent` each time it was sent, and either `reply` or `failed`, once. Where there are several
+ * replies, `reply` for each, which says whether that was the last one, and then `ended`, or `failed`, once.
+ */
 export interface RequestUser {
   sent(sent: Sent): void;
-  reply(incoming: Incoming, delivery: DeliveryInfo): void;
+  reply(incoming: Incoming, delivery: DeliveryInfo, place?: ReplyPlace): boolean | void;
+  ended?(): void;
   /** `fields`: what could be read of a reply that cannot be decoded. */
   failed(error: AmqpError, fields?: AmqpFields): void;
 }
@@ -52,6 +84,9 @@ class Request implements Expires {
   stage: 'sending' | 'delivered' = 'sending';
   /** Sent with the former reply address, and unsettled when that changed. */
   isStale = false;
+  replies = 0;
+  /** When it was taken: milliseconds since 1970. */
+  readonly since = Date.now();
 
   constructor(
     readonly number: number,
@@ -83,6 +118,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   #byKey = new Map<string, Request>();
   #bytes = 0;
   #replyTo: string | undefined;
+  readonly #session: SharedSession | undefined;
   #isClosing = false;
   readonly #drained = new Pause();
   /** Replies that no request waits for: late, or never asked for. */
@@ -92,6 +128,9 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     super();
     this.#options = options;
     const { name, address, kind, replyTo, timeout, reconnect, styles, properties } = options;
+    const isDirect = 'isDirect' in replyTo && replyTo.isDirect === true;
+    const session = isDirect ? new SharedSession() : undefined;
+    this.#session = session;
     this.#requests = new Expiring(
       timeout,
       connection.guarded((request: Request) => this.#expired(request)),
@@ -101,6 +140,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       address,
       target: kind && { capabilities: [kind] },
       properties,
+      session,
       guarantee: reconnect === 'resend' ? 'at-least-once' : 'at-most-once',
       buffer: Infinity,
       bufferBytes: Infinity,
@@ -117,7 +157,9 @@ export class Requester extends EventEmitter<{ state: [State] }> {
         ...('address' in replyTo
           ? { address: replyTo.address }
           : { dynamic: true, capabilities: replyTo.capabilities }),
-        settle: 'arrival',
+        ...(isDirect && { source: { durable: 0, expiry_policy: 'link-detach', timeout: 0 } }),
+        session,
+        settle: isDirect ? 'pre-settled' : 'arrival',
         creditWindow: REPLY_CREDIT,
         windowBytes: REPLY_BYTES,
         settleTimeout: 0,
@@ -193,6 +235,17 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     for (const request of this.#requests.clear()) this.#fail(request, amqpError('AMQP_SHUTDOWN.no-reply'));
     this.removeAllListeners();
     await Promise.all([this.#sender.close(0), this.#replies.close()]);
+    this.#session?.end();
+  }
+
+  /** The requests in flight, the oldest first. */
+  pending(): PendingRequest[] {
+    const now = Date.now();
+    const { address: own } = this.#options;
+    return Array.from(this.#requests.values(), ({ entry, stage, since, replies }) => {
+      const address = entry.address ?? own;
+      return { ...(address !== undefined && { address }), stage, age: now - since, replies };
+    });
   }
 
   #replyAddress(): void {
@@ -225,7 +278,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   }
 
   #resend(request: Request): void {
-    if (this.#options.reconnect === 'fail') return this.#fail(request, replyAddressLost());
+    // Replies that it has had would come once more.
+    if (this.#options.reconnect === 'fail' || request.replies > 0) return this.#fail(request, replyAddressLost());
     request.stage = 'sending';
     request.isStale = false;
     const { bytes, address } = request.entry;
@@ -261,10 +315,22 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   #reply(incoming: Incoming, delivery: DeliveryInfo): void {
     const request = this.#requestOf(incoming.fields);
     if (!request) return;
-    this.#forget(request);
     // The address of the reply says nothing to a flow, and is not to be where it forwards the reply to.
     const { to, ...fields } = incoming.fields;
-    request.user.reply(to === undefined ? incoming : { ...incoming, fields }, delivery);
+    const reply = to === undefined ? incoming : { ...incoming, fields };
+    if (this.#options.replies) return this.#oneOfSeveral(request, reply, delivery);
+    this.#forget(request);
+    request.user.reply(reply, delivery);
+  }
+
+  #oneOfSeveral(request: Request, incoming: Incoming, delivery: DeliveryInfo): void {
+    const index = request.replies++;
+    const isLast = request.replies === this.#options.replies?.count;
+    if (isLast) this.#forget(request);
+    const isMarked = request.user.reply(incoming, delivery, { index, isLast });
+    // Whoever was given the reply may have closed this.
+    if (!isLast && isMarked && this.#requests.get(request.number)) this.#forget(request);
+    if (isLast || isMarked) request.user.ended?.();
   }
 
   #undecodable({ message }: AmqpError, fields: AmqpFields): void {
@@ -275,9 +341,16 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   }
 
   #expired(request: Request): void {
+    const { replies: several, timeout } = this.#options;
     const why = this.#sender.whyHeld(request.entry);
     this.#sender.cancel(request.entry);
-    const values = { seconds: this.#options.timeout / 1000, because: because(why) };
+    const { replies: count, user } = request;
+    const values = { seconds: timeout / 1000, because: because(why), count };
+    if (several && !several.isMarked && several.count === undefined && count > 0) {
+      this.#forget(request);
+      return user.ended?.();
+    }
+    if (count > 0) return this.#fail(request, amqpError('AMQP_REPLY_TIMEOUT.last', values));
     this.#fail(request, amqpError('AMQP_REPLY_TIMEOUT.time', values, { peer: why, cause: why }));
   }
 

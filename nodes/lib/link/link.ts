@@ -6,6 +6,7 @@ import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 import { isSame, type State } from '../state';
+import type { SharedSession } from './shared-session';
 
 /** An attach reply without address counts as attached if no detach follows in this time: some peers never name one. */
 const DETACH_GRACE = 500;
@@ -89,6 +90,11 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   protected abstract readonly needsAddress: 'always' | 'usually' | 'never';
   /** The address that it asks for, of the end that is the peer's. Undefined: there is none yet. */
   protected get ownAddress(): string | undefined {
+    return undefined;
+  }
+
+  /** The session that it shares with other links. Undefined: it has one of its own. */
+  protected get sharedSession(): SharedSession | undefined {
     return undefined;
   }
 
@@ -271,7 +277,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     // While it is refused, that is what users see until it is attached.
     if (this.state.name !== 'refused') this.change(this.attachingState);
     const refused = (text: string, peer?: PeerError): void => this.#refused(wire, connection, text, peer);
-    const lease = connection.beginSession(wire);
+    const lease = this.sharedSession ? this.sharedSession.lease(connection, wire) : connection.beginSession(wire);
     if (!lease) return refused('the peer allows no more sessions');
 
     const { session } = lease;

@@ -8,6 +8,7 @@ import type { Session } from '../wire/session';
 import { SESSION_FILTER } from '../wire/filter';
 import { type LinkProperties, propertiesOf } from '../wire/properties';
 import { type DetachOptions, Link } from './link';
+import type { SharedSession } from './shared-session';
 import { type Answer, answerTo, isHarmful, type SourceOptions, sourceOf } from './source';
 
 export interface ReceiverLinkOptions {
@@ -20,6 +21,8 @@ export interface ReceiverLinkOptions {
   capabilities?: string[];
   source?: SourceOptions;
   properties?: LinkProperties;
+  /** Of this link and others. */
+  session?: SharedSession;
   /** Milliseconds that the peer may wait before it answers the attach. */
   patience?: number;
   /** The peer forgets each message once it is sent. */
@@ -198,6 +201,10 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     return this.end?.maxFrameSize ?? Infinity;
   }
 
+  protected override get sharedSession(): SharedSession | undefined {
+    return this.#options.session;
+  }
+
   protected override get ownAddress(): string | undefined {
     return this.#address;
   }
@@ -207,7 +214,9 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     const end = session.attachReceiver(this.name, {
       source: {
         ...sourceOf(source),
-        ...(dynamic ? { dynamic: true, ...(capabilities && { capabilities }) } : { address: this.redirectedTo ?? this.#address }),
+        ...(dynamic
+          ? { dynamic: true, ...(capabilities && { capabilities }) }
+          : { address: this.redirectedTo ?? this.#address }),
       },
       snd_settle_mode: isPreSettled ? 1 : 0,
       rcv_settle_mode: this.#options.isAnswered ? 1 : 0,

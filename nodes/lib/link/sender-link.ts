@@ -8,6 +8,7 @@ import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 import type { Entry, Sent } from './entry';
 import { type DetachOptions, Link } from './link';
+import type { SharedSession } from './shared-session';
 
 /**
  * What happens to a message when the connection is lost before its outcome is known. `at-least-once`: it is sent again.
@@ -23,6 +24,8 @@ export interface SenderLinkOptions {
   /** Further fields of the target (3.5.4). */
   target?: { durable?: number; expiry_policy?: string; timeout?: number; capabilities?: string[] };
   properties?: LinkProperties;
+  /** Of this link and others. */
+  session?: SharedSession;
   guarantee: Guarantee;
 }
 
@@ -102,6 +105,10 @@ export class SenderLink extends Link<SendingEnd> {
 
   override detach(options?: DetachOptions): Promise<void> {
     return super.detach(options);
+  }
+
+  protected override get sharedSession(): SharedSession | undefined {
+    return this.#options.session;
   }
 
   protected override get ownAddress(): string | undefined {

@@ -33,5 +33,7 @@ export class Attempts {
 /** Undefined: it has none. */
 function keyOf(id: unknown): string | undefined {
   if (id === undefined || id === null) return undefined;
-  return typeof id === 'string' ? id : JSON.stringify(id, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+  return typeof id === 'string'
+    ? id
+    : JSON.stringify(id, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
 }

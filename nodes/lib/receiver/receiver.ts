@@ -173,10 +173,13 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     const inOrder = isByFlow && options.inOrder;
     const maxAttempts = isByFlow ? options.maxAttempts : undefined;
     if (inOrder || together || maxAttempts !== undefined) {
-      this.#intake = new Intake({ inOrder, together, maxAttempts }, {
-        give: (messages) => this.#giveAll(messages),
-        later: (callback, delay) => this.#link.later(callback, delay),
-      });
+      this.#intake = new Intake(
+        { inOrder, together, maxAttempts },
+        {
+          give: (messages) => this.#giveAll(messages),
+          later: (callback, delay) => this.#link.later(callback, delay),
+        },
+      );
     }
     const late = connection.guarded((held: Held) => this.#settlePart(held, RELEASE));
     this.#held = new Expiring(options.settleTimeout, late);
@@ -541,7 +544,10 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     held.incoming = incoming;
     const { tag } = held.delivery;
     const delivery = { ...infoOf(incoming, tag, this.#link.address), attempt: attempt! };
-    const rejected: Outcome = { settle: 'reject', error: { condition: ATTEMPTS_CONDITION, description: error.message } };
+    const rejected: Outcome = {
+      settle: 'reject',
+      error: { condition: ATTEMPTS_CONDITION, description: error.message },
+    };
     this.#settlePart(held, settle === 'accept' ? ACCEPT : rejected);
     this.#user.exhausted?.(error, { incoming, delivery });
   }
