@@ -4,6 +4,7 @@ import type { NodeAPI } from 'node-red';
 import { configOf, Endpoint, type EndpointNode } from './flow/endpoint';
 import { type Credentials, type EndpointDef, EndpointSettings } from './flow/endpoint-options';
 import { Settings } from './flow/settings';
+import { accountOf } from './lib/auth/accounts';
 
 const { name: product, version } = JSON.parse(readFileSync(join(__dirname, '../package.json'), 'utf8')) as {
   name: string;
@@ -30,12 +31,26 @@ export default function init(RED: NodeAPI): void {
     this.on('close', (done: () => void) => void this.endpoint.close().finally(done));
   }
 
+  // The form sends a password here, and keeps what comes back: the password itself is stored nowhere.
+  RED.httpAdmin?.post('/amqp-endpoint/account', RED.auth.needsPermission('flows.write'), (request, response) => {
+    const { name: user, password } = (request.body ?? {}) as { name?: unknown; password?: unknown };
+    if (typeof user !== 'string' || user === '' || typeof password !== 'string' || password === '') {
+      response.status(400).send('name and password are needed');
+      return;
+    }
+    accountOf(user, password).then(
+      (account) => response.json(account),
+      (error: Error) => response.status(400).send(error.message),
+    );
+  });
+
   RED.nodes.registerType<EndpointNode, EndpointDef, object, Credentials>('amqp-endpoint', AmqpEndpoint, {
     credentials: {
       user: { type: 'text' },
       pass: { type: 'password' },
       clientsecret: { type: 'password' },
       headers: { type: 'text' },
+      accounts: { type: 'text' },
     },
     settings: {
       amqpEndpointReconnectTime: { value: 500 },

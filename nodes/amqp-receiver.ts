@@ -11,7 +11,7 @@ import { EventHubReceiver } from './lib/azure/event-hub-receiver';
 import { ServiceBusReceiver } from './lib/azure/service-bus-receiver';
 import { isPlainObject } from './lib/codec/notation';
 import { AmqpError, amqpError, nameOf, type PeerError } from './lib/errors';
-import { type Received, Receiver, type ReceiverUser } from './lib/receiver/receiver';
+import type { Received, Receiver, ReceiverUser } from './lib/receiver/receiver';
 import type { Receivers } from './lib/receiver/receivers';
 import { Subscriptions } from './lib/receiver/subscriptions';
 import type { Outcome } from './lib/wire/outcome';
@@ -41,10 +41,11 @@ export default function init(RED: NodeAPI): void {
     const mapping = mappingOf(settings);
     const onerror = onErrorOf(settings, config);
     const options = receiverOptions(settings, config, mapping);
-    const { connection, service } = endpoint;
+    const { service } = endpoint;
     const serviceBus = service === 'servicebus' ? serviceBusOptions(settings, options) : undefined;
     const eventHub = service === 'eventhubs' ? eventHubOptions(this, settings, options) : undefined;
     const isSeveral = isOfSeveral(settings, service);
+    if (isSeveral && endpoint.isListening) settings.refuse('addresses', 'is for an endpoint that connects to a server');
     if (!settings.check()) return;
     const { maxAttempts = Infinity } = options;
     /** The msg of a message; undefined: it is not what it says, and has failed. */
@@ -76,16 +77,16 @@ export default function init(RED: NodeAPI): void {
       },
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
     };
-    const receiver: Receiver | Receivers = serviceBus
-      ? new ServiceBusReceiver(connection, serviceBus, user)
+    const receiver = serviceBus
+      ? new ServiceBusReceiver(endpoint.connection, serviceBus, user)
       : eventHub
-        ? new EventHubReceiver(connection, eventHub, user)
+        ? new EventHubReceiver(endpoint.connection, eventHub, user)
         : isSeveral
-          ? new Subscriptions(connection, options, user)
-          : new Receiver(connection, options, user);
+          ? new Subscriptions(endpoint.connection, options, user)
+          : (endpoint.links.receiver(options, user) as Receiver | Receivers);
     const isAnswered = serviceBus !== undefined || options.isAnswered;
     if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed && !service)
-      this.log(RED._(`${LOG}durable`, { id: connection.options.containerId }));
+      this.log(RED._(`${LOG}durable`, { id: endpoint.containerId }));
 
     this.on('input', (msg, _send, done) => {
       const end = (error?: Error): void => endMsg(this, done, error);

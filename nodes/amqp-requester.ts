@@ -47,11 +47,12 @@ export default function init(RED: NodeAPI): void {
     const options = requesterOptions(settings, config, address.fixed, mapping);
     const management = managementOptions(settings, config, address.fixed, mapping);
     const endMarker = endMarkerOf(settings);
+    if (management && endpoint.isListening) settings.refuse('replyto', 'is for an endpoint that connects to a server');
     const failsByStatus = settings.flag('statuserrors', false);
     if (!settings.check()) return;
     const requester = management
       ? new ManagementRequester(endpoint.connection, management)
-      : new Requester(endpoint.connection, options);
+      : new Requester(endpoint.links, options);
 
     /** What the request came with stays, above all the token by which its own receiver settles it. */
     const withReply = (msg: NodeMessage, { topic: _, delivery, ...rest }: Received['msg']): NodeMessage =>

@@ -22,7 +22,7 @@ export default function init(RED: NodeAPI): void {
     const options = responderOptions(settings, config, mapping);
     const errorReplies = settings.flag('errorreplies', false);
     if (!settings.check()) return;
-    const responder = new Responder(endpoint.connection, options, {
+    const responder = new Responder(endpoint.links, options, {
       message: (incoming, delivery) => {
         const { msg, error } = newMsg(incoming, delivery, mapping);
         if (error) this.error(error, msg);

@@ -22,7 +22,6 @@ import {
   withMessageId,
 } from './lib/message/message';
 import { type Done, Entry } from './lib/link/entry';
-import { Sender } from './lib/sender/sender';
 import type { Stored } from './lib/sender/store';
 import { checkedError } from './lib/wire/outcome';
 
@@ -68,7 +67,7 @@ export default function init(RED: NodeAPI): void {
       // A message that may be sent only once cannot be sent again from the disk.
       this.warn(RED._('amqp-sender.log.no-store'));
     }
-    const sender = new Sender(endpoint.connection, options);
+    const sender = endpoint.links.sender(options);
     const schedule = service === 'servicebus' ? new Schedule(endpoint.connection) : undefined;
     const batches = new Batches({
       time: batchTime,

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
-import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import type { ConnectionOptions as TlsOptions, TlsOptions as TlsServerOptions } from 'node:tls';
 import type { Node, NodeAPI, NodeDef } from 'node-red';
+import { type Account, isAccount } from '../lib/auth/accounts';
 import { clientCredentials, managedIdentity } from '../lib/auth/oauth';
 import { type Issuer, Tokens } from '../lib/auth/tokens';
 import type { ConnectionOptions, TokenUse } from '../lib/connection/connection';
@@ -18,7 +19,7 @@ import { renewToken } from '../lib/exchange/renewal';
 import { MAX_TIMEOUT } from '../lib/pause';
 import type { Proxy } from '../lib/wire/proxy';
 import type { Server as Place } from '../lib/wire/transport';
-import type { EndpointOptions, Service } from './endpoint';
+import type { ConnectingOptions, EndpointOptions, Service } from './endpoint';
 import { isLoopback, type Server, serverOf, serversOf } from './server';
 import type { Settings } from './settings';
 
@@ -37,6 +38,8 @@ export interface Credentials {
   clientsecret?: string;
   /** Of the upgrade to WebSocket: `Name: value`, one a line. */
   headers?: string;
+  /** Who may log in, where it listens: a JSON list of accounts, without their passwords. */
+  accounts?: string;
 }
 
 interface TlsNode extends Node {
@@ -65,6 +68,8 @@ const MECHANISMS = [
   'SCRAM-SHA-256',
   'SCRAM-SHA-1',
 ] as const satisfies ('' | NonNullable<ConnectionOptions['mechanism']>)[];
+/** Milliseconds between attempts to listen on a port that another program uses. */
+const LONGEST_LISTEN_PAUSE = 10_000;
 const SERVICES: readonly Service[] = ['servicebus', 'eventhubs', 'iothub'];
 /** What the name of an HTTP header is made of (RFC 9110, 5.6.2). */
 const HEADER = /^([!#$%&'*+.^`|~\w-]+):\s*([\t\x20-\x7e\x80-\xff]*)$/;
@@ -84,6 +89,65 @@ export class EndpointSettings {
   }
 
   options(properties: Record<string, string>): EndpointOptions {
+    const listens = this.#settings.choice('role', ['connect', 'listen']) === 'listen';
+    return listens ? this.#listening(properties) : this.#connecting(properties);
+  }
+
+  #listening(properties: Record<string, string>): EndpointOptions {
+    const settings = this.#settings;
+    const host = settings.text('host');
+    const tls = settings.flag('usetls', false) ? this.#serverTls() : undefined;
+    const first = this.#time('amqpEndpointReconnectTime', 500);
+    const accounts = this.#accounts();
+    const allowsAnonymous = settings.flag('anonymous', false);
+    const takesCertificates = tls !== undefined && settings.flag('clientcertificates', false);
+    if (accounts.length === 0 && !allowsAnonymous)
+      settings.refuse('accounts', 'is empty, so that no client could log in');
+    return {
+      listens: true,
+      ...(host !== undefined && { host }),
+      port: settings.number('port'),
+      ...(tls && { tls }),
+      accounts,
+      allowsAnonymous,
+      takesCertificates,
+      maxClients: settings.number('maxclients'),
+      maxLinks: settings.number('maxlinks'),
+      maxMemory: settings.megabytes('maxmemory'),
+      idleTimeout: settings.milliseconds('idletimeout'),
+      connectTimeout: settings.milliseconds('connecttimeout'),
+      backoff: { initial: first, max: Math.max(first, LONGEST_LISTEN_PAUSE) },
+      containerId: settings.text('container_id') ?? `nodered_${instanceOf(this.#RED)}_${this.#node.id}`,
+      properties,
+      closeTime: this.#time('amqpEndpointCloseTime', 5000),
+      ...(settings.fault && { fault: settings.fault }),
+    };
+  }
+
+  /** The certificate that clients are shown is that of a TLS configuration. */
+  #serverTls(): TlsOptions & TlsServerOptions {
+    const { tls: id } = this.#config;
+    const options = id ? this.#tlsOf(id, 'tls') : {};
+    if (!options.cert && !options.pfx)
+      this.#settings.refuse('tls', 'has no certificate, which clients are to be shown');
+    return options as TlsOptions & TlsServerOptions;
+  }
+
+  #accounts(): Account[] {
+    const text = this.#settings.textOfCredentials('accounts');
+    if (text === undefined) return [];
+    let accounts: unknown;
+    try {
+      accounts = JSON.parse(text);
+    } catch {
+      // Said below.
+    }
+    if (Array.isArray(accounts) && accounts.every(isAccount)) return accounts;
+    this.#settings.refuse('accounts', 'cannot be read: enter them anew');
+    return [];
+  }
+
+  #connecting(properties: Record<string, string>): EndpointOptions {
     const settings = this.#settings;
     const servers = this.#servers();
     const containerId = settings.text('container_id');
@@ -174,7 +238,7 @@ export class EndpointSettings {
 
   // The login
 
-  #login(servers: Server[], proxy: Proxy | undefined, timeout: number): Partial<EndpointOptions> {
+  #login(servers: Server[], proxy: Proxy | undefined, timeout: number): Partial<ConnectingOptions> {
     const settings = this.#settings;
     const { username, password } = this.#password(servers);
     const isHub = settings.text('peer') === 'iothub' || servers.some((server) => server.isHub);
@@ -199,7 +263,7 @@ export class EndpointSettings {
   }
 
   /** A key of Azure with its name, or a signature that was made with one. */
-  #shared(name = '', secret = '', isHub = false): Partial<EndpointOptions> {
+  #shared(name = '', secret = '', isHub = false): Partial<ConnectingOptions> {
     const isReady = secret.startsWith('SharedAccessSignature ');
     const label = this.#settings.labelOf('key');
     if (!isReady && !(name && secret)) this.#settings.refuse('pass', 'needs a key and its name, or a signature', label);
@@ -272,7 +336,7 @@ export class EndpointSettings {
 }
 
 /** Links are permitted one by one; the login itself is nobody's. */
-function byClaims(claims: Claims): Partial<EndpointOptions> {
+function byClaims(claims: Claims): Partial<ConnectingOptions> {
   const { authorize, tokenFor } = new Cbs(claims);
   return { mechanism: 'ANONYMOUS', authorize, tokenFor };
 }

@@ -4,7 +4,9 @@ import { Connection, type ConnectionOptions, type Note } from '../lib/connection
 import type { Tokens } from '../lib/auth/tokens';
 import { nameOf } from '../lib/connection/servers';
 import { isPlainObject } from '../lib/codec/notation';
-import { type AmqpError, amqpError, messageOf } from '../lib/errors';
+import { type AmqpError, amqpError, cleaned, messageOf } from '../lib/errors';
+import { type Links, linksOn } from '../lib/exchange/links';
+import { Listener, type ListenerOptions, type RefusedLogin } from '../lib/listen/listener';
 import { isSame, type State } from '../lib/state';
 import type { Server } from '../lib/wire/transport';
 import { isLoopback } from './server';
@@ -37,7 +39,14 @@ export interface EndpointNode extends Node {
   users: Record<string, Node>;
 }
 
-export interface EndpointOptions extends ConnectionOptions {
+/** What an endpoint is: a client of a server, or a server for clients. */
+export type EndpointOptions = (ConnectingOptions & { listens?: false }) | (ListeningOptions & { listens: true });
+
+export interface ListeningOptions extends ListenerOptions {
+  closeTime: number;
+}
+
+export interface ConnectingOptions extends ConnectionOptions {
   /** The client ID is a person's choice. */
   isNamed: boolean;
   /** Whose extensions of AMQP the nodes use. */
@@ -50,6 +59,8 @@ export interface EndpointOptions extends ConnectionOptions {
   closeTime: number;
 }
 
+/** Of a name that a client logs in by, in characters. */
+const LONGEST_USER = 100;
 /** What detaching and closing take at most, in milliseconds. */
 const DETACH_TIME = 7000;
 
@@ -75,9 +86,11 @@ export function configOf(RED: NodeAPI, id: string): Record<string, unknown> | un
 
 /** The connection of an endpoint, shown as its status and in the log, and the links of the nodes on it. */
 export class Endpoint {
-  readonly connection: Connection;
+  /** Where nodes get their links. */
+  readonly links: Links;
   readonly isNamed: boolean;
   readonly service: Service | undefined;
+  readonly #own: Connection | Listener;
   readonly #RED: NodeAPI;
   readonly #node: EndpointNode;
   readonly #options: EndpointOptions;
@@ -85,6 +98,8 @@ export class Endpoint {
   #isWarned = false;
   /** The last end of the connection was no fault. */
   #isQuiet = false;
+  /** The log has that it listens. */
+  #isTold = false;
   #isClosing = false;
   readonly #closings = new Set<Promise<void>>();
   /** Links of nodes that were redeployed, by the node's id, while the flow has messages of them. */
@@ -94,32 +109,70 @@ export class Endpoint {
     this.#RED = RED;
     this.#node = node;
     this.#options = options;
+    if (options.listens) {
+      this.isNamed = true;
+      const listener = new Listener(options);
+      this.#own = this.links = listener;
+      listener.on('note', (note) => this.#noteLogin(note));
+      this.#watch(listener);
+      return;
+    }
     this.isNamed = options.isNamed;
     this.service = options.service;
     const connection = new Connection(options);
-    this.connection = connection;
+    this.#own = connection;
+    this.links = linksOn(connection);
+    this.#watch(connection);
     connection.on('quiet', (error) => {
       this.#isQuiet ||= error.code === 'AMQP_DISCONNECTED';
       node.debug(`${this.#peer}: ${error.message}`);
     });
-    connection.on('state', (state) => this.#show(state));
     connection.on('note', (note) => this.#note(note));
     connection.on('revealing', (server) => this.#warn(server));
+  }
+
+  #watch(own: Connection | Listener): void {
+    const node = this.#node;
+    own.on('state', (state: State) => this.#show(state));
     // Node-RED takes no error that cannot be made a text.
-    connection.on('fault', (error) => node.error(error instanceof Error ? error : messageOf(error)));
+    own.on('fault', (error: unknown) => node.error(error instanceof Error ? error : messageOf(error)));
+  }
+
+  /** That to a server. Where there is none, since the endpoint listens, what it is asked for is an error that says so. */
+  get connection(): Connection {
+    if (this.#own instanceof Connection) return this.#own;
+    throw amqpError('AMQP_CONFIG.listens');
+  }
+
+  get isListening(): boolean {
+    return this.#own instanceof Listener;
+  }
+
+  /** How servers, or clients, know it. */
+  get containerId(): string {
+    return this.#own.options.containerId;
+  }
+
+  /** Connects, or listens, if it does not yet. */
+  open(): void {
+    this.#own.open();
   }
 
   /** The server, as the log names it: the one in use, or all that were tried in vain. */
   get #peer(): string {
-    const { state, server } = this.connection;
-    const { servers } = this.#options;
+    const own = this.#own;
+    if (own instanceof Listener) return `${own.settings.host ?? '*'}:${own.port}`;
+    const { state, server } = own;
+    const { servers } = own.options;
     return servers.length === 1 || state.name === 'connected' ? nameOf(server) : servers.map(nameOf).join(', ');
   }
 
   /** The server in use, where that is not the only one. */
   get #server(): string | undefined {
-    const { server } = this.connection;
-    const { servers } = this.#options;
+    const own = this.#own;
+    if (own instanceof Listener) return undefined;
+    const { server } = own;
+    const { servers } = own.options;
     return servers.length > 1 || server !== servers[0] ? nameOf(server) : undefined;
   }
 
@@ -131,6 +184,10 @@ export class Endpoint {
     const line = this.#RED._(`amqp-endpoint.log.${note.name}`, { peer, reason, servers });
     if (note.name === 'token-not-renewed') node.warn(line);
     else node.log(line);
+  }
+
+  #noteLogin({ from, user }: RefusedLogin): void {
+    this.#node.warn(this.#RED._('amqp-endpoint.log.login-refused', { from, user: cleaned(user, LONGEST_USER) }));
   }
 
   /** What logs in by password or token shows it to all on the way, where that is not this computer alone. */
@@ -147,6 +204,10 @@ export class Endpoint {
     else if ('error' in state) node.warn(this.#lineOf(state.name, state.error));
     else if (state.name === 'connected')
       node[this.#isQuiet ? 'debug' : 'log'](this.#RED._('amqp-endpoint.log.connected', { peer: this.#peer }));
+    else if (state.name === 'listening' && !this.#isTold)
+      node.log(this.#RED._('amqp-endpoint.log.listening', { peer: this.#peer }));
+    // Of the clients that come and go the log has nothing.
+    this.#isTold = state.name === 'listening';
     if (state.name !== 'connecting') this.#isQuiet = false;
   }
 
@@ -168,7 +229,7 @@ export class Endpoint {
     const open = (): void => {
       if (!isOpen) return;
       link.open();
-      if (this.#options.isAutomatic) this.connection.open();
+      if (this.#options.listens || this.#options.isAutomatic) this.#own.open();
     };
     // Two links of one name would be one and the same to the peer.
     const predecessor = this.#leaving.get(node.id);
@@ -207,8 +268,8 @@ export class Endpoint {
   #log(node: Node, state: State): void {
     if (state.name === 'refused') node.warn(this.#lineOf('refused', state.error));
     if (state.name === 'fault' && state.error !== this.#options.fault) node.error(state.error);
-    if (state.name !== 'ignored' && state.name !== 'unsure') return;
-    const { name = '', version = '' } = this.connection.product;
+    if ((state.name !== 'ignored' && state.name !== 'unsure') || !(this.#own instanceof Connection)) return;
+    const { name = '', version = '' } = this.#own.product;
     const product = `${name} ${version}`.trim();
     const peer = product ? `${this.#peer} (${product})` : this.#peer;
     const options = named(this.#RED, state.options);
@@ -220,9 +281,9 @@ export class Endpoint {
    * Undefined: nothing.
    */
   act(action: unknown): Promise<void> | undefined {
-    if (action === 'disconnect') return this.connection.disconnect();
+    if (action === 'disconnect') return this.#own.disconnect();
     if (action !== 'connect') return undefined;
-    this.connection.connect();
+    this.#own.connect();
     return Promise.resolve();
   }
 
@@ -232,7 +293,7 @@ export class Endpoint {
    * where the endpoint has no use for it: it would be in what Catch nodes get, or be sent on.
    */
   takesToken(msg: object): boolean {
-    const { flowTokens: tokens } = this.#options;
+    const tokens = this.#options.listens ? undefined : this.#options.flowTokens;
     const given = msg as { action?: unknown; token?: unknown };
     if (given.action !== 'token' || !(tokens || 'token' in given)) return false;
     const { token } = given;
@@ -275,10 +336,10 @@ export class Endpoint {
     this.#isClosing = true;
     // Node-RED routes nothing back any more.
     for (const { link } of this.#leaving.values()) void link.close(closeTime);
-    const timer = setTimeout(() => void this.connection.close(), closeTime + DETACH_TIME);
+    const timer = setTimeout(() => void this.#own.close(), closeTime + DETACH_TIME);
     await new Promise<void>((resolve) => setImmediate(resolve));
     await Promise.allSettled(this.#closings);
-    await this.connection.close();
+    await this.#own.close();
     clearTimeout(timer);
   }
 }

@@ -136,6 +136,7 @@ export function senderOptions(settings: Settings, config: SenderDef, address: st
     full: settings.choice('full', ['refuse', 'drop']),
     retryTime: settings.milliseconds('retrytime'),
     timeout: settings.milliseconds('timeout'),
+    ...(settings.flag('copies', false) && { isCopied: true }),
   };
 }
 

@@ -89,10 +89,10 @@ async function subscribe(endpoint: Endpoint, receiver: Receiver | Receivers, msg
   if (receiver instanceof Subscriptions) {
     if (address === undefined) throw amqpError('AMQP_NO_ADDRESS.subscribe');
     receiver.receiveFrom(address, subscriptionOf(msg));
-    endpoint.connection.open();
+    endpoint.open();
   } else if (await receiver.subscribe(address)) {
     // Needed when the endpoint does not connect by itself.
-    endpoint.connection.open();
+    endpoint.open();
   }
 }
 

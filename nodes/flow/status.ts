@@ -37,6 +37,7 @@ const LOOKS: Record<State['name'], Pick<Status, 'fill' | 'shape'>> = {
   buffering: { fill: 'yellow', shape: 'dot' },
   waiting: { fill: 'yellow', shape: 'dot' },
   connected: { fill: 'green', shape: 'dot' },
+  listening: { fill: 'green', shape: 'dot' },
   'no-session': { fill: 'green', shape: 'ring' },
 };
 
@@ -53,6 +54,7 @@ export function statusOf(state: State, server?: string): Status {
   if (state.name === 'retrying')
     return { ...look, ...(state.count && { waiting: { n: state.count, percent: state.percent } }) };
   if (state.name === 'buffering') return { ...look, args: { n: state.count, percent: state.percent } };
+  if (state.name === 'listening') return { ...look, args: { n: state.count } };
   if (state.name === 'connected' && state.address) return { ...look, text: cleaned(state.address) };
   if (state.name === 'connected' && server) return { ...look, key: 'connected-to', args: { server } };
   return look;

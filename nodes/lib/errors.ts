@@ -18,6 +18,7 @@ export type AmqpErrorCode =
   | 'AMQP_IN_DOUBT'
   | 'AMQP_LINK_DETACHED'
   | 'AMQP_LINK_REFUSED'
+  | 'AMQP_LISTEN'
   | 'AMQP_LOCK_LOST'
   | 'AMQP_MODIFIED'
   | 'AMQP_NO_ADDRESS'

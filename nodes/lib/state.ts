@@ -11,6 +11,8 @@ export type State =
   | { name: 'connected'; address?: string }
   /** It waits for a session of Azure Service Bus to become free. */
   | { name: 'no-session' }
+  /** Clients can connect, and so many are. */
+  | { name: 'listening'; count: number }
   /** It waits for the flow to name an address. */
   | { name: 'unsubscribed' }
   | {
@@ -50,6 +52,7 @@ const WORST_FIRST: State['name'][] = [
   'retrying',
   'buffering',
   'waiting',
+  'listening',
   'connected',
   'no-session',
 ];

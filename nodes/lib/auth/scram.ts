@@ -93,7 +93,8 @@ function fieldsOf(text: string): Record<string, string | undefined> {
   return Object.fromEntries(text.split(',').map((field) => [field.slice(0, 1), field.slice(2)]));
 }
 
-function prepared(what: string, text: string): string {
+/** The text as SASLprep has it. Throws AMQP_AUTH for one that it does not allow. */
+export function prepared(what: string, text: string): string {
   try {
     // As a query: letters that are newer than SASLprep are the server's to judge (RFC 5802, 5.1).
     return saslprep(text, { allowUnassigned: true });

@@ -1,6 +1,6 @@
 import { type Login, mechanismsOf } from '../auth/sasl';
 import { type AmqpError, amqpError, type Diagnosis, type PeerError } from '../errors';
-import { MIN_MAX_FRAME_SIZE, Wire, type WireOptions, type WireUser } from '../wire/wire';
+import { DialledWire, MIN_MAX_FRAME_SIZE, type Wire, type WireOptions, type WireUser } from '../wire/wire';
 import { diagnose, diagnoseBytes, isRefusedLogin, TEXTS, type Told } from './diagnosis';
 
 export interface AttemptOptions extends WireOptions, Login {
@@ -38,7 +38,7 @@ export class Attempt implements WireUser {
   readonly #options: AttemptOptions;
   readonly #user: AttemptUser;
   readonly #end: (end: End) => void;
-  #wire: Wire | undefined;
+  #wire: DialledWire | undefined;
   #openedAt: number | undefined;
   /** Why we close. */
   #closing: AmqpError | undefined;
@@ -57,7 +57,7 @@ export class Attempt implements WireUser {
       this.#lost(`no answer within ${connectTimeout / 1000} s`, null, null, 'silent'),
     );
     try {
-      this.#wire = new Wire(options, mechanismsOf(options), this);
+      this.#wire = new DialledWire(options, mechanismsOf(options), this);
       this.#wire.connect();
     } catch (error) {
       // A port or TLS option that Node refuses is thrown by the dial itself.

@@ -57,11 +57,32 @@ export interface ConnectionUser {
   /** Sessions that it takes. */
   readonly sessions: number;
   /** The peer has opened: attach to this, by sessions of this connection. */
-  connected(wire: Wire, connection: Connection): void;
+  connected(wire: Wire, connection: LinkConnection): void;
   /** For one that asked for `redirect`: what it was redirected to is gone, or cannot be reached, so it is back on this. */
-  returned?(wire: Wire, connection: Connection, error: AmqpError): void;
+  returned?(wire: Wire, connection: LinkConnection, error: AmqpError): void;
   /** There is no connection. What was attached to the last one is gone. */
   disconnected(state: State): void;
+}
+
+/** What links need of a connection: that of an endpoint, or that of a client which has connected to one. */
+export interface LinkConnection {
+  readonly options: Pick<
+    ConnectionOptions,
+    'connectTimeout' | 'containerId' | 'backoff' | 'loginBackoff' | 'authorize'
+  >;
+  readonly product: Product;
+  readonly hasOneSession: boolean;
+  open(): void;
+  add(user: ConnectionUser): void;
+  remove(user: ConnectionUser): Promise<void>;
+  beginSession(wire: Wire): SessionLease | undefined;
+  redirect(user: ConnectionUser, info: unknown): AmqpError | undefined;
+  offers(capability: string): boolean;
+  guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void;
+  emit(event: 'fault', error: unknown): boolean;
+  emit(event: 'quiet', error: AmqpError): boolean;
+  on(event: 'state', listener: (state: State) => void): unknown;
+  off(event: 'state', listener: (state: State) => void): unknown;
 }
 
 /** Redirects in a row that are followed. */

@@ -1,6 +1,5 @@
 import { EventEmitter } from 'node:events';
 import { type Bounds, isFull } from '../bounds';
-import type { Connection } from '../connection/connection';
 import { Encoder } from '../codec/encoder';
 import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
@@ -10,10 +9,11 @@ import { type AmqpFields, withTemporaryReplyTo } from '../message/fields';
 import { encode, type Incoming, type Outgoing, withReplyTo } from '../message/message';
 import { CODE } from '../codec/codes';
 import type { Style } from '../codec/notation';
-import { type DeliveryInfo, Receiver } from '../receiver/receiver';
+import type { DeliveryInfo } from '../receiver/receiver';
+import type { Links, Receiving } from './links';
 import { Entry, type Sent } from '../link/entry';
 import { SharedSession } from '../link/shared-session';
-import { because, Sender } from '../sender/sender';
+import { because, type Sender } from '../sender/sender';
 import type { AddressKind } from '../link/source';
 import { type State, worstOf } from '../state';
 import type { LinkProperties } from '../wire/properties';
@@ -111,7 +111,7 @@ const REPLY_BYTES = 64 * 1024 * 1024;
 export class Requester extends EventEmitter<{ state: [State] }> {
   readonly #options: RequesterOptions;
   readonly #sender: Sender;
-  readonly #replies: Receiver;
+  readonly #replies: Receiving;
   readonly #requests: Expiring<Request>;
   #lastNumber = 0;
   /** By the correlation id and message id that the flow has given, since peers answer with either. */
@@ -124,7 +124,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   /** Replies that no request waits for: late, or never asked for. */
   unmatched = 0;
 
-  constructor(connection: Connection, options: RequesterOptions) {
+  constructor(links: Links, options: RequesterOptions) {
     super();
     this.#options = options;
     const { name, address, kind, replyTo, timeout, reconnect, styles, properties } = options;
@@ -133,9 +133,9 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     this.#session = session;
     this.#requests = new Expiring(
       timeout,
-      connection.guarded((request: Request) => this.#expired(request)),
+      links.guarded((request: Request) => this.#expired(request)),
     );
-    this.#sender = new Sender(connection, {
+    this.#sender = links.sender({
       name: `${name}:request`,
       address,
       target: kind && { capabilities: [kind] },
@@ -150,8 +150,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
       timeout: 0,
     });
     this.#sender.pause();
-    this.#replies = new Receiver(
-      connection,
+    this.#replies = links.receiver(
       {
         name: `${name}:reply`,
         ...('address' in replyTo
@@ -170,7 +169,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
         message: (incoming, delivery) => this.#reply(incoming, delivery),
         undelivered: (error) => {
           // The request has ended, and nobody else waits for its reply.
-          connection.emit('fault', error);
+          links.emit('fault', error);
           return { settle: 'accept' };
         },
         undecodable: (error, _delivery, fields) => this.#undecodable(error, fields),

@@ -1,15 +1,15 @@
 import { EventEmitter } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
 import { bytesOf, isPlainObject, type Style } from '../codec/notation';
-import type { Connection } from '../connection/connection';
 import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
 import { type Expires, Expiring } from '../expiring';
 import type { AmqpFields } from '../message/fields';
 import { encode, type Incoming, type Outgoing } from '../message/message';
-import { type DeliveryInfo, type Outcome, Receiver, type ReceiverUser } from '../receiver/receiver';
+import type { DeliveryInfo, Outcome, ReceiverUser } from '../receiver/receiver';
+import type { Links, Receiving } from './links';
 import { type Done, Entry, type Sent } from '../link/entry';
-import { Sender } from '../sender/sender';
+import type { Sender } from '../sender/sender';
 import type { AddressKind } from '../link/source';
 import { type State, worstOf } from '../state';
 
@@ -71,20 +71,20 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   readonly #options: ResponderOptions;
   /** By the number that ends the token. */
   readonly #requests: Expiring<Request>;
-  readonly #receiver: Receiver;
+  readonly #receiver: Receiving;
   readonly #replies: Sender;
   /** Ends `leave`. */
   readonly #left = new Pause();
 
-  constructor(connection: Connection, options: ResponderOptions, user: ReceiverUser) {
+  constructor(links: Links, options: ResponderOptions, user: ReceiverUser) {
     super();
     this.#options = options;
     const { name, address, kind, creditWindow, windowBytes, timeout, retryTime, styles } = options;
     this.#requests = new Expiring(
       timeout,
-      connection.guarded((request: Request) => this.#expired(request)),
+      links.guarded((request: Request) => this.#expired(request)),
     );
-    this.#replies = new Sender(connection, {
+    this.#replies = links.sender({
       name: `${name}:reply`,
       guarantee: 'at-least-once',
       buffer: BUFFER,
@@ -93,8 +93,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
       retryTime,
       timeout: 0,
     });
-    this.#receiver = new Receiver(
-      connection,
+    this.#receiver = links.receiver(
       {
         name: `${name}:request`,
         address,

@@ -1,6 +1,12 @@
 import { EventEmitter } from 'node:events';
 import { pauseAfter, STABLE_AFTER } from '../connection/backoff';
-import { type Connection, type ConnectionUser, MAX_HOPS, type SessionLease } from '../connection/connection';
+import {
+  type Connection,
+  type ConnectionUser,
+  type LinkConnection,
+  MAX_HOPS,
+  type SessionLease,
+} from '../connection/connection';
 import { type AmqpError, amqpError, type Brief, type PeerError } from '../errors';
 import type { ReceivingEnd, SendingEnd } from '../wire/link-end';
 import type { Session } from '../wire/session';
@@ -55,7 +61,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   readonly sessions = 1;
   state: State = { name: 'detached' };
   readonly name: string;
-  protected readonly connection: Connection;
+  protected readonly connection: LinkConnection;
   /** Our end while it is attached. */
   protected end: E | undefined;
   #current: Attach | undefined;
@@ -76,7 +82,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   #isOpen = false;
   #closing: Promise<void> | undefined;
 
-  constructor(connection: Connection, name: string) {
+  constructor(connection: LinkConnection, name: string) {
     super();
     this.connection = connection;
     this.name = name;
@@ -191,7 +197,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   }
 
   /** For the connection. */
-  connected(wire: Wire, connection: Connection): void {
+  connected(wire: Wire, connection: LinkConnection): void {
     clearTimeout(this.#retry);
     this.#turn++;
     this.#lose(amqpError('AMQP_DISCONNECTED.lost'));
@@ -203,7 +209,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   }
 
   /** For the connection. */
-  returned(wire: Wire, connection: Connection, error: AmqpError): void {
+  returned(wire: Wire, connection: LinkConnection, error: AmqpError): void {
     this.redirectedTo = undefined;
     this.#turn++;
     this.#lose(error);
@@ -252,7 +258,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   }
 
   /** Attaches once the peer permits it, where that has to be asked for. */
-  #attach(wire: Wire, connection: Connection): void {
+  #attach(wire: Wire, connection: LinkConnection): void {
     const { authorize } = this.connection.options;
     const address = this.redirectedTo ?? this.ownAddress;
     if (!authorize || address === undefined) return this.#attachNow(wire, connection);
@@ -262,18 +268,19 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
       this.connection.guarded((...args: A) => {
         if (turn === this.#turn) callback(...args);
       });
-    authorize(connection, address, this.#isUnauthorized).then(
+    // Only a connection that we have opened has that.
+    authorize(connection as Connection, address, this.#isUnauthorized).then(
       ifStill(() => this.#attachNow(wire, connection)),
       ifStill((error: AmqpError) => this.#denied(wire, connection, error)),
     );
   }
 
-  #denied(wire: Wire, connection: Connection, error: AmqpError): void {
+  #denied(wire: Wire, connection: LinkConnection, error: AmqpError): void {
     this.#attachLater(wire, connection, pauseAfter(this.#failures++, this.connection.options.backoff));
     this.change({ name: 'refused', error });
   }
 
-  #attachNow(wire: Wire, connection: Connection): void {
+  #attachNow(wire: Wire, connection: LinkConnection): void {
     // While it is refused, that is what users see until it is attached.
     if (this.state.name !== 'refused') this.change(this.attachingState);
     const refused = (text: string, peer?: PeerError): void => this.#refused(wire, connection, text, peer);
@@ -326,7 +333,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
   /** The peer reads again what it has let wait. */
   protected unblocked(): void {}
 
-  #refused(wire: Wire, connection: Connection, text: string, peer?: PeerError): void {
+  #refused(wire: Wire, connection: LinkConnection, text: string, peer?: PeerError): void {
     const { backoff, loginBackoff } = this.connection.options;
     const isStolen = peer?.condition === STOLEN;
     const { why, ...brief } = isStolen ? this.theft : { why: text };
@@ -379,7 +386,7 @@ export abstract class Link<E extends SendingEnd | ReceivingEnd>
     return refusal;
   }
 
-  #attachLater(wire: Wire, connection: Connection, pause: number): void {
+  #attachLater(wire: Wire, connection: LinkConnection, pause: number): void {
     clearTimeout(this.#retry);
     this.#retry = setTimeout(
       this.connection.guarded(() => this.#attach(wire, connection)),

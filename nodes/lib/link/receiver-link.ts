@@ -1,4 +1,4 @@
-import type { Connection } from '../connection/connection';
+import type { LinkConnection } from '../connection/connection';
 import { type AmqpError, amqpError, type Brief, type PeerError } from '../errors';
 import { Pause } from '../pause';
 import type { State } from '../state';
@@ -23,6 +23,8 @@ export interface ReceiverLinkOptions {
   properties?: LinkProperties;
   /** Of this link and others. */
   session?: SharedSession;
+  /** A client has attached it, to an address of ours. */
+  isAccepted?: boolean;
   /** Milliseconds that the peer may wait before it answers the attach. */
   patience?: number;
   /** The peer forgets each message once it is sent. */
@@ -65,7 +67,7 @@ export class ReceiverLink extends Link<ReceivingEnd> {
   #draining: Promise<void> | undefined;
   readonly #drain = new Pause();
 
-  constructor(connection: Connection, options: ReceiverLinkOptions, user: ReceiverLinkUser) {
+  constructor(connection: LinkConnection, options: ReceiverLinkOptions, user: ReceiverLinkUser) {
     super(connection, options.name);
     this.#options = options;
     this.#user = user;
@@ -236,7 +238,8 @@ export class ReceiverLink extends Link<ReceivingEnd> {
     return end.sourceAddress;
   }
 
-  protected override get needsAddress(): 'always' | 'usually' {
+  protected override get needsAddress(): 'always' | 'usually' | 'never' {
+    if (this.#options.isAccepted) return 'never';
     return this.#options.dynamic ? 'always' : 'usually';
   }
 

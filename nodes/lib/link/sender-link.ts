@@ -1,4 +1,4 @@
-import type { Connection } from '../connection/connection';
+import type { LinkConnection } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { State } from '../state';
 import type { SendingEnd } from '../wire/link-end';
@@ -26,13 +26,13 @@ export interface SenderLinkOptions {
   properties?: LinkProperties;
   /** Of this link and others. */
   session?: SharedSession;
+  /** A client has attached it, to an address of ours. */
+  isAccepted?: boolean;
   guarantee: Guarantee;
 }
 
 const OUTCOMES = ['accepted', 'rejected', 'released', 'modified'].map((name) => `amqp:${name}:list`);
 
-/** Bytes that the socket keeps while the peer does not read: the rest waits in the buffer, which is bounded. */
-const MAX_UNREAD = 2 ** 20;
 /** Milliseconds after which to look again whether the session's window has let a message through. */
 const WINDOW_PAUSE = 20;
 
@@ -66,14 +66,14 @@ export class SenderLink extends Link<SendingEnd> {
   /** The peer has taken its credit back. */
   #isDrained = false;
 
-  constructor(connection: Connection, name: string, options: SenderLinkOptions, user: SenderLinkUser) {
+  constructor(connection: LinkConnection, name: string, options: SenderLinkOptions, user: SenderLinkUser) {
     super(connection, name);
     this.#options = options;
     this.#user = user;
   }
 
   get isReady(): boolean {
-    return this.end?.isReady === true && this.#wire!.output.unread < MAX_UNREAD;
+    return this.end?.isReady === true && this.#wire!.output.unread < this.#wire!.maxUnread;
   }
 
   /** The most bytes of a message that the peer takes; undefined: that is not known yet. */
@@ -153,6 +153,7 @@ export class SenderLink extends Link<SendingEnd> {
   }
 
   protected override get needsAddress(): 'always' | 'usually' | 'never' {
+    if (this.#options.isAccepted) return 'never';
     if (this.#options.dynamic) return 'always';
     return this.#options.address ? 'usually' : 'never';
   }

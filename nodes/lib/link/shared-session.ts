@@ -1,4 +1,4 @@
-import type { Connection, SessionLease } from '../connection/connection';
+import type { LinkConnection, SessionLease } from '../connection/connection';
 import type { Session } from '../wire/session';
 import type { Wire } from '../wire/wire';
 
@@ -8,7 +8,7 @@ export class SharedSession {
   #session: Session | undefined;
 
   /** Begins the session with the first link. Undefined: the peer has no more. */
-  lease(connection: Connection, wire: Wire): SessionLease | undefined {
+  lease(connection: LinkConnection, wire: Wire): SessionLease | undefined {
     if (this.#session && this.#wire === wire) return { session: this.#session, isShared: true };
     const lease = connection.beginSession(wire);
     // Where the peer has one session only, that is shared by all.

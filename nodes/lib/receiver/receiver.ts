@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { pauseAfter } from '../connection/backoff';
-import type { Connection } from '../connection/connection';
+import type { LinkConnection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
 import { type AmqpError, amqpError, flowError, type PeerError } from '../errors';
 import type { DetachOptions } from '../link/link';
@@ -34,6 +34,14 @@ export interface ReceiverOptions extends Omit<ReceiverLinkOptions, 'isPreSettled
   /** Milliseconds after which a message that the flow has not settled is released. 0: never. */
   settleTimeout: number;
   styles: { fields: Style; body: Style };
+  /** Memory that several receivers share. */
+  budget?: Budget;
+}
+
+/** Bytes of unsettled messages, of several receivers together. */
+export interface Budget {
+  bytes: number;
+  readonly most: number;
 }
 
 /** How a message came: `msg.delivery`. Plain data. */
@@ -112,7 +120,7 @@ const RELEASE_PAUSE = { initial: 200, max: 30_000 };
  * the peer: unsettled messages never exceed the window.
  */
 export class Receiver extends EventEmitter<{ state: [State] }> {
-  readonly #connection: Connection;
+  readonly #connection: LinkConnection;
   readonly #link: ReceiverLink;
   readonly #options: ReceiverOptions;
   readonly #user: ReceiverUser;
@@ -151,7 +159,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   /** Counts calls of `subscribe` and `close`: the last one counts. */
   #turn = 0;
 
-  constructor(connection: Connection, options: ReceiverOptions, user: ReceiverUser) {
+  constructor(connection: LinkConnection, options: ReceiverOptions, user: ReceiverUser) {
     super();
     this.#connection = connection;
     this.#options = options;
@@ -427,7 +435,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     clearTimeout(this.#failedTimer);
     this.#failedTimer = undefined;
     this.#failed = [];
-    this.#bytes = 0;
+    this.#keep(-this.#bytes);
     this.#left.end();
   }
 
@@ -437,6 +445,9 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     if (this.#granted > 0) this.#granted--;
     const { format, bytes } = delivery;
     if (delivery.isTooLarge) return this.#refuse(delivery);
+    const { budget } = this.#options;
+    // Each of many could have used its first credit at the same time.
+    if (budget && budget.bytes >= budget.most && !delivery.isSettled) return this.#settle(delivery, RELEASE);
     // They are part of a chunk from the socket, which would stay for as long as the delivery is not settled.
     delivery.bytes = NOTHING;
     let messages: Incoming[];
@@ -452,7 +463,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     const held: Held = { delivery, messages: messages.length, outcome: ACCEPT, size: bytes.length, deadline: 0 };
     const isHeld = this.#options.settle === 'flow' && messages.length > 0;
     if (this.#intake && messages.length > 0) return this.#takeIn(this.#intake, messages, held);
-    if (isHeld) this.#bytes += held.size;
+    if (isHeld) this.#keep(held.size);
     for (const incoming of messages) this.#give(incoming, held);
     if (isHeld) this.#replenish();
     else if (held.outcome.settle === 'accept') this.#acceptLater(delivery);
@@ -501,7 +512,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   // What comes before the flow, where that is asked for
 
   #takeIn(intake: Intake<Held>, messages: Incoming[], held: Held): void {
-    this.#bytes += held.size;
+    this.#keep(held.size);
     const [incoming] = messages;
     if (messages.length === 1) intake.take(incoming!, held);
     // A batch is settled as one, so that nothing of it can wait for another message.
@@ -534,7 +545,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   /** Of what the flow is not to settle: it is accepted on arrival, unless the flow could not be given it. */
   #settleUntold(held: Held): void {
     if (--held.messages > 0) return;
-    this.#bytes -= held.size;
+    this.#keep(-held.size);
     if (held.outcome.settle === 'accept') this.#acceptLater(held.delivery);
     else this.#settle(held.delivery, held.outcome);
   }
@@ -577,7 +588,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   #settleHeld({ delivery, outcome, size }: Held, settled?: Settled): void {
-    this.#bytes -= size;
+    this.#keep(-size);
     this.#settle(delivery, outcome, settled);
   }
 
@@ -618,10 +629,17 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     if (this.#room < free && credit > most) link.setCredit(most);
   }
 
+  #keep(bytes: number): void {
+    const { budget } = this.#options;
+    this.#bytes += bytes;
+    if (budget) budget.bytes += bytes;
+  }
+
   /** Messages for which there is room in bytes: one at least when there is nothing else. */
   get #room(): number {
     if (this.#size === undefined) return FIRST_CREDIT;
-    const count = Math.floor((this.#options.windowBytes - this.#bytes) / this.#size);
+    const { windowBytes, budget } = this.#options;
+    const count = Math.floor((windowBytes - (budget?.bytes ?? this.#bytes)) / this.#size);
     return Math.max(this.#bytes === 0 ? 1 : 0, count);
   }
 }

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { amqpError, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { Settled } from '../link/receiver-link';
 import { type State, worstOf } from '../state';
 import type { Outcome } from '../wire/outcome';
@@ -8,6 +8,10 @@ import type { Receiver } from './receiver';
 /** Several receivers as one. Tokens of messages are told apart by the names of their links. */
 export class Receivers extends EventEmitter<{ state: [State] }> {
   protected readonly all: Receiver[] = [];
+
+  get count(): number {
+    return this.all.length;
+  }
 
   protected add(receiver: Receiver): void {
     this.all.push(receiver);
@@ -67,6 +71,14 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
 
   fail(id: string, outcome: Outcome, settled?: Settled): void {
     this.holderOf(id).fail(id, outcome, settled);
+  }
+
+  acceptOnArrival(id: string): void {
+    this.holderOf(id).acceptOnArrival(id);
+  }
+
+  notHeld(id: string): AmqpError {
+    return this.holderOf(id).notHeld(id);
   }
 
   /** The one that holds a message, else the one that says best why it does not. Throws where there is none yet. */

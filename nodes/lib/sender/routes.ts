@@ -1,4 +1,4 @@
-import type { Connection, ConnectionUser } from '../connection/connection';
+import type { ConnectionUser, LinkConnection } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import { isOverdue, Lane } from './lane';
 import type { Entry } from '../link/entry';
@@ -11,11 +11,40 @@ export interface RoutesOptions extends SenderLinkOptions {
   name: string;
   /** Milliseconds for which a message is sent again that the peer has released or modified. */
   retryTime: number;
+  /** Where clients attach links: each of them gets a copy of each message. Else they compete for it. */
+  isCopied?: boolean;
 }
 
 export interface RoutesUser extends Omit<SenderLinkUser, 'ready'> {
   /** The state, or the number of those that wait, may be another one. */
   changed(): void;
+}
+
+/** Where a sender's messages wait for links, and the links: what the sender needs of it. */
+export interface Routing {
+  /** True when all messages go to one address. */
+  readonly hasAddress: boolean;
+  readonly state: State;
+  /** Messages on their way. */
+  readonly inFlight: number;
+  /** Messages that wait for credit or a link. */
+  readonly waiting: number;
+  /** The most bytes of a message that all peers take which are attached; undefined: there are none. */
+  readonly maxMessageSize: number | undefined;
+  /** The oldest message that waits. */
+  readonly first: Entry | undefined;
+  /** True while messages are to be sent again that the peer did not take. */
+  readonly isRefused: boolean;
+  open(): void;
+  close(): Promise<void>;
+  detach(error?: PeerError): Promise<void>;
+  push(entry: Entry): void;
+  putBack(...messages: Entry[]): void;
+  retry(entry: Entry, isReleased: boolean): boolean;
+  delete(entry: Entry): void;
+  stateFor(entry: Entry): State;
+  pause(): void;
+  resume(): void;
 }
 
 /** A link, and what waits for it. */
@@ -35,9 +64,9 @@ const MAX_LINKS = 64;
  * The links of a sender, and what waits for each, in order: one link for all messages where the sender has an address
  * or the peer relays, else one for each address, attached as messages need it.
  */
-export class Routes implements ConnectionUser {
+export class Routes implements ConnectionUser, Routing {
   readonly sessions = 0;
-  readonly #connection: Connection;
+  readonly #connection: LinkConnection;
   readonly #options: RoutesOptions;
   readonly #user: RoutesUser;
   /** Messages that wait for credit or a link. */
@@ -55,7 +84,7 @@ export class Routes implements ConnectionUser {
   #isPaused = false;
   #isDetached = false;
 
-  constructor(connection: Connection, options: RoutesOptions, user: RoutesUser) {
+  constructor(connection: LinkConnection, options: RoutesOptions, user: RoutesUser) {
     this.#connection = connection;
     this.#options = options;
     this.#user = user;

@@ -1,13 +1,13 @@
 import { EventEmitter } from 'node:events';
 import { type Bounds, isFull } from '../bounds';
-import type { Connection } from '../connection/connection';
+import type { LinkConnection } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { ErrorKey } from '../error-texts';
 import { Pause } from '../pause';
 import { Expiring } from '../expiring';
 import type { Entry, Sent } from '../link/entry';
 import type { Outcome } from '../link/sender-link';
-import { Routes, type RoutesOptions } from './routes';
+import { Routes, type RoutesOptions, type RoutesUser, type Routing } from './routes';
 import { isSame, type State } from '../state';
 import { type Durability, Store, type Stored } from './store';
 
@@ -27,6 +27,9 @@ export interface SenderOptions extends RoutesOptions, Bounds {
   };
 }
 
+/** What is needed of a connection beside its links. */
+type Opener = Pick<LinkConnection, 'guarded' | 'open'>;
+
 /** A message is given up when so many connections in a row were lost over it: some brokers fall over a message. */
 const MAX_LOSSES = 10;
 /** States in which the number of messages that wait changes all the time. */
@@ -36,9 +39,9 @@ const COUNT_INTERVAL = 1000;
 
 /** A bounded buffer in front of the links to the peer. Order is kept per address. Emits 'state' after each change. */
 export class Sender extends EventEmitter<{ state: [State] }> {
-  readonly #connection: Connection;
+  readonly #connection: Opener;
   readonly #options: SenderOptions;
-  readonly #routes: Routes;
+  readonly #routes: Routing;
   /** All messages that have not ended. */
   readonly #held: Expiring<Entry>;
   /** The numbers that are given out: those of earlier messages are put in front. */
@@ -54,7 +57,14 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   #counting: NodeJS.Timeout | undefined;
   #told: State = { name: 'detached' };
 
-  constructor(connection: Connection, options: SenderOptions) {
+  /** `routing`: what takes the place of links that we attach. */
+  constructor(connection: LinkConnection, options: SenderOptions);
+  constructor(connection: Opener, options: SenderOptions, routing: (user: RoutesUser) => Routing);
+  constructor(
+    connection: Opener,
+    options: SenderOptions,
+    routing = (user: RoutesUser): Routing => new Routes(connection as LinkConnection, options, user),
+  ) {
     super();
     this.#connection = connection;
     this.#options = options;
@@ -62,7 +72,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
       options.timeout,
       connection.guarded((entry: Entry) => this.#expired(entry)),
     );
-    this.#routes = new Routes(connection, options, {
+    this.#routes = routing({
       settled: (entry, outcome) => this.#settled(entry, outcome),
       failed: (entry, error) => this.#fail(entry, error),
       lost: (inDoubt, error) => this.#lost(inDoubt, error),
@@ -115,7 +125,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     const { state, waiting: count, isRefused } = this.#routes;
     if (count === 0 && !isRefused) return state;
     if ('error' in state) return { ...state, count, percent: this.#percent };
-    if (state.name !== 'connected') return state;
+    if (state.name !== 'connected' && state.name !== 'listening') return state;
     if (isRefused) return { name: 'retrying', count, percent: this.#percent };
     return count === 1 ? { name: 'waiting' } : { name: 'buffering', count, percent: this.#percent };
   }

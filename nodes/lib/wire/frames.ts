@@ -33,7 +33,9 @@ const FIELDS = new Map(
     [DESCRIPTOR.source]: 'text number text number boolean map text map state any any',
     [DESCRIPTOR.target]: 'text number text number boolean map any',
     [DESCRIPTOR.saslMechanisms]: 'any!',
+    [DESCRIPTOR.saslInit]: 'text! binary text',
     [DESCRIPTOR.saslChallenge]: 'binary!',
+    [DESCRIPTOR.saslResponse]: 'binary!',
     [DESCRIPTOR.saslOutcome]: 'number! binary',
   }).map(([code, fields]) => [Number(code), fields.split(' ').filter(Boolean)]),
 );
@@ -158,7 +160,15 @@ export class Frames {
           this.#hand(code, session);
           if (this.#user.isOver) return;
           start = next;
-        } else this.#frame.check(code);
+        } else {
+          this.#frame.check(code);
+          // What is behind it may have to wait for the login.
+          if (code >= DESCRIPTOR.saslMechanisms) {
+            this.#user.others(bytes.subarray(start, next));
+            if (this.#user.isOver) return;
+            start = next;
+          }
+        }
       }
       at = next;
       this.#needed = HEADER_SIZE;

@@ -27,6 +27,36 @@ export function openedOf(connection: { properties?: unknown; offered_capabilitie
   };
 }
 
+/** A link that a client attaches: what it asks for. */
+export interface AskedLink {
+  name: string;
+  /** What the client is. */
+  role: 'sender' | 'receiver';
+  /** Of its target, or of its source: where it sends to, or receives from. Undefined: it names none. */
+  address: string | undefined;
+  /** The address is to be made here. */
+  dynamic: boolean;
+  /** The terminus is not one of messages, as that of a transaction. */
+  isUnknown: boolean;
+  /** Messages are to come settled, or will. */
+  isPreSettled: boolean;
+}
+
+/** `terminus`: the one that is ours, as rhea reads it. */
+export function askedOf(
+  { name, role, snd_settle_mode: mode }: { name: string; role: boolean; snd_settle_mode?: number | null },
+  terminus: { address?: unknown; dynamic?: unknown } | null,
+): AskedLink {
+  return {
+    name,
+    role: role ? 'receiver' : 'sender',
+    address: textOf(terminus?.address),
+    dynamic: terminus?.dynamic === true,
+    isUnknown: terminus === null,
+    isPreSettled: mode === 1,
+  };
+}
+
 /** What a peer has made of a source (3.5.3). */
 export interface RemoteSource {
   /** The filters that it has taken, by their keys: each as its value, without what describes it. */

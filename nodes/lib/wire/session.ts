@@ -41,8 +41,8 @@ export interface SessionUser {
  */
 export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implements MessageFrames, EndSession, Due {
   readonly channel: number;
+  protected readonly rhea: RheaSession;
   readonly #user: SessionUser;
-  readonly #rhea: RheaSession;
   /** Sent, and without an outcome that is final, by how many were before it: ids begin anew at 2^32. */
   readonly #unsettled = new Ring<OutgoingDelivery>();
   #deliveries = 0;
@@ -74,7 +74,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     // Where the peer has only one session, each link listens.
     this.setMaxListeners(0);
     this.#user = user;
-    this.#rhea = rhea;
+    this.rhea = rhea;
     this.channel = rhea.local.channel;
     rhea.local.begin.incoming_window = INCOMING_WINDOW;
     this.#intercept(rhea);
@@ -90,13 +90,17 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
 
   /** True from the peer's begin to its end. */
   get isRemoteOpen(): boolean {
-    return this.#rhea.is_remote_open();
+    return this.rhea.is_remote_open();
   }
 
   begin(): void {
-    this.#rhea.begin();
-    // Ids may begin anywhere (2.7.2).
-    this.#firstOutgoingId = this.#rhea.local.begin.next_outgoing_id;
+    this.rhea.begin();
+    this.countFromBegin();
+  }
+
+  /** Ids may begin anywhere (2.7.2). */
+  protected countFromBegin(): void {
+    this.#firstOutgoingId = this.rhea.local.begin.next_outgoing_id;
     this.#nextOutgoingId = this.#nextDeliveryId = this.#firstOutgoingId;
   }
 
@@ -105,7 +109,7 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
    * connection (R73).
    */
   end(): void {
-    const { state } = this.#rhea;
+    const { state } = this.rhea;
     if (state.remote_open || !state.local_open) this.#end();
     else this.once('open', () => this.#end());
   }
@@ -113,27 +117,27 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
   #end(): void {
     this.writeDue();
     this.isEnded = true;
-    this.#rhea.close();
+    this.rhea.close();
   }
 
   /** Attaches a link of that name. Throws when the fields cannot be encoded. */
   attachSender(name: string, options: LinkEndOptions): SendingEnd {
-    const link = this.#rhea.attach_sender({ name, ...options } as Parameters<RheaSession['attach_sender']>[0]);
-    return this.#add(name, new SendingEnd(this, link));
+    const link = this.rhea.attach_sender({ name, ...options } as Parameters<RheaSession['attach_sender']>[0]);
+    return this.addEnd(name, new SendingEnd(this, link));
   }
 
   attachReceiver(name: string, options: LinkEndOptions): ReceivingEnd {
-    const link = this.#rhea.attach_receiver({
+    const link = this.rhea.attach_receiver({
       name,
       ...options,
       // R3, R5, R45: credit and settling are ours.
       autoaccept: false,
       credit_window: 0,
     } as Parameters<RheaSession['attach_receiver']>[0]);
-    return this.#add(name, new ReceivingEnd(this, link, options.max_message_size));
+    return this.addEnd(name, new ReceivingEnd(this, link, options.max_message_size));
   }
 
-  #add<E extends LinkEnd>(name: string, end: E): E {
+  protected addEnd<E extends LinkEnd>(name: string, end: E): E {
     this.#ends.set(name, end);
     return end;
   }
@@ -184,16 +188,26 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
 
   /** Before an attach of the peer comes to rhea. */
   #answered(attach: Attach): void {
-    const end = Object.hasOwn(this.#rhea.links, attach.name) ? this.#ends.get(attach.name) : undefined;
-    // R74: rhea would make a link of any that the peer attaches, in any number.
-    if (!end) throw new Error('the peer attaches a link of its own');
     // R20: rhea complains on the console of what it does not know.
     for (const terminus of ['source', 'target'] as const) {
       if (!TERMINI.has(attach[terminus]?.descriptor?.value)) attach[terminus] = null;
     }
+    const end = this.endOf(attach);
     // R6: some begin to count elsewhere than at 0.
     if (end instanceof ReceivingEnd) end.deliveryCount = attach.initial_delivery_count ?? 0;
     this.#byHandle.set(attach.handle, end);
+  }
+
+  /** Our end of the link that the peer attaches. */
+  protected endOf({ name }: Attach): LinkEnd {
+    const end = this.ownEnd(name);
+    // R74: rhea would make a link of any that the peer attaches, in any number.
+    if (!end) throw new Error('the peer attaches a link of its own');
+    return end;
+  }
+
+  protected ownEnd(name: string): LinkEnd | undefined {
+    return Object.hasOwn(this.rhea.links, name) ? this.#ends.get(name) : undefined;
   }
 
   // What comes

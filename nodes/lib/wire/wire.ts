@@ -68,11 +68,11 @@ const DESIRED = ['ANONYMOUS-RELAY'];
 const UNHEARD = ['session_error', 'session_close', 'sender_error', 'sender_close', 'receiver_error', 'receiver_close'];
 
 /**
- * One connection to a peer, from dialling to its end: the place where all meet that go over it. rhea does the protocol
- * header, SASL, open and close, begin and end, attach and detach, and the idle time-out. Each is a new rhea connection
- * with rhea's own reconnecting switched off (R2, R13-R17).
+ * One connection to a peer: the place where all meet that go over it. rhea does the protocol header, SASL, open and
+ * close, begin and end, attach and detach, and the idle time-out. Each is a new rhea connection with rhea's own
+ * reconnecting switched off (R2, R13-R17).
  */
-export class Wire implements SessionUser {
+export abstract class Wire implements SessionUser {
   /** The first bytes of the peer. */
   first: Buffer = Buffer.alloc(0);
   /** The socket can be written to: with TLS, once the peer is verified. */
@@ -82,38 +82,33 @@ export class Wire implements SessionUser {
   /** Nothing of the peer is taken any more. */
   isOver = false;
   output!: Output;
-  readonly #user: WireUser;
-  readonly #rhea: RheaConnection;
+  /** Bytes that the socket keeps while the peer does not read: the rest waits in the buffer, which is bounded. */
+  readonly maxUnread: number = 2 ** 20;
+  protected readonly user: WireUser;
+  protected readonly rhea: RheaConnection;
+  protected socket: Duplex | undefined;
   readonly #frames = new Frames(this);
   /** By the peer's channel. */
   readonly #sessions = new Map<number, MessageFrames>();
   readonly #input: (bytes: Buffer) => void;
-  #socket: Duplex | undefined;
 
-  /** Without mechanisms there is no SASL layer. */
-  constructor(options: WireOptions, mechanisms: Mechanisms | undefined, user: WireUser) {
-    this.#user = user;
-    this.#rhea = this.#connectionOf(options, mechanisms);
-    this.#input = this.#rhea.input.bind(this.#rhea);
-    this.#intercept(mechanisms);
+  constructor(user: WireUser, options: object) {
+    this.user = user;
+    this.rhea = this.#connectionOf(options);
+    this.#input = this.rhea.input.bind(this.rhea);
+    this.#intercept();
   }
 
-  /** Dials. Throws for a port or TLS option that Node refuses. */
-  connect(): void {
-    this.#rhea.connect();
-  }
-
-  #connectionOf(options: WireOptions, mechanisms: Mechanisms | undefined): RheaConnection {
-    const { containerId, hostname, properties, host, port, idleTimeout } = options;
-    const user = this.#user;
+  #connectionOf(options: object): RheaConnection {
+    const { user } = this;
     const container = rhea.create_container();
     container.on('connection_open', () => {
-      this.maxFrameSize = this.#rhea.max_frame_size ?? Infinity;
+      this.maxFrameSize = this.rhea.max_frame_size ?? Infinity;
       user.opened();
     });
     container.on('connection_error', ({ error }: EventContext) => {
       // R89: what rhea gives has no info.
-      user.closed(peerErrorOf(this.#rhea.remote.close?.error ?? error));
+      user.closed(peerErrorOf(this.rhea.remote.close?.error ?? error));
     });
     container.on('connection_close', () => user.closed(undefined));
     container.on('disconnected', ({ error }: EventContext) => user.dropped(error));
@@ -123,6 +118,116 @@ export class Wire implements SessionUser {
     for (const event of UNHEARD) container.on(event, () => {});
     const connection = container.create_connection({
       reconnect: false,
+      tcp_no_delay: true,
+      max_frame_size: MAX_FRAME_SIZE,
+      ...options,
+    } as unknown as ConnectionOptions) as unknown as RheaConnection;
+    connection.setMaxListeners(0);
+    return connection;
+  }
+
+  /** Keeps from rhea what would make it hang, grow without bound, or throw where nobody catches; and the messages. */
+  #intercept(): void {
+    const connection = this.rhea;
+    connection.input = (chunk) => this.guarded(() => this.#take(chunk));
+    const process = connection._process.bind(connection);
+    // R11: rhea runs it in a turn of its own, where nobody catches what frames that cannot be written throw.
+    connection._process = () => this.guarded(process);
+    const onOpen = connection.on_open.bind(connection);
+    connection.on_open = (frame) => {
+      // R79: rhea sends its empty frames in half the time, and Node makes 1 ms of what is beyond 2^31.
+      const { performative } = frame;
+      if ((performative.idle_time_out ?? 0) > MAX_TIMEOUT) performative.idle_time_out = MAX_TIMEOUT;
+      onOpen(frame);
+    };
+  }
+
+  protected guarded(callback: () => void): void {
+    if (this.isOver) return;
+    try {
+      callback();
+    } catch (error) {
+      this.isOver = true;
+      this.user.unspoken(error);
+    }
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.first.length < FIRST_BYTES) {
+      this.first = Buffer.concat([this.first, chunk.subarray(0, FIRST_BYTES - this.first.length)]);
+      this.user.began(this.first);
+    }
+    this.#frames.take(chunk);
+  }
+
+  /** For the frames. */
+  sessionOf(channel: number): MessageFrames | undefined {
+    return this.#sessions.get(channel);
+  }
+
+  /** For the frames. */
+  others(bytes: Buffer): void {
+    if (!this.isOver) this.#input(bytes);
+  }
+
+  /** For a session. */
+  route(channel: number, session: Session | undefined): void {
+    if (session) this.#sessions.set(channel, session);
+    else this.#sessions.delete(channel);
+  }
+
+  /** For a session. */
+  fault(error: unknown): void {
+    this.user.fault(error);
+  }
+
+  /** What the peer has said of itself in its open. */
+  get opened(): Opened {
+    return openedOf(this.rhea);
+  }
+
+  /** Sessions that the peer allows. */
+  get maxSessions(): number {
+    return (this.rhea.channel_max ?? 0xffff) + 1;
+  }
+
+  /** Calls back when the peer reads again what it has let wait. Returns what ends that. */
+  onRead(callback: () => void): () => void {
+    const socket = this.socket;
+    socket?.on('drain', callback);
+    return () => socket?.off('drain', callback);
+  }
+
+  /** A new session, still to be begun. Undefined: the peer has no more (R53: rhea would take one all the same). */
+  session(): Session | undefined {
+    if (Object.keys(this.rhea.local_channel_map).length >= this.maxSessions) return undefined;
+    return new Session(this, this.rhea.create_session() as RheaSession);
+  }
+
+  close(): void {
+    this.rhea.close();
+  }
+
+  /** Lets go of it at once, in whatever state: no timer, listener or socket of it stays (R40, R43, R87). */
+  discard(): void {
+    this.isOver = true;
+    const connection = this.rhea;
+    const socket = this.socket;
+    if (!socket) return;
+    connection.abort_socket(socket);
+    // What rhea still has to say goes nowhere, or it would start its idle timer again.
+    connection.socket_ready = false;
+    connection.local.open.idle_time_out = 0;
+    socket.on('error', () => {});
+  }
+}
+
+/** A connection that we have opened, from dialling to its end. */
+export class DialledWire extends Wire {
+  /** Without mechanisms there is no SASL layer. */
+  constructor(options: WireOptions, mechanisms: Mechanisms | undefined, user: WireUser) {
+    const { containerId, hostname, properties, host, port, idleTimeout } = options;
+    super(user, {
       container_id: containerId,
       hostname: hostname || host,
       properties,
@@ -133,8 +238,6 @@ export class Wire implements SessionUser {
       ...(idleTimeout ? { idle_time_out: idleTimeout / 2 } : {}),
       // Any, for there to be a SASL layer: what is offered is seen to below.
       sasl_mechanisms: mechanisms,
-      tcp_no_delay: true,
-      max_frame_size: MAX_FRAME_SIZE,
       connection_details: () => ({
         host,
         port,
@@ -143,30 +246,13 @@ export class Wire implements SessionUser {
             this.isConnected = true;
             connected();
           });
-          this.#socket = socket;
+          this.socket = socket;
           this.output = new Output(socket);
           return socket;
         },
       }),
-    } as unknown as ConnectionOptions) as unknown as RheaConnection;
-    connection.setMaxListeners(0);
-    return connection;
-  }
-
-  /** Keeps from rhea what would make it hang, grow without bound, or throw where nobody catches; and the messages. */
-  #intercept(mechanisms: Mechanisms | undefined): void {
-    const connection = this.#rhea;
-    connection.input = (chunk) => this.#guarded(() => this.#take(chunk));
-    const process = connection._process.bind(connection);
-    // R11: rhea runs it in a turn of its own, where nobody catches what frames that cannot be written throw.
-    connection._process = () => this.#guarded(process);
-    const onOpen = connection.on_open.bind(connection);
-    connection.on_open = (frame) => {
-      // R79: rhea sends its empty frames in half the time, and Node makes 1 ms of what is beyond 2^31.
-      const { performative } = frame;
-      if ((performative.idle_time_out ?? 0) > MAX_TIMEOUT) performative.idle_time_out = MAX_TIMEOUT;
-      onOpen(frame);
-    };
+    });
+    const connection = this.rhea;
     const onBegin = connection.on_begin.bind(connection);
     connection.on_begin = (frame) => {
       // R74: a client has no use for sessions of its peer, and rhea would keep any number.
@@ -176,9 +262,14 @@ export class Wire implements SessionUser {
     const connect = connection.connect.bind(connection);
     connection.connect = () => {
       connect();
-      if (mechanisms) this.#logIn(connection.sasl_transport, mechanisms);
+      if (mechanisms) this.#logIn(connection.sasl_transport as RheaSaslClient, mechanisms);
       return connection;
     };
+  }
+
+  /** Dials. Throws for a port or TLS option that Node refuses. */
+  connect(): void {
+    this.rhea.connect();
   }
 
   /** Chooses the mechanism, and hears the outcome, before rhea does. */
@@ -186,7 +277,7 @@ export class Wire implements SessionUser {
     maskTrace(client.transport);
     let mechanism: Mechanism | undefined;
     const refused = (error: unknown): void => {
-      if (!this.isOver) this.#user.refused(error as AmqpError);
+      if (!this.isOver) this.user.refused(error as AmqpError);
     };
     const onMechanisms = client.on_sasl_mechanisms.bind(client);
     client.on_sasl_mechanisms = (frame) => {
@@ -199,7 +290,7 @@ export class Wire implements SessionUser {
       } catch (error) {
         return refused(error);
       }
-      this.#user.loggingIn(name);
+      this.user.loggingIn(name);
       const chosen = mechanism;
       client.mechanisms = {
         [name]: {
@@ -226,85 +317,6 @@ export class Wire implements SessionUser {
       }
       onOutcome(frame);
     };
-  }
-
-  #guarded(callback: () => void): void {
-    if (this.isOver) return;
-    try {
-      callback();
-    } catch (error) {
-      this.isOver = true;
-      this.#user.unspoken(error);
-    }
-  }
-
-  #take(chunk: Buffer): void {
-    if (this.first.length < FIRST_BYTES) {
-      this.first = Buffer.concat([this.first, chunk.subarray(0, FIRST_BYTES - this.first.length)]);
-      this.#user.began(this.first);
-    }
-    this.#frames.take(chunk);
-  }
-
-  /** For the frames. */
-  sessionOf(channel: number): MessageFrames | undefined {
-    return this.#sessions.get(channel);
-  }
-
-  /** For the frames. */
-  others(bytes: Buffer): void {
-    if (!this.isOver) this.#input(bytes);
-  }
-
-  /** For a session. */
-  route(channel: number, session: Session | undefined): void {
-    if (session) this.#sessions.set(channel, session);
-    else this.#sessions.delete(channel);
-  }
-
-  /** For a session. */
-  fault(error: unknown): void {
-    this.#user.fault(error);
-  }
-
-  /** What the peer has said of itself in its open. */
-  get opened(): Opened {
-    return openedOf(this.#rhea);
-  }
-
-  /** Sessions that the peer allows. */
-  get maxSessions(): number {
-    return (this.#rhea.channel_max ?? 0xffff) + 1;
-  }
-
-  /** Calls back when the peer reads again what it has let wait. Returns what ends that. */
-  onRead(callback: () => void): () => void {
-    const socket = this.#socket;
-    socket?.on('drain', callback);
-    return () => socket?.off('drain', callback);
-  }
-
-  /** A new session, still to be begun. Undefined: the peer has no more (R53: rhea would take one all the same). */
-  session(): Session | undefined {
-    if (Object.keys(this.#rhea.local_channel_map).length >= this.maxSessions) return undefined;
-    return new Session(this, this.#rhea.create_session() as RheaSession);
-  }
-
-  close(): void {
-    this.#rhea.close();
-  }
-
-  /** Lets go of it at once, in whatever state: no timer, listener or socket of it stays (R40, R43, R87). */
-  discard(): void {
-    this.isOver = true;
-    const connection = this.#rhea;
-    const socket = this.#socket;
-    if (!socket) return;
-    connection.abort_socket(socket);
-    // What rhea still has to say goes nowhere, or it would start its idle timer again.
-    connection.socket_ready = false;
-    connection.local.open.idle_time_out = 0;
-    socket.on('error', () => {});
   }
 }
 

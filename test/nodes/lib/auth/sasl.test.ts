@@ -4,7 +4,7 @@ import rhea from 'rhea';
 import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import { type Login, mechanismsOf } from '../../../../nodes/lib/auth/sasl';
-import { type Mechanisms, Wire } from '../../../../nodes/lib/wire/wire';
+import { type Mechanisms, DialledWire } from '../../../../nodes/lib/wire/wire';
 import { Broker, type BrokerOptions } from '../../../../broker/broker';
 import { secretIn, secretOf } from '../../../secrets';
 
@@ -146,7 +146,7 @@ describe('SASL', () => {
           fault: ignore,
         };
         const options = { host: '127.0.0.1', port, containerId: 'client', idleTimeout: 0 };
-        const wire: Wire = new Wire(options, ours, {
+        const wire: DialledWire = new DialledWire(options, ours, {
           ...user,
           opened: () => {
             wire.discard();

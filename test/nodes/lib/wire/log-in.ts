@@ -1,5 +1,5 @@
 // Logs in at a port, for a trace of it: rhea's peer in the same process would print the login as well.
-import { type Mechanisms, Wire } from '../../../../nodes/lib/wire/wire';
+import { type Mechanisms, DialledWire } from '../../../../nodes/lib/wire/wire';
 
 const { port, mechanisms } = JSON.parse(process.env['LOG_IN']!) as {
   port: number;
@@ -25,7 +25,7 @@ const end = (error: unknown): void => {
   if (error) console.error(error);
   process.exitCode = 1;
 };
-const wire: Wire = new Wire({ host: '127.0.0.1', port, containerId: 'client', idleTimeout: 0 }, ours, {
+const wire: DialledWire = new DialledWire({ host: '127.0.0.1', port, containerId: 'client', idleTimeout: 0 }, ours, {
   began: () => {},
   loggingIn: () => {},
   refused: end,

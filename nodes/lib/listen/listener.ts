@@ -1,0 +1,300 @@
+import { EventEmitter } from 'node:events';
+import * as net from 'node:net';
+import * as tls from 'node:tls';
+import { Accounts, type Account } from '../auth/accounts';
+import { type Backoff, pauseAfter } from '../connection/backoff';
+import type { LinkConnection } from '../connection/connection';
+import { amqpError, messageOf, type PeerError } from '../errors';
+import { Pause } from '../pause';
+import { randomId } from '../random-id';
+import type { State } from '../state';
+import type { AcceptedOptions } from '../wire/accepted-wire';
+import type { AskedLink } from '../wire/remote';
+import type { Links } from '../exchange/links';
+import type { ReceiverOptions, ReceiverUser } from '../receiver/receiver';
+import { Sender, type SenderOptions } from '../sender/sender';
+import { Client, type ClientUser } from './client';
+import type { Place } from './client-connection';
+import { ClientReceivers } from './client-receivers';
+import { ClientRoutes } from './client-routes';
+import { CopyRoutes } from './copy-routes';
+import { Feed } from './feed';
+import type { Gone, Hub, Taker } from './hub';
+
+export interface ListenerOptions extends Omit<AcceptedOptions, 'maxSessions'> {
+  /** Of this computer. Undefined: all. */
+  host?: string;
+  port: number;
+  /** With a certificate of this computer. Undefined: without TLS. */
+  tls?: tls.TlsOptions;
+  accounts: Account[];
+  /** Clients may do without a login. */
+  allowsAnonymous: boolean;
+  /** Clients may log in by a certificate, whose common name is that of an account. */
+  takesCertificates: boolean;
+  maxClients: number;
+  /** For each client. */
+  maxLinks: number;
+  /** Bytes of messages that have not come whole, of all clients. */
+  maxMemory: number;
+  /** Milliseconds from a connection to its open. */
+  connectTimeout: number;
+  /** Pauses before the port is tried again. */
+  backoff: Backoff;
+  /** Why these options cannot be used. */
+  fault?: ReturnType<typeof amqpError>;
+}
+
+/** Logins that have failed, of one client's address. */
+export interface RefusedLogin {
+  name: 'login-refused';
+  from: string;
+  user: string;
+}
+
+/** Milliseconds in which a log has one line of the logins from one address that fail. */
+const QUIET_TIME = 60_000;
+/** Addresses of which it is known that the log has had that line. */
+const MOST_TOLD = 1000;
+/** Begins the addresses that are made here. */
+const MADE = 'temporary/';
+/** Bounds the wait for clients to answer our close, in milliseconds. */
+const CLOSE_TIMEOUT = 2000;
+
+/**
+ * Takes connections of AMQP clients, and gives their links to the nodes that have their addresses. Emits 'state' after each
+ * change, 'note' for what is worth a line in the log, and 'fault'.
+ */
+export class Listener
+  extends EventEmitter<{ state: [State]; fault: [unknown]; note: [RefusedLogin] }>
+  implements Hub, Links, ClientUser
+{
+  state: State = { name: 'idle' };
+  readonly options: LinkConnection['options'];
+  readonly accounts: Accounts;
+  readonly settings: ListenerOptions;
+  /** Bytes of messages that have not come whole. */
+  memory = 0;
+  readonly #receivers = new Map<string, Taker[]>();
+  readonly #feeds = new Map<string, Feed>();
+  /** Those that were made for a link, and are still there. */
+  readonly #made = new Set<string>();
+  readonly #clients = new Set<Client>();
+  /** When the log had a line on logins that failed, by where they came from. */
+  readonly #told = new Map<string, number>();
+  #server: net.Server | undefined;
+  #isBarred = false;
+  #failures = 0;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(settings: ListenerOptions) {
+    super();
+    this.setMaxListeners(0);
+    this.settings = settings;
+    this.accounts = new Accounts(settings.accounts);
+    const { connectTimeout, containerId, backoff } = settings;
+    this.options = { connectTimeout, containerId, backoff, loginBackoff: backoff };
+  }
+
+  /** Where it listens: the port that was given, or found. */
+  get port(): number {
+    const address = this.#server?.address();
+    return typeof address === 'object' && address ? address.port : this.settings.port;
+  }
+
+  fault(error: unknown): void {
+    this.emit('fault', error);
+  }
+
+  guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
+    return (...args) => {
+      try {
+        callback(...args);
+      } catch (error) {
+        this.fault(error);
+      }
+    };
+  }
+
+  // The port
+
+  open(): void {
+    if (this.#server || this.#isBarred) return;
+    const { fault } = this.settings;
+    if (fault) return this.#change({ name: 'fault', error: fault });
+    this.#listen();
+  }
+
+  connect(): void {
+    this.#isBarred = false;
+    this.open();
+  }
+
+  async disconnect(): Promise<void> {
+    this.#isBarred = true;
+    await this.close();
+  }
+
+  #listen(): void {
+    const { host, port, tls: secure, maxClients, connectTimeout, takesCertificates } = this.settings;
+    const take = this.guarded((socket: net.Socket) => this.#take(socket));
+    const server = secure
+      ? tls.createServer(
+          {
+            ...secure,
+            // One without is to log in by password; one that cannot be verified is none.
+            requestCert: takesCertificates,
+            rejectUnauthorized: false,
+            handshakeTimeout: connectTimeout,
+          },
+          take,
+        )
+      : net.createServer(take);
+    this.#server = server;
+    server.maxConnections = maxClients;
+    // A handshake that fails is the client's matter.
+    server.on('tlsClientError', () => {});
+    server.on('error', (cause: NodeJS.ErrnoException) => this.#failed(server, cause));
+    server.listen({ host, port }, () => {
+      this.#failures = 0;
+      this.#tell();
+    });
+  }
+
+  #failed(server: net.Server, cause: NodeJS.ErrnoException): void {
+    if (this.#server !== server) return;
+    const { port, backoff } = this.settings;
+    const why = cause.code === 'EADDRINUSE' ? 'another program uses the port' : messageOf(cause);
+    this.#change({ name: 'disconnected', error: amqpError('AMQP_LISTEN.port', { port, why }, { cause }) });
+    server.close();
+    this.#server = undefined;
+    this.#retry = setTimeout(
+      this.guarded(() => this.open()),
+      pauseAfter(this.#failures++, backoff),
+    );
+  }
+
+  /** Sends all clients away. Resolves in bounded time. */
+  async close(): Promise<void> {
+    clearTimeout(this.#retry);
+    const server = this.#server;
+    this.#server = undefined;
+    const closed = new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
+    for (const client of Array.from(this.#clients)) client.close();
+    const pause = new Pause();
+    void closed.then(() => pause.end());
+    if (server) await pause.wait(CLOSE_TIMEOUT);
+    for (const client of Array.from(this.#clients)) client.discard();
+    await closed;
+    this.#change({ name: 'idle' });
+  }
+
+  #take(socket: net.Socket): void {
+    const client = new Client(this, socket);
+    this.#clients.add(client);
+  }
+
+  /** For a client: it has opened, or is gone. */
+  changed(client: Client): void {
+    if (client.isOver) this.#clients.delete(client);
+    if (this.#server?.listening) this.#tell();
+  }
+
+  /** For a client: its login has failed. A line of the log for each attempt would be what an attacker fills a disk with. */
+  refused({ from }: Client, user: string): void {
+    const now = performance.now();
+    if (now - (this.#told.get(from) ?? -Infinity) < QUIET_TIME) return;
+    this.#told.delete(from);
+    this.#told.set(from, now);
+    if (this.#told.size > MOST_TOLD) this.#told.delete(this.#told.keys().next().value!);
+    this.emit('note', { name: 'login-refused', from, user });
+  }
+
+  #tell(): void {
+    const count = Array.from(this.#clients).filter(({ isOpen }) => isOpen).length;
+    this.#change({ name: 'listening', count });
+  }
+
+  #change(state: State): void {
+    this.state = state;
+    this.emit('state', state);
+  }
+
+  // Links
+
+  sender(options: SenderOptions): Sender {
+    return new Sender(this, options, (user) =>
+      options.isCopied ? new CopyRoutes(this, options, user) : new ClientRoutes(this, options, user),
+    );
+  }
+
+  receiver(options: ReceiverOptions, user: ReceiverUser): ClientReceivers {
+    return new ClientReceivers(this, options, user);
+  }
+
+  // Addresses
+
+  newAddress(): string {
+    const address = MADE + randomId();
+    this.#made.add(address);
+    return address;
+  }
+
+  isGone(address: string): boolean {
+    return address.startsWith(MADE) && !this.#made.has(address);
+  }
+
+  receive(address: string, taker: Taker): void {
+    this.#receivers.set(address, [...(this.#receivers.get(address) ?? []), taker]);
+  }
+
+  forget(address: string, taker: Taker): void {
+    const rest = (this.#receivers.get(address) ?? []).filter((one) => one !== taker);
+    if (rest.length > 0) this.#receivers.set(address, rest);
+    else this.#receivers.delete(address);
+  }
+
+  feed(address: string): Feed {
+    let feed = this.#feeds.get(address);
+    if (!feed) this.#feeds.set(address, (feed = new Feed(address, this)));
+    return feed;
+  }
+
+  release(address: string): void {
+    if (this.#feeds.get(address)?.isUnused) this.#feeds.delete(address);
+  }
+
+  /** For a client: it attaches a link. Gives what ends it, and the address where that is made here; or why it is refused. */
+  attach(asked: AskedLink, place: Place): { gone: Gone; address?: string } | PeerError {
+    const { role, address, dynamic, isUnknown, isPreSettled } = asked;
+    if (isUnknown) return { condition: 'amqp:not-implemented', description: 'there is no such kind of node here' };
+    if (role === 'receiver' && dynamic) return this.#attachMade(place, isPreSettled);
+    if (dynamic || address === undefined)
+      return { condition: 'amqp:not-implemented', description: 'name the address to send to' };
+    if (role === 'sender') {
+      const [first, ...others] = this.#receivers.get(address) ?? [];
+      if (!first) return notFound(address);
+      // To the one that has the fewest.
+      const least = others.reduce((best, one) => (one.count < best.count ? one : best), first);
+      return { gone: least.attach(place) };
+    }
+    const feed = this.#feeds.get(address);
+    if (!feed || feed.sources.size === 0) return notFound(address);
+    return { gone: feed.attach(place, isPreSettled) };
+  }
+
+  #attachMade(place: Place, isPreSettled: boolean): { gone: Gone; address: string } {
+    const address = this.newAddress();
+    const detached = this.feed(address).attach(place, isPreSettled);
+    const gone = (): void => {
+      this.#made.delete(address);
+      detached();
+      this.release(address);
+    };
+    return { gone, address };
+  }
+}
+
+function notFound(address: string): PeerError {
+  return { condition: 'amqp:not-found', description: `no node of the flow has the address ${address}` };
+}
