@@ -180,6 +180,8 @@ const wrongInFilter = ({ filter, value = '', name = '', descriptor = '', type = 
   if (![name.trim(), symbol].every((one) => isAscii(one) || hasVariable(one))) return 'ascii';
   if (isCode && !Number.isSafeInteger(Number(symbol))) return 'descriptor';
   if (!FILTER_TYPES.includes(type)) return 'kind';
+  // Plain, an empty text is none.
+  if (type === 'json' && !symbol && jsonOf(text) === '') return 'value';
   const [isRight, wrong] = OF_TYPE[type] || [() => true];
   return hasVariable(text) || isRight(text) ? undefined : wrong;
 };
