@@ -166,24 +166,64 @@ const OF_TYPE = {
 };
 
 // What is wrong with a filter, by its name in the catalogue; undefined: nothing.
-const wrongInFilter = ({ filter, value = '', name = '', descriptor = '', type = 'string' }) => {
-  const text = String(value).trim();
+const wrongInFilter = ({ filter, type = 'string', ...row }) => {
+  const [text, name, symbol] = [row.value, row.name, row.descriptor].map((cell) => String(cell ?? '').trim());
   if (!FILTER_KINDS.includes(filter)) return 'kind';
   if (filter !== 'other') {
     if (COMPLETE.includes(filter) || hasVariable(text)) return undefined;
     const [isRight, wrong] = VALUES[filter] || [() => true];
     return text === '' ? 'value' : isRight(text) ? undefined : wrong;
   }
-  const symbol = String(descriptor).trim();
   const isCode = /^(0x[\da-f]+|\d+)$/i.test(symbol);
-  if (!String(name).trim()) return 'name';
-  if (![name.trim(), symbol].every((one) => isAscii(one) || hasVariable(one))) return 'ascii';
+  if (!name) return 'name';
+  if (![name, symbol].every((one) => isAscii(one) || hasVariable(one))) return 'ascii';
   if (isCode && !Number.isSafeInteger(Number(symbol))) return 'descriptor';
   if (!FILTER_TYPES.includes(type)) return 'kind';
   // Plain, an empty text is none.
   if (type === 'json' && !symbol && jsonOf(text) === '') return 'value';
   const [isRight, wrong] = OF_TYPE[type] || [() => true];
   return hasVariable(text) || isRight(text) ? undefined : wrong;
+};
+
+// Two filters of the same name are one to the server.
+const filterName = ({ filter, name }) => (filter === 'other' ? 'other ' + String(name).trim() : filter);
+
+const say = (key) => amqp10.text('amqp-receiver.' + key);
+const option = (value, text) => $('<option>').val(value).text(text);
+
+// The row of a filter; answers what reads it.
+const buildFilter = function (container, { filter = 'stream-offset', value, name, descriptor, type = 'string' }) {
+  const [first, second] = [1, 2].map(() => $('<div class="amqp10-cells"></div>').appendTo(container));
+  const cell = (element, key, given, row) => amqp10.cell(element, say(key), given).appendTo(row);
+  const kinds = cell('<select>', 'cell.filter', undefined, first);
+  Object.entries(FILTERS).forEach(function ([group, names]) {
+    const options = names.map((one) => option(one, say('filter.' + one)));
+    $('<optgroup>')
+      .attr('label', say('filters.' + group))
+      .append(options)
+      .appendTo(kinds);
+  });
+  const text = cell('<input type="text">', 'cell.value', value, first);
+  const names = cell('<input type="text">', 'cell.name', name, second).attr('placeholder', say('placeholder.name'));
+  const symbol = cell('<input type="text">', 'cell.descriptor', descriptor, second);
+  symbol.attr('placeholder', say('placeholder.descriptor'));
+  const types = cell('<select>', 'cell.type', undefined, second);
+  types.append(FILTER_TYPES.map((one) => option(one, one))).val(type);
+  const update = function () {
+    const kind = kinds.val();
+    text.toggle(!COMPLETE.includes(kind)).attr('placeholder', say('placeholder.filter.' + kind));
+    second.toggle(kind === 'other');
+  };
+  kinds.val(filter).on('change', update);
+  update();
+  return function () {
+    const kind = kinds.val();
+    return {
+      filter: kind,
+      value: COMPLETE.includes(kind) ? '' : text.val().trim(),
+      ...(kind === 'other' && { name: names.val().trim(), descriptor: symbol.val().trim(), type: types.val() }),
+    };
+  };
 };
 
 // Ours, whatever settings.nodeDefaults says for new nodes.
@@ -425,42 +465,7 @@ window.amqp10 = {
 
   // The filters of a receiver as an editable list.
   filterTable: function (list, filters) {
-    const say = (key) => amqp10.text('amqp-receiver.' + key);
-    const option = (value, text) => $('<option>').val(value).text(text);
-    const build = function (container, { filter = 'stream-offset', value, name, descriptor, type = 'string' }) {
-      const [first, second] = [1, 2].map(() => $('<div class="amqp10-cells"></div>').appendTo(container));
-      const cell = (element, key, given, row) => amqp10.cell(element, say(key), given).appendTo(row);
-      const kinds = cell('<select class="amqp10-filter">', 'cell.filter', undefined, first);
-      Object.entries(FILTERS).forEach(function ([group, names]) {
-        const options = names.map((one) => option(one, say('filter.' + one)));
-        $('<optgroup>')
-          .attr('label', say('filters.' + group))
-          .append(options)
-          .appendTo(kinds);
-      });
-      const text = cell('<input type="text" class="amqp10-value">', 'cell.value', value, first);
-      const names = cell('<input type="text">', 'cell.name', name, second).attr('placeholder', say('placeholder.name'));
-      const symbol = cell('<input type="text">', 'cell.descriptor', descriptor, second);
-      symbol.attr('placeholder', say('placeholder.descriptor'));
-      const types = cell('<select>', 'cell.type', undefined, second);
-      types.append(FILTER_TYPES.map((one) => option(one, one))).val(type);
-      const update = function () {
-        const kind = kinds.val();
-        text.toggle(!COMPLETE.includes(kind)).attr('placeholder', say('placeholder.filter.' + kind));
-        second.toggle(kind === 'other');
-      };
-      kinds.val(filter).on('change', update);
-      update();
-      return function () {
-        const kind = kinds.val();
-        return {
-          filter: kind,
-          value: COMPLETE.includes(kind) ? '' : text.val().trim(),
-          ...(kind === 'other' && { name: names.val().trim(), descriptor: symbol.val().trim(), type: types.val() }),
-        };
-      };
-    };
-    amqp10.table({ list: list, rows: filters, build: build, check: amqp10.filters });
+    amqp10.table({ list: list, rows: filters, build: buildFilter, check: amqp10.filters });
   },
 
   // The address field: an example for the server chosen, and beneath it how a bare name may have to be written there.
@@ -610,8 +615,7 @@ window.amqp10 = {
   filters: function (value) {
     const filters = value ?? [];
     const label = amqp10.text('amqp-receiver.label.filters');
-    const nameOf = ({ filter, name }) => (filter === 'other' ? 'other ' + String(name).trim() : filter);
-    const isTwice = (row, index) => filters.findIndex((other) => nameOf(other) === nameOf(row)) < index;
+    const isTwice = (row, index) => filters.findIndex((other) => filterName(other) === filterName(row)) < index;
     const wrongs = filters.map((row, index) => wrongInFilter(row) || (isTwice(row, index) ? 'twice' : undefined));
     const at = wrongs.findIndex(Boolean);
     if (at < 0) return true;
