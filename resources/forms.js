@@ -82,7 +82,7 @@ const isSimple = (value) => ['string', 'number', 'boolean'].includes(typeof (val
 
 const numberOf = (value) => Number(String(value).trim() || NaN);
 
-const AZURE = { usetls: true, host: 'name.servicebus.windows.net', replyto: ['fixed'] };
+const AZURE = { usetls: true, host: 'name.servicebus.windows.net', replyto: ['target', 'fixed'] };
 
 const addTabs = (prefix, names) => {
   const content = $('#' + prefix + 'tabs-content');
@@ -99,6 +99,131 @@ const addTabs = (prefix, names) => {
   setTimeout(function () {
     tabs.resize();
   }, 0);
+};
+
+// The kinds of filter of a receiver, in groups, as nodes/flow/filters.ts reads them.
+const FILTERS = {
+  any: ['no-local'],
+  rabbitmq: ['stream-offset', 'stream-filter', 'stream-unfiltered', 'properties', 'application-properties', 'sql'],
+  kafka: ['kafka-partition', 'kafka-offset'],
+  more: ['annotations', 'other'],
+};
+const FILTER_KINDS = Object.values(FILTERS).flat();
+// Those that say all by themselves.
+const COMPLETE = ['no-local', 'stream-unfiltered'];
+const FILTER_TYPES = ['string', 'symbol', 'boolean', 'int', 'uint', 'long', 'ulong', 'double', 'timestamp', 'json'];
+// The whole numbers that a type has, as far as JavaScript has them exactly.
+const WHOLE = {
+  int: [-(2 ** 31), 2 ** 31 - 1],
+  uint: [0, 2 ** 32 - 1],
+  long: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+  ulong: [0, Number.MAX_SAFE_INTEGER],
+  timestamp: [0, Number.MAX_SAFE_INTEGER],
+};
+const isWithin = (type, number) => Number.isInteger(number) && number >= WHOLE[type][0] && number <= WHOLE[type][1];
+const isAscii = (text) => /^[\x20-\x7e]*$/.test(text);
+const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
+const timeOf = (text) => (/^\d+$/.test(text) ? Number(text) : Date.parse(text));
+const jsonOf = (text) => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+};
+
+// Single values, and lists and maps of such: there is no null.
+const isTyped = (value) => {
+  if (Array.isArray(value)) return value.every(isTyped);
+  if (!isObject(value)) return value !== null && value !== undefined;
+  if (!('$amqp' in value)) return Object.values(value).every(isTyped);
+  return WHOLE[value.$amqp] ? isWithin(value.$amqp, value.value) : isTyped(value.value);
+};
+const isObjectText = (text) => isObject(jsonOf(text)) && isTyped(jsonOf(text));
+
+// What the value of a filter has to be, each with the name of what is said of another.
+const VALUES = {
+  'stream-offset': [
+    (text) =>
+      /^(first|last|next|\d+[YMDhms])$/.test(text) ||
+      (/^\d+$/.test(text) ? isWithin('ulong', Number(text)) : isWithin('timestamp', timeOf(text))),
+    'offset',
+  ],
+  properties: [(text) => isObjectText(text) && Object.keys(jsonOf(text)).every(isAscii), 'object'],
+  'application-properties': [isObjectText, 'object'],
+  'kafka-partition': [(text) => /^-?\d+$/.test(text) && isWithin('int', Number(text)), 'whole'],
+  'kafka-offset': [(text) => /^-?\d+$/.test(text) && isWithin('long', Number(text)), 'whole'],
+};
+// The same of one that is not in the list, by its type.
+const ofWhole = (type) => [(text) => text !== '' && isWithin(type, Number(text)), 'type'];
+const OF_TYPE = {
+  symbol: [isAscii, 'ascii'],
+  boolean: [(text) => text === 'true' || text === 'false', 'type'],
+  double: [(text) => text !== '' && !Number.isNaN(Number(text)), 'type'],
+  timestamp: [(text) => isWithin('timestamp', timeOf(text)), 'time'],
+  json: [(text) => isTyped(jsonOf(text)), 'json'],
+  ...Object.fromEntries(['int', 'uint', 'long', 'ulong'].map((type) => [type, ofWhole(type)])),
+};
+
+// What is wrong with a filter, by its name in the catalogue; undefined: nothing.
+const wrongInFilter = ({ filter, type = 'string', ...row }) => {
+  const [text, name, symbol] = [row.value, row.name, row.descriptor].map((cell) => String(cell ?? '').trim());
+  if (!FILTER_KINDS.includes(filter)) return 'kind';
+  if (filter !== 'other') {
+    if (COMPLETE.includes(filter) || hasVariable(text)) return undefined;
+    const [isRight, wrong] = VALUES[filter] || [() => true];
+    return text === '' ? 'value' : isRight(text) ? undefined : wrong;
+  }
+  const isCode = /^(0x[\da-f]+|\d+)$/i.test(symbol);
+  if (!name) return 'name';
+  if (![name, symbol].every((one) => isAscii(one) || hasVariable(one))) return 'ascii';
+  if (isCode && !Number.isSafeInteger(Number(symbol))) return 'descriptor';
+  if (!FILTER_TYPES.includes(type)) return 'kind';
+  // Plain, an empty text is none.
+  if (type === 'json' && !symbol && jsonOf(text) === '') return 'value';
+  const [isRight, wrong] = OF_TYPE[type] || [() => true];
+  return hasVariable(text) || isRight(text) ? undefined : wrong;
+};
+
+// Two filters of the same name are one to the server.
+const filterName = ({ filter, name }) => (filter === 'other' ? 'other ' + String(name).trim() : filter);
+
+const say = (key) => amqp10.text('amqp-receiver.' + key);
+const option = (value, text) => $('<option>').val(value).text(text);
+
+// The row of a filter; answers what reads it.
+const buildFilter = function (container, { filter = 'stream-offset', value, name, descriptor, type = 'string' }) {
+  const [first, second] = [1, 2].map(() => $('<div class="amqp10-cells"></div>').appendTo(container));
+  const cell = (element, key, given, row) => amqp10.cell(element, say(key), given).appendTo(row);
+  const kinds = cell('<select>', 'cell.filter', undefined, first);
+  Object.entries(FILTERS).forEach(function ([group, names]) {
+    const options = names.map((one) => option(one, say('filter.' + one)));
+    $('<optgroup>')
+      .attr('label', say('filters.' + group))
+      .append(options)
+      .appendTo(kinds);
+  });
+  const text = cell('<input type="text">', 'cell.value', value, first);
+  const names = cell('<input type="text">', 'cell.name', name, second).attr('placeholder', say('placeholder.name'));
+  const symbol = cell('<input type="text">', 'cell.descriptor', descriptor, second);
+  symbol.attr('placeholder', say('placeholder.descriptor'));
+  const types = cell('<select>', 'cell.type', undefined, second);
+  types.append(FILTER_TYPES.map((one) => option(one, one))).val(type);
+  const update = function () {
+    const kind = kinds.val();
+    text.toggle(!COMPLETE.includes(kind)).attr('placeholder', say('placeholder.filter.' + kind));
+    second.toggle(kind === 'other');
+  };
+  kinds.val(filter).on('change', update);
+  update();
+  return function () {
+    const kind = kinds.val();
+    return {
+      filter: kind,
+      value: COMPLETE.includes(kind) ? '' : text.val().trim(),
+      ...(kind === 'other' && { name: names.val().trim(), descriptor: symbol.val().trim(), type: types.val() }),
+    };
+  };
 };
 
 // Ours, whatever settings.nodeDefaults says for new nodes.
@@ -131,7 +256,7 @@ window.amqp10 = {
       both: { queue: (name) => 'queue://' + name, topic: (name) => 'topic://' + name },
     },
     rabbitmq4: {
-      replyto: ['capability', 'fixed'],
+      replyto: ['capability', 'direct', 'fixed', 'pair'],
       hostname: 'vhost:name',
       known: /^\//,
       both: { queue: (name) => '/queues/' + encode(name) },
@@ -157,6 +282,7 @@ window.amqp10 = {
     iothub: {
       ...AZURE,
       host: 'name.azure-devices.net',
+      replyto: ['fixed'],
       known: /^\//,
       source: {
         commands: (name) => '/devices/' + name + '/messages/devicebound',
@@ -294,8 +420,57 @@ window.amqp10 = {
     };
   },
 
+  // An editable list. `build` fills a row and answers the function that reads it; `check` says what is wrong with all of
+  // them, which stands beneath. `changed` gets them as they are. The list has the function that reads all as its `read`.
+  table: function ({ list, rows, build, check, changed }) {
+    const wrong = $('<div class="amqp10-wrong" role="alert"></div>');
+    const read = () =>
+      list
+        .editableList('items')
+        .toArray()
+        .map((item) => item.data('read')());
+    const update = function () {
+      const all = read();
+      if (changed) changed(all);
+      const verdict = check(all);
+      wrong.text(verdict === true ? '' : verdict);
+      list.closest('.red-ui-editableList-container').toggleClass('amqp10-refused', verdict !== true);
+    };
+    let isFilled = false;
+    list.editableList({
+      height: 'auto',
+      removable: true,
+      removeItem: update,
+      addItem: function (container, _index, row) {
+        container.data('read', build(container, row));
+        container
+          .siblings('.red-ui-editableList-item-remove')
+          .attr({ role: 'button', 'aria-label': RED._('common.label.delete') });
+        if (!isFilled) return;
+        update();
+        container.find('select, input').first().trigger('focus');
+      },
+    });
+    list.closest('.red-ui-editableList').append(wrong);
+    list.editableList('addItems', rows);
+    isFilled = true;
+    list.data('read', read).on('input change', update);
+    update();
+  },
+
+  // A field in a row of a list, which has no room for a label.
+  cell: function (element, label, value = '') {
+    return $(element).attr({ 'aria-label': label, autocomplete: 'off' }).val(value);
+  },
+
+  // The filters of a receiver as an editable list.
+  filterTable: function (list, filters) {
+    amqp10.table({ list: list, rows: filters, build: buildFilter, check: amqp10.filters });
+  },
+
   // The address field: an example for the server chosen, and beneath it how a bare name may have to be written there.
-  address: function (role, placeholder) {
+  // `given` may know a better example.
+  address: function (role, placeholder, given = () => undefined) {
     const type = $('#node-input-addressType');
     if (type.length) {
       $('#node-input-address').typedInput({
@@ -337,16 +512,15 @@ window.amqp10 = {
       const peer = amqp10.peer();
       const [form] = formsOf(peer);
       const example = form ? form[1]('orders') : 'orders';
-      input.attr(
-        'placeholder',
-        peer ? amqp10.text('amqp-endpoint.placeholder.example', { example: example }) : placeholder,
-      );
+      const told = given() || (peer && amqp10.text('amqp-endpoint.placeholder.example', { example: example }));
+      input.attr('placeholder', told || placeholder);
       suggest();
     };
     row.on('input change', suggest);
     kind.on('change', suggest);
     $('#node-input-endpoint').on('change', update);
     update();
+    return update;
   },
 
   // For names in a form that is being saved: a blank at an end is never meant. Expressions stay as they are.
@@ -363,6 +537,13 @@ window.amqp10 = {
       const def = node._def.defaults[name];
       setTo(field(name), def?.type ? '_ADD_' : def ? defaultOf(def) : '');
     });
+  },
+
+  // The same for those of the fields whose row is not there.
+  forget: function (node, ...names) {
+    const field = (name) => $('#' + prefixOf(node) + name);
+    const isGone = (name) => field(name).closest('.form-row').css('display') === 'none';
+    amqp10.clear(node, field, names.filter(isGone));
   },
 
   // What a validator goes by: the form of the node while it is open, else the node. Another's form may be open just then.
@@ -390,7 +571,7 @@ window.amqp10 = {
     return String(value).trim() === '' || amqp10.whole(value, key, min, max);
   },
 
-  // Whether the form of a node has them: who has none needs none, but for an IoT Hub.
+  // Whether the form of a requester has them: who has none needs none, but for an IoT Hub.
   hasLinkProperties: function (node) {
     return RED.nodes.node($('#node-input-endpoint').val())?.peer === 'iothub' || Boolean(node.linkproperties);
   },
@@ -406,6 +587,40 @@ window.amqp10 = {
     }
     const label = amqp10.text('amqp-endpoint.label.linkproperties');
     return amqp10.text('amqp-endpoint.error.link-properties', { label: label });
+  },
+
+  // Names of AMQP, which are ASCII, with commas or blanks between them.
+  symbols: function (value, key) {
+    const text = String(value ?? '').replace(VARIABLE, 'x');
+    return isAscii(text) || amqp10.text('amqp-endpoint.error.ascii', { label: amqp10.text(key) });
+  },
+
+  // The accounts of clients, each with a new password or what is kept of an old one.
+  accounts: function (value) {
+    const accounts = jsonOf(value || '[]');
+    const label = amqp10.text('amqp-endpoint.label.accounts');
+    const wrongIn = ({ name, stored, isNew }, index) => {
+      if (!name) return 'account-name';
+      if (accounts.findIndex((other) => other.name === name) < index) return 'account-twice';
+      return stored || isNew ? undefined : 'account-password';
+    };
+    const wrongs = Array.isArray(accounts) ? accounts.map(wrongIn) : ['account-list'];
+    const at = wrongs.findIndex(Boolean);
+    if (at < 0) return true;
+    const place = amqp10.text('amqp-endpoint.error.number', { label: label, number: at + 1 });
+    return amqp10.text('amqp-endpoint.error.' + wrongs[at], { label: place });
+  },
+
+  // A list of filters. What is wrong with one is said with its number.
+  filters: function (value) {
+    const filters = value ?? [];
+    const label = amqp10.text('amqp-receiver.label.filters');
+    const isTwice = (row, index) => filters.findIndex((other) => filterName(other) === filterName(row)) < index;
+    const wrongs = filters.map((row, index) => wrongInFilter(row) || (isTwice(row, index) ? 'twice' : undefined));
+    const at = wrongs.findIndex(Boolean);
+    if (at < 0) return true;
+    const place = amqp10.text('amqp-endpoint.error.number', { label: label, number: at + 1 });
+    return amqp10.text('amqp-receiver.error.' + wrongs[at], { label: place });
   },
 
   // Words with commas between them.

@@ -153,7 +153,24 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         { subscription: 'shared', dynamic: true },
         { subscription: false, subscriptionname: false, browse: true },
       ],
-      ['amqp-requester', { replyto: 'dynamic' }, { replycapability: false, replyaddress: false }],
+      ['amqp-receiver', { addresses: 'several' }, { address: false, dynamic: false, kind: true, selector: true }],
+      ['amqp-receiver', { subscription: '' }, { linkname: true, distribution: true }],
+      ['amqp-receiver', { subscription: 'durable' }, { linkname: false, distribution: false }],
+      ['amqp-receiver', { browse: true }, { linkname: true, distribution: false }],
+      ['amqp-receiver', { together: '1' }, { togethertime: false }],
+      ['amqp-receiver', { together: '10' }, { togethertime: true }],
+      ['amqp-receiver', { settle: 'arrival' }, { maxattempts: false, exhausted: false, order: false }],
+      ['amqp-receiver', { settle: 'flow' }, { maxattempts: true, exhausted: false, order: true }],
+      ['amqp-receiver', { settle: 'flow', maxattempts: '3' }, { exhausted: true }],
+      ['amqp-requester', { replyto: 'dynamic' }, { replycapability: false, replyaddress: false, replies: true }],
+      ['amqp-requester', { replies: 'one' }, { replycount: false, endmarker: false }],
+      ['amqp-requester', { replies: 'several' }, { replycount: true, endmarker: true }],
+      [
+        'amqp-requester',
+        { replies: 'several', replyto: 'pair' },
+        { replies: false, replycount: false, endmarker: false },
+      ],
+      ['amqp-requester', { replyto: 'target' }, { replies: false, reconnect: false, replyaddress: false }],
       ['amqp-requester', { replyto: 'capability' }, { replycapability: true, replyaddress: false }],
       ['amqp-requester', { replyto: 'fixed' }, { replycapability: false, replyaddress: true }],
     ];
@@ -355,29 +372,46 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     const SERVERS = PEERS.map((peer) => ({ ...ENDPOINT, id: `endpoint-${peer}`, name: peer, peer }));
 
     it('has the rows of the service that the endpoint is for', async () => {
-      await open([...FLOW, ...SERVERS]);
-      const OTHERS = ['dynamic', 'kind', 'subscription', 'selector', 'browse', 'trust', 'answered'];
+      await open([...FLOW, ...SERVERS, { ...ENDPOINT, id: 'endpoint-listen', role: 'listen' }]);
+      const ASKED = ['filterlist', 'unfiltered', 'capabilities', 'durability', 'expiry', 'expirytime'];
+      const OTHERS = ['addresses', 'dynamic', 'kind', 'subscription', 'selector', 'browse', 'trust', 'answered'];
+      const LINK = ['distribution', 'consumerpriority', 'order'];
+      const ALL = [...OTHERS, ...ASKED, ...LINK, 'maxattempts'];
       const BUS = ['session', 'sessionid', 'sessions', 'sessionidle'];
       const HUB = ['group', 'partitions', 'start', 'startvalue', 'places', 'epoch'];
       const cases: [type: string, given: Values, shown: string[]][] = [
-        ['amqp-receiver', { endpoint: 'endpoint-' }, OTHERS],
-        ['amqp-receiver', { endpoint: 'endpoint-servicebus', session: '' }, ['session']],
-        ['amqp-receiver', { endpoint: 'endpoint-servicebus', session: 'named' }, ['session', 'sessionid']],
-        ['amqp-receiver', { endpoint: 'endpoint-servicebus', session: 'next' }, ['session', 'sessions', 'sessionidle']],
+        ['amqp-receiver', { endpoint: 'endpoint-' }, ALL],
+        ['amqp-receiver', { endpoint: 'endpoint-servicebus', session: '' }, ['maxattempts', 'session']],
+        [
+          'amqp-receiver',
+          { endpoint: 'endpoint-servicebus', session: 'named' },
+          ['maxattempts', 'session', 'sessionid'],
+        ],
+        [
+          'amqp-receiver',
+          { endpoint: 'endpoint-servicebus', session: 'next' },
+          ['maxattempts', 'session', 'sessions', 'sessionidle'],
+        ],
         ['amqp-receiver', { endpoint: 'endpoint-eventhubs' }, ['group', 'partitions', 'start', 'places', 'epoch']],
         ['amqp-receiver', { endpoint: 'endpoint-eventhubs', start: 'time' }, HUB],
         ['amqp-sender', { endpoint: 'endpoint-' }, []],
         ['amqp-sender', { endpoint: 'endpoint-servicebus' }, ['batch']],
         ['amqp-sender', { endpoint: 'endpoint-eventhubs', batch: 'time' }, ['batch', 'batchtime']],
-        ['amqp-sender', { endpoint: 'endpoint-iothub' }, ['linkproperties']],
+        ['amqp-requester', { endpoint: 'endpoint-iothub' }, ['linkproperties']],
+        ['amqp-requester', { endpoint: 'endpoint-' }, []],
+        ['amqp-sender', { endpoint: 'endpoint-listen' }, ['copies']],
       ];
       for (const [type, given, shown] of cases) {
         const form = await editor.edit(type);
         await form.enter({ ...(type === 'amqp-receiver' && { settle: 'flow' }), ...given });
-        const rows = type === 'amqp-receiver' ? [...OTHERS, ...BUS, ...HUB] : ['batch', 'batchtime', 'linkproperties'];
+        const rows = {
+          'amqp-receiver': [...ALL, ...BUS, ...HUB],
+          'amqp-sender': ['batch', 'batchtime', 'copies'],
+          'amqp-requester': ['linkproperties'],
+        }[type]!;
         const offered: string[] = [];
         for (const name of rows) if (await form.offers(name)) offered.push(name);
-        offered.should.eql(shown, `${type} with ${JSON.stringify(given)}`);
+        offered.toSorted().should.eql(shown.toSorted(), `${type} with ${JSON.stringify(given)}`);
         await editor.screenshot(`${type}-${Object.values(given).join('-')}`);
         await form.cancel();
       }
@@ -490,7 +524,13 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       const offered: Record<string, string[]> = {
         artemis: [],
         rabbitmq3: ['a fixed address'],
-        rabbitmq4: ['an address of a certain kind', 'a fixed address'],
+        servicebus: ["the request's own link (Azure, management)", 'a fixed address'],
+        rabbitmq4: [
+          'an address of a certain kind',
+          'the channel itself (RabbitMQ, direct reply-to)',
+          'a fixed address',
+          'a link of a pair (RabbitMQ, management)',
+        ],
       };
       for (const [peer, shown] of Object.entries(offered)) {
         await form.enter({ endpoint: `endpoint-${peer}` });
@@ -503,6 +543,105 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       await form.done();
       await editor.deploy();
       (await deployed('amqp-requester')).should.containEql({ replyto: 'capability' });
+    });
+
+    it('shows where management nodes are asked', async () => {
+      await open([...FLOW, ...SERVERS]);
+      const form = await editor.edit('amqp-requester');
+      await form.address.fill('');
+      const examples = { pair: '/management', target: 'e.g. orders/$management', dynamic: 'e.g. /queues/orders' };
+      await form.enter({ endpoint: 'endpoint-rabbitmq4' });
+      for (const [replyto, example] of Object.entries(examples)) {
+        await form.enter({ replyto });
+        (await form.address.getAttribute('placeholder'))!.should.equal(example);
+      }
+      await form.cancel();
+    });
+
+    it('takes a list of filters by the keyboard, says what is wrong with one, and saves what is right', async () => {
+      await open(FLOW);
+      let form = await editor.edit('amqp-receiver');
+      await form.show('filterlist');
+      const row = form.row('filterlist');
+      const { keyboard } = editor.page;
+      const wrong = row.locator('.amqp10-wrong');
+      await row.locator('.red-ui-editableList-addButton').focus();
+      await keyboard.press('Enter');
+      await wrong.filter({ hasText: 'Filters, number 1: has no value' }).waitFor();
+      await keyboard.press('Tab');
+      await keyboard.type('first');
+      (await wrong.innerText()).should.equal('');
+      await row.locator('.red-ui-editableList-addButton').focus();
+      await keyboard.press('Enter');
+      const second = row.locator('li').nth(1);
+      await second.getByLabel('Filter').selectOption('other');
+      await wrong.filter({ hasText: 'Filters, number 2: has no name' }).waitFor();
+      await second.getByLabel('Name').fill('x:filter');
+      await second.getByLabel('Described by').fill('0x10');
+      await second.getByLabel('Type').selectOption('uint');
+      await second.getByLabel('Value').fill('-1');
+      await wrong.filter({ hasText: 'Filters, number 2: its value is not of its type' }).waitFor();
+      await editor.screenshot('amqp-receiver-filters');
+      await second.getByLabel('Value').fill('5');
+      await row.locator('.red-ui-editableList-addButton').focus();
+      await keyboard.press('Enter');
+      const third = row.locator('li').nth(2);
+      await third.getByLabel('Filter').selectOption('no-local');
+      (await third.getByLabel('Value').isVisible()).should.be.false();
+      (await wrong.innerText()).should.equal('');
+      await form.done();
+      await editor.deploy();
+      const filters = [
+        { filter: 'stream-offset', value: 'first' },
+        { filter: 'other', value: '5', name: 'x:filter', descriptor: '0x10', type: 'uint' },
+        { filter: 'no-local', value: '' },
+      ];
+      (await deployed('amqp-receiver')).should.containEql({ filters });
+
+      form = await editor.edit('amqp-receiver');
+      await form.show('filterlist');
+      await form.row('filterlist').locator('.red-ui-editableList-item-remove').first().focus();
+      await keyboard.press('Enter');
+      await editor.page.waitForFunction(() => document.querySelectorAll('#node-input-filterlist > li').length === 2);
+      await form.done();
+      await editor.deploy();
+      (await deployed('amqp-receiver')).should.containEql({ filters: filters.slice(1) });
+    });
+
+    it('gives a receiver a second output for what was tried too often, and takes it back', async () => {
+      await open(FLOW);
+      let form = await editor.edit('amqp-receiver');
+      await form.enter({ settle: 'flow', maxattempts: '3', exhausted: 'output' });
+      await form.done();
+      should(await editor.property('amqp-receiver', 'outputs')).equal(2);
+      await editor.page.evaluate(() => {
+        const source = RED.nodes.node('amqp-receiver');
+        RED.nodes.addLink({ source, sourcePort: 1, target: RED.nodes.node('amqp-sender') });
+        RED.view.redraw(true);
+      });
+      await editor.deploy();
+      (await deployed('amqp-receiver')).should.containEql({ outputs: 2, wires: [[], ['amqp-sender']] });
+      await editor.page.locator('[id="amqp-receiver"] .red-ui-flow-port-output').nth(1).hover();
+      await editor.page.getByText('message with too many attempts').first().waitFor();
+      form = await editor.edit('amqp-receiver');
+      await form.enter({ settle: 'arrival' });
+      await form.done();
+      await editor.deploy();
+      (await deployed('amqp-receiver')).should.containEql({
+        outputs: 1,
+        wires: [[]],
+        maxattempts: '',
+        exhausted: 'reject',
+      });
+    });
+
+    it('forgets the address of a receiver whose flow names the addresses', async () => {
+      await open(FLOW);
+      const form = await editor.edit('amqp-receiver');
+      await form.enter({ dynamic: true, addresses: 'several' });
+      await form.done();
+      await editor.deploy();
+      (await deployed('amqp-receiver')).should.containEql({ addresses: 'several', address: '', dynamic: false });
     });
 
     it('takes an address that is no text as it is', async () => {
@@ -580,6 +719,13 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       ['amqp-sender', { retrytime: '' }, /^Try again for: must be a number of seconds from 0 to 2000000$/],
       ['amqp-sender', { priority: '1.5' }, new RegExp(`^Priority: ${whole} from 0 to 255$`)],
       ['amqp-sender', { ttl: 0 }, /^Time to live: must be a number of seconds from 0.001 to 4000000$/],
+      ['amqp-sender', { expirytime: '1.5' }, new RegExp(`^Expires after: ${whole} from 0 to 999999999$`)],
+      ['amqp-sender', { capabilities: 'ä' }, /^Capabilities: must be plain ASCII text$/],
+      ['amqp-receiver', { filters: [{ filter: 'sql' }] }, /^Filters, number 1: has no value$/],
+      ['amqp-receiver', { together: 0 }, new RegExp(`^Messages in one msg: ${whole} from 1 to 10000$`)],
+      ['amqp-receiver', { consumerpriority: 'x' }, /^Consumer priority: /],
+      ['amqp-requester', { replycount: 0 }, /^Number of replies: /],
+      ['endpoint', { role: 'listen', host: '', maxclients: 0 }, /^Clients at most: /],
       ['amqp-receiver', { endpoint: '' }, /^Server: /],
       ['amqp-receiver', { creditwindow: 65536 }, new RegExp(`^Messages in progress: ${whole} from 0 to 65535$`)],
       ['amqp-receiver', { settletimeout: 'x' }, /^Give back after: /],
@@ -596,6 +742,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     ];
     const right: [id: string, properties: object][] = [
       ['endpoint', { port: '${PORT}', connecttimeout: '5', idletimeout: '0.5' }],
+      ['endpoint', { role: 'listen', host: '', connecttimeout: '' }],
+      ['amqp-receiver', { filters: [{ filter: 'no-local' }], consumerpriority: '-3', maxmessagesize: '' }],
       ['amqp-sender', { address: '', buffer: '${BUFFER}', retrytime: 0 }],
       ['amqp-sender', { priority: '', ttl: '' }],
       ['amqp-sender', { priority: '${PRIORITY}', ttl: '0.5' }],
@@ -667,6 +815,12 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       outcomes: 'all',
       buffer: '50',
       full: 'drop',
+      linkname: 'mine',
+      capabilities: 'shared, global',
+      durability: 'configuration',
+      expiry: 'never',
+      expirytime: '60',
+      linkproperties: '{"a": 1}',
     };
     await form.enter({ ...senderValues, address: 'msg:to.where' });
     await form.done();
@@ -687,6 +841,18 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         settletimeout: '20',
         creditwindow: '7',
         windowbytes: '5',
+        unfiltered: true,
+        capabilities: 'global',
+        durability: 'unsettled-state',
+        expiry: 'link-detach',
+        expirytime: '1',
+        consumerpriority: '-5',
+        maxmessagesize: '${KB}',
+        together: '10',
+        togethertime: '0.5',
+        maxattempts: '4',
+        exhausted: 'output',
+        order: 'group',
       },
       'amqp-requester': {
         name: 'Request',
@@ -701,6 +867,10 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         timeout: '2.5',
         reconnect: 'fail',
         buffer: '9',
+        replies: 'several',
+        replycount: '3',
+        endmarker: 'amqp.subject',
+        statuserrors: true,
       },
       'amqp-responder': {
         name: 'Respond',
@@ -713,6 +883,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         settletimeout: '0',
         creditwindow: '3',
         windowbytes: '6',
+        errorreplies: true,
       },
     };
     const ids: Record<string, string> = {};
@@ -758,6 +929,12 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       firstpause: '0.1',
       longestpause: '${PAUSE}',
       giveup: '3600',
+      role: 'connect',
+      anonymous: false,
+      clientcertificates: false,
+      maxclients: 1000,
+      maxlinks: 100,
+      maxmemory: 256,
     });
     const place = { z: 'tab', endpoint };
     (await deployed(sender)).should.containEql({ ...place, ...senderValues, address: 'to.where', addressType: 'msg' });
@@ -776,6 +953,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
 
   it('gives a new node the defaults, as numbers, and no property of the predecessor', async () => {
     await open(FLOW);
+    const LINK = { linkname: '', capabilities: '', durability: '', expiry: '', expirytime: '', linkproperties: '' };
     const expected: Record<string, object> = {
       'amqp-sender': {
         addressType: 'str',
@@ -788,7 +966,8 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         timeout: 0,
         retrytime: 60,
         outcomes: 'accepted',
-        linkproperties: '',
+        copies: false,
+        ...LINK,
         batch: 'off',
         batchtime: 0.1,
         durablemessages: true,
@@ -809,7 +988,19 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         selector: '',
         browse: false,
         trust: false,
-        linkproperties: '',
+        addresses: 'one',
+        filters: [],
+        unfiltered: false,
+        ...LINK,
+        distribution: '',
+        consumerpriority: '',
+        maxmessagesize: '',
+        together: 1,
+        togethertime: 1,
+        maxattempts: '',
+        exhausted: 'reject',
+        outputs: 1,
+        order: '',
         session: '',
         sessionid: '',
         sessions: 8,
@@ -832,6 +1023,10 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         reconnect: 'resend',
         buffer: 10000,
         linkproperties: '',
+        replies: 'one',
+        replycount: '',
+        endmarker: '',
+        statuserrors: false,
         durablemessages: false,
         priority: '',
         ttl: '',
@@ -843,6 +1038,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         creditwindow: 100,
         windowbytes: 64,
         settletimeout: 300,
+        errorreplies: false,
         durablemessages: true,
         priority: '',
         ttl: '',

@@ -25,6 +25,11 @@ const FLOW = [
 /** All fields of the form whose row comes and goes. */
 const COMING = `host port urls order sasl user pass flowtoken inclear tokeninclear usetls tls rejectUnauthorized
   tokenurl clientid clientsecret tokenauth scope tokenparams tokentls tokenuse headers proxy`.split(/\s+/);
+/** The same for one that listens. */
+const LISTENING = `accountlist anonymous clientcertificates maxclients maxlinks maxmemory`.split(' ');
+/** Of one that connects, whatever else is chosen. */
+const CONNECTING = `peer connectto autoconnect login hostname trustnamed sessions connecttimeout firstpause longestpause
+  giveup`.split(/\s+/);
 /** Those of the simplest endpoint. */
 const SIMPLE = ['host', 'port', 'sasl', 'user', 'pass', 'usetls'];
 const LIST = ['urls', 'order', 'sasl', 'user', 'pass'];
@@ -49,9 +54,9 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
     return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await form.value(name)] as const)));
   }
 
-  async function offered(): Promise<string[]> {
+  async function offered(names = COMING): Promise<string[]> {
     const shown: string[] = [];
-    for (const name of COMING) {
+    for (const name of names) {
       // Not by a click on its tab, which takes long: only what its own row says.
       if (await form.row(name).evaluate((row) => row.style.display !== 'none')) shown.push(name);
     }
@@ -62,9 +67,48 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
     await form.done();
     await editor.deploy();
     const flow = await deployed('endpoint');
-    const credentials = await installation.get('/credentials/amqp-endpoint/endpoint');
-    return { flow, credentials };
+    return { flow, credentials: await savedCredentials() };
   }
+
+  /** But for accounts, where there are none. */
+  async function savedCredentials(): Promise<unknown> {
+    const { accounts, ...credentials } = (await installation.get('/credentials/amqp-endpoint/endpoint')) as Record<
+      string,
+      unknown
+    >;
+    return accounts ? { ...credentials, accounts } : credentials;
+  }
+
+  it('has only what listening needs, and knows its accounts by name', async () => {
+    const all = [...COMING, ...CONNECTING, ...LISTENING];
+    const simple = ['host', 'port', 'usetls', ...LISTENING].filter((name) => name !== 'clientcertificates');
+    (await offered([...CONNECTING, ...LISTENING])).should.eql(CONNECTING);
+    await form.enter({ user: 'me', pass: PASSWORD, sasl: 'PLAIN', giveup: '5', role: 'listen' });
+    (await offered(all)).toSorted().should.eql(simple.toSorted());
+    (await form.value('host')).should.equal('');
+    (await form.placeholder('host')).should.equal('all addresses');
+    (await form.row('host').innerText()).trim().should.startWith('Listen on');
+    for (const name of ['host', 'port', 'giveup']) (await form.invalid(name)).should.be.false(name);
+    await editor.screenshot('endpoint-listen');
+    await form.enter({ usetls: true });
+    (await offered(all)).toSorted().should.eql([...simple, 'clientcertificates', 'tls'].toSorted());
+    await form.enter({ role: 'connect' });
+    (await form.value('host')).should.equal('localhost');
+    await form.enter({ role: 'listen', host: '127.0.0.1:5699' });
+    (await values('host', 'port')).should.eql({ host: '127.0.0.1', port: '5699' });
+    await form.enter({ tls: 'tls', anonymous: true, clientcertificates: true, maxclients: '5', idletimeout: '60' });
+    const { flow, credentials } = await saved();
+    flow.should.containEql({ role: 'listen', host: '127.0.0.1', port: '5699', usetls: true, tls: 'tls' });
+    flow.should.containEql({ anonymous: true, clientcertificates: true, maxclients: '5', idletimeout: '60' });
+    // What only one that connects has.
+    flow.should.containEql({ peer: '', sasl: '', giveup: '', autoconnect: true, connecttimeout: '10' });
+    should(credentials).eql({ user: '', has_pass: false, has_clientsecret: false, headers: '' });
+    (await editor.label('endpoint')).should.equal('127.0.0.1:5699');
+    form = await editor.edit('endpoint');
+    await form.enter({ host: '' });
+    await form.done();
+    (await editor.label('endpoint')).should.equal('*:5699');
+  });
 
   it('offers only what the choices need', async () => {
     const choices: [given: Values, shown: string[]][] = [
@@ -358,8 +402,8 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       const fields = form.element.locator('.amqp10-form').locator('input:visible, select:visible, textarea:visible');
       for (const field of await fields.all()) {
         const [labels, id] = await field.evaluate((element) => {
-          const { labels: found, id: name } = element as HTMLInputElement;
-          return [[...(found ?? [])].map((label) => label.textContent.trim()).join(), name] as const;
+          const { labels: found, id: name, ariaLabel } = element as HTMLInputElement;
+          return [ariaLabel || [...(found ?? [])].map((label) => label.textContent.trim()).join(), name] as const;
         });
         should(labels).not.equal('', id);
       }
@@ -388,6 +432,7 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
         identity: { login: 'identity' },
         flow: { login: 'flow', urls: 'ws://one.example' },
         shared: { login: 'sas', connectto: 'host', host: 'ns.example' },
+        listen: { role: 'listen', usetls: true },
       };
       for (const [name, given] of Object.entries(looks)) {
         await form.enter(given);
@@ -411,4 +456,48 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       await form.cancel();
     });
   }
+
+  it('says what is wrong with its accounts, and keeps no password of them', async () => {
+    await form.enter({ role: 'listen', host: '127.0.0.1', port: '5699' });
+    await form.show('accountlist');
+    const row = form.row('accountlist');
+    const add = row.locator('.red-ui-editableList-addButton');
+    const wrong = row.locator('.amqp10-wrong');
+    const { keyboard } = editor.page;
+    for (const name of ['ada', 'grace']) {
+      await add.focus();
+      await keyboard.press('Enter');
+      await wrong.filter({ hasText: /has no name$/ }).waitFor();
+      await keyboard.type(name);
+      await wrong.filter({ hasText: /has no password$/ }).waitFor();
+      await keyboard.press('Tab');
+      await keyboard.type(PASSWORD);
+      (await wrong.innerText()).should.equal('');
+    }
+    const names = row.getByLabel('Name');
+    await names.nth(1).fill('ada');
+    await wrong.filter({ hasText: 'Accounts, number 2: another account has this name' }).waitFor();
+    await editor.screenshot('endpoint-accounts');
+    await names.nth(1).fill('grace');
+    (await form.value('accounts')).should.equal('[{"name":"ada","isNew":true},{"name":"grace","isNew":true}]');
+    const { credentials } = await saved();
+    const { accounts } = credentials as { accounts: string };
+    const kept = JSON.parse(accounts) as Record<string, unknown>[];
+    kept.map(({ name }) => name).should.eql(['ada', 'grace']);
+    for (const account of kept) account.should.have.properties('salt', 'iterations', 'stored', 'server');
+    should(secretIn(accounts)).be.undefined();
+    should(secretIn(JSON.stringify(await editor.saved()))).be.undefined();
+
+    // An old one keeps its password, under another name as well.
+    form = await editor.edit('endpoint');
+    await form.show('accountlist');
+    (await row.getByLabel('Password').first().getAttribute('placeholder'))!.should.equal('unchanged');
+    await names.first().fill('lovelace');
+    await row.locator('.red-ui-editableList-item-remove').nth(1).click();
+    await editor.page.waitForFunction(
+      () => document.querySelectorAll('#node-config-input-accountlist > li').length === 1,
+    );
+    const after = await saved();
+    JSON.parse((after.credentials as { accounts: string }).accounts).should.eql([{ ...kept[0], name: 'lovelace' }]);
+  });
 });

@@ -4,12 +4,15 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createContext, runInContext } from 'node:vm';
 import should from 'should';
+import { filterOf } from '../../nodes/flow/filters';
 import { isLoopback, serverOf, serversOf } from '../../nodes/flow/server';
 import { NUMBERS } from '../../nodes/flow/settings';
 import { nodeRedDir } from '../node-red';
 import { secretIn, secretOf } from '../secrets';
 
 const root = join(__dirname, '..', '..');
+/** Numbers of an endpoint that listens: another has no such rows. */
+const LISTENING = ['maxclients', 'maxlinks', 'maxmemory'];
 const TYPES = ['amqp-endpoint', 'amqp-receiver', 'amqp-requester', 'amqp-responder', 'amqp-sender'];
 
 type Verdict = true | string;
@@ -77,6 +80,10 @@ function validate(type: string, name: string, value: unknown, properties: object
   return check!.call({ _: text, ...properties, [name]: value }, value, {});
 }
 
+function accountsOf(...accounts: (object | undefined)[]): string {
+  return JSON.stringify(accounts);
+}
+
 /** The text beside a field. */
 function labelOf(type: string, name: string): string {
   const label = new RegExp(`<label\\s+for="node-(?:config-)?input-${name}".*?data-i18n="([^"]+)"`, 's');
@@ -93,6 +100,7 @@ describe('The forms', () => {
     for (const [name, { min, max, value: number, isWhole }] of Object.entries(numbers)) {
       it(`take for ${name} of ${type} what the runtime takes, and say what is wrong with all else`, () => {
         const value = number ?? '';
+        const role = LISTENING.includes(name) ? 'listen' : 'connect';
         should(forms[type]!.defaults[name]!.value).equal(value);
         const right = [
           value,
@@ -104,12 +112,12 @@ describe('The forms', () => {
           ...(value === '' ? [' '] : []),
           ...(isWhole ? [] : [min + 0.5, ' 2.5 ']),
         ];
-        for (const each of right) should(validate(type, name, each)).equal(true, String(each));
+        for (const each of right) should(validate(type, name, each, { role })).equal(true, String(each));
         const outside = ['-5', '1e9'].filter((one) => Number(one) < min || Number(one) > max);
         const wrong = [min - (isWhole ? 1 : 0.001), max + 1, 'abc', ...outside, ...(isWhole ? [min + 0.5] : [])];
         const blank = value === '' ? [] : ['', ' '];
         for (const each of [...wrong, ...blank]) {
-          const verdict = validate(type, name, each);
+          const verdict = validate(type, name, each, { role });
           should(typeof verdict).equal('string', `"${each}"`);
           should(verdict)
             .startWith(`${labelOf(type, name)}: `)
@@ -121,7 +129,8 @@ describe('The forms', () => {
 
   it('have no other numbers', () => {
     for (const type of TYPES) {
-      const numbers = Object.entries(forms[type]!.defaults).filter(([, { value }]) => typeof value === 'number');
+      const { outputs: _ofNodeRed, ...defaults } = forms[type]!.defaults;
+      const numbers = Object.entries(defaults).filter(([, { value }]) => typeof value === 'number');
       Object.keys(NUMBERS[type as keyof typeof NUMBERS]).should.containDeep(numbers.map(([name]) => name));
     }
   });
@@ -304,6 +313,8 @@ describe('The forms', () => {
     const oauth = { login: 'oauth' };
     const azure = { login: 'sas' };
     const socket = { connectto: 'urls', urls: 'wss://broker' };
+    const listen = { role: 'listen' };
+    const [ADA, GRACE] = ['ada', 'grace'].map((name) => ({ name, salt: 'c2FsdA==', iterations: 4096, stored: 'a' }));
     type Case = [name: string, value: unknown, properties: object, reason?: RegExp];
     const cases: Case[] = [
       ['tokenurl', '', oauth, /^Token URL: property value missing$/],
@@ -378,6 +389,30 @@ describe('The forms', () => {
       ['tokenuse', 'header', {}],
       ['headers', 'a', { urls: 'wss://broker' }],
       ['user', '', { ...oauth, tokenuse: 'header', sasl: 'PLAIN' }],
+      ['host', '', listen],
+      ['host', '192.0.2.1', listen],
+      ['host', '${ADDRESS}', listen],
+      ['host', 'a b', listen, /^Listen on: must be a host name/],
+      ['host', 'wss://broker/path', listen, /^Listen on: must be a host name/],
+      ['host', 'Endpoint=sb://ns.example;SharedAccessKeyName=n;SharedAccessKey=secret', listen, /^Listen on: /],
+      ['port', '', listen, /^Port: /],
+      ['port', '', { ...listen, connectto: 'urls' }, /^Port: /],
+      ['maxclients', '', listen, /^Clients at most: /],
+      ['maxclients', '', {}],
+      ['connecttimeout', '', listen],
+      ['giveup', 'a', listen],
+      ['urls', '', { ...listen, connectto: 'urls' }],
+      ['sasl', 'EXTERNAL', listen],
+      ['scope', '', { ...listen, login: 'identity' }],
+      ['accounts', '', listen],
+      ['accounts', '[]', listen],
+      ['accounts', accountsOf(ADA, GRACE), listen],
+      ['accounts', accountsOf(ADA, { name: 'b', isNew: true }), listen],
+      ['accounts', accountsOf(ADA, { ...GRACE, name: '' }), listen, /^Accounts, number 2: has no name$/],
+      ['accounts', accountsOf(ADA, GRACE, ADA), listen, /^Accounts, number 3: another account has this name$/],
+      ['accounts', accountsOf({ name: 'a' }), listen, /^Accounts, number 1: has no password$/],
+      ['accounts', '{', listen, /^Accounts, number 1: cannot be read$/],
+      ['accounts', '{', {}],
     ];
     for (const [name, value, properties, reason] of cases) {
       const given = `${JSON.stringify(value)} with ${JSON.stringify(properties)}`;
@@ -394,6 +429,121 @@ describe('The forms', () => {
       for (const [name, { validate: check }] of Object.entries({ ...defaults, ...credentials }))
         if (check) should(validate('amqp-endpoint', name, undefined)).equal(true, name);
     });
+  });
+
+  describe('take as filters', () => {
+    const object = '{"subject": "a", "more": [1, {"b": true}]}';
+    const values: Record<string, [right: unknown[], wrong: unknown[]]> = {
+      'no-local': [['', undefined, 'a'], []],
+      'stream-unfiltered': [['', undefined], []],
+      'stream-offset': [
+        ['first', 'last', 'next', '0', '4096', '10m', '7D', '2026-11-27T12:00:00Z', ' next '],
+        ['', ' ', undefined, 'now', '10 m', '99999999999999999', '1900-01-01T00:00:00Z'],
+      ],
+      'stream-filter': [
+        ['red', 'red, blue'],
+        ['', ' '],
+      ],
+      properties: [
+        [object, '{}', '{"ttl": {"$amqp": "uint", "value": 5}}'],
+        ['', '{', '[]', '"a"', 'null', '{"a": null}'],
+      ],
+      'application-properties': [
+        [object, '{"ä": 1}'],
+        ['', 'a', '{"a": [null]}', '{"a": {"$amqp": "uint", "value": -5}}'],
+      ],
+      sql: [["properties.subject LIKE 'a%'"], ['', ' ']],
+      annotations: [["amqp.annotation.x-opt-offset > '5'"], ['']],
+      'kafka-partition': [
+        ['0', '-1', 7, ' 3 '],
+        ['', '1.5', 'a', '3000000000'],
+      ],
+      'kafka-offset': [
+        ['0', '3000000000'],
+        ['', '1e3', '99999999999999999'],
+      ],
+      'no-such': [[], ['', 'a']],
+    };
+    const others: [right: boolean, row: object][] = [
+      [true, { name: 'a', value: '' }],
+      [true, { name: ' a ', value: 'b', type: 'string' }],
+      [true, { name: 'a', value: 'b', descriptor: 'c:d', type: 'symbol' }],
+      [true, { name: 'a', value: 'true', descriptor: '0x468C00000003', type: 'boolean' }],
+      [true, { name: 'a', value: '-5', descriptor: '77567109365763', type: 'int' }],
+      [true, { name: 'a', value: '4294967295', type: 'uint' }],
+      [true, { name: 'a', value: '-9007199254740991', type: 'long' }],
+      [true, { name: 'a', value: '9007199254740991', type: 'ulong' }],
+      [true, { name: 'a', value: '-0.5', type: 'double' }],
+      [true, { name: 'a', value: '2026-11-27', type: 'timestamp' }],
+      [true, { name: 'a', value: '1700000000000', type: 'timestamp' }],
+      [true, { name: 'a', value: '[1, "b", {"c": true}]', type: 'json' }],
+      [true, { name: 'a', value: '""', descriptor: 'b', type: 'json' }],
+      [false, { value: 'b' }],
+      [false, { name: ' ', value: 'b' }],
+      [false, { name: 'ä', value: 'b' }],
+      [false, { name: 'a', value: 'b', descriptor: 'ä' }],
+      [false, { name: 'a', value: 'b', descriptor: '99999999999999999999' }],
+      [false, { name: 'a', value: 'ä', type: 'symbol' }],
+      [false, { name: 'a', value: '', type: 'boolean' }],
+      [false, { name: 'a', value: '', type: 'int' }],
+      [false, { name: 'a', value: '1.5', type: 'int' }],
+      [false, { name: 'a', value: '-1', type: 'uint' }],
+      [false, { name: 'a', value: 'b', type: 'ulong' }],
+      [false, { name: 'a', value: 'b', type: 'timestamp' }],
+      [false, { name: 'a', value: '', type: 'json' }],
+      [false, { name: 'a', value: 'null', type: 'json' }],
+      [false, { name: 'a', value: '[null]', type: 'json' }],
+      [false, { name: 'a', value: '""', type: 'json' }],
+      [false, { name: 'a', value: 'b', type: 'binary' }],
+      [false, { name: 'a', value: 'b', type: 'no-such' }],
+    ];
+    const rows: [right: boolean, row: object][] = [
+      ...Object.entries(values).flatMap(([filter, [right, wrong]]) => [
+        ...right.map((value): [boolean, object] => [true, { filter, value }]),
+        ...wrong.map((value): [boolean, object] => [false, { filter, value }]),
+      ]),
+      ...others.map(([isRight, row]): [boolean, object] => [isRight, { filter: 'other', ...row }]),
+    ];
+
+    it('what the runtime takes, and say which other one is wrong', () => {
+      for (const [isRight, row] of rows) {
+        const given = JSON.stringify(row);
+        // The one that is always there may not come again.
+        const before = given.includes('"sql"') ? 1 : 0;
+        const verdict = validate('amqp-receiver', 'filters', [{ filter: 'sql', value: 'a' }, row].slice(before));
+        if (isRight) {
+          should(verdict).equal(true, given);
+          should.doesNotThrow(() => filterOf(row), given);
+        } else {
+          should(typeof verdict).equal('string', given);
+          should(verdict).match(/^Filters, number [12]: \S/, given);
+          should.throws(() => filterOf(row), given);
+        }
+      }
+    });
+
+    it('none that is there twice', () => {
+      const twice = [{ filter: 'other', name: 'a', value: '1' }, { filter: 'no-local' }];
+      should(validate('amqp-receiver', 'filters', [...twice, { filter: 'other', name: 'b', value: '1' }])).be.true();
+      should(validate('amqp-receiver', 'filters', [...twice, twice[0]])).equal('Filters, number 3: is there twice');
+    });
+
+    it('what an environment variable is to give, and none at all', () => {
+      for (const filter of Object.keys(values).slice(0, 10))
+        should(validate('amqp-receiver', 'filters', [{ filter, value: '${A}' }])).be.true();
+      const other = { filter: 'other', name: '${A}', descriptor: '${B}', value: '${C}' };
+      should(validate('amqp-receiver', 'filters', [{ ...other, type: 'uint' }])).be.true();
+      should(validate('amqp-receiver', 'filters', [])).be.true();
+      should(validate('amqp-receiver', 'filters', undefined)).be.true();
+    });
+  });
+
+  it('take as capabilities what AMQP can name', () => {
+    for (const type of ['amqp-receiver', 'amqp-sender']) {
+      for (const right of ['', undefined, 'shared, global topic', '${A}'])
+        should(validate(type, 'capabilities', right)).be.true();
+      should(validate(type, 'capabilities', 'Käse')).equal('Capabilities: must be plain ASCII text');
+    }
   });
 
   it('take an environment variable for any number', () => {
