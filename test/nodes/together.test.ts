@@ -1,5 +1,6 @@
 // What only shows when several nodes, or several links, meet.
 import { once } from 'node:events';
+import { linksOn } from '../../nodes/lib/exchange/links';
 import type { AddressInfo, Socket } from 'node:net';
 import rhea, { type EventContext } from 'rhea';
 import should from 'should';
@@ -28,7 +29,7 @@ const connect = (options: object = {}) =>
   }));
 const styles = stylesOf('body', 'auto');
 const requester = (name: string, options: object = {}) => {
-  const r = new Requester(connection, {
+  const r = new Requester(linksOn(connection), {
     name,
     address: 'q',
     replyTo: {},
@@ -101,7 +102,7 @@ describe('links and requests that meet each other', () => {
     connect();
     const taken: any[] = [];
     const r = new Responder(
-      connection,
+      linksOn(connection),
       {
         name: 'r',
         address: 'q',
@@ -143,7 +144,7 @@ describe('links and requests that meet each other', () => {
       connect();
       // Our responder: it keeps types (tested).
       const r = new Responder(
-        connection,
+        linksOn(connection),
         {
           name: 'r',
           address: 'q',

@@ -1,6 +1,6 @@
 import type { Node, NodeAPI } from 'node-red';
 import should from 'should';
-import type { EndpointOptions } from '../../../nodes/flow/endpoint';
+import type { ConnectingOptions } from '../../../nodes/flow/endpoint';
 import { EndpointSettings } from '../../../nodes/flow/endpoint-options';
 import { Settings } from '../../../nodes/flow/settings';
 import { savedNode } from '../../brokers/saved';
@@ -32,12 +32,14 @@ function optionsOf(properties: object = {}, credentials: object = {}, inSettings
   } as unknown as NodeAPI;
   const node = { id: 'n', credentials } as unknown as Node;
   const settings = new Settings(RED, node, config, 'amqp-endpoint');
-  const options = new EndpointSettings(RED, node, settings, config as never).options({ product: 'nodes' });
+  const options = new EndpointSettings(RED, node, settings, config as never).options({
+    product: 'nodes',
+  }) as ConnectingOptions;
   return { options, fault: settings.fault };
 }
 
 /** The options of properties of which none is wrong. */
-function read(properties: object = {}, credentials: object = {}, inSettings: object = {}): EndpointOptions {
+function read(properties: object = {}, credentials: object = {}, inSettings: object = {}): ConnectingOptions {
   const { options, fault } = optionsOf(properties, credentials, inSettings);
   should(fault).equal(undefined);
   return options;

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { linksOn } from '../../../../nodes/lib/exchange/links';
 import type { AddressInfo } from 'node:net';
 import rhea, { type EventContext, type Message, type Typed } from 'rhea';
 import should from 'should';
@@ -34,7 +35,7 @@ function connectTo(port: number): void {
 }
 
 function open(options: Partial<RequesterOptions> = {}): Requester {
-  const requester = new Requester(connection, {
+  const requester = new Requester(linksOn(connection), {
     name: `requester-${requesters.length}`,
     address: 'q',
     replyTo: {},

@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events';
+import { linksOn } from '../../../../nodes/lib/exchange/links';
 import type { Message } from 'rhea';
 import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
@@ -43,7 +44,7 @@ async function start(options: Partial<ResponderOptions> = {}, brokerOptions?: Br
   flow = new EventEmitter();
   undelivered = [];
   responder = new Responder(
-    connection,
+    linksOn(connection),
     {
       name: 'responder',
       address: 'q',
@@ -147,7 +148,7 @@ describe('a responder', () => {
     it('with the id in the type that it had', async () => {
       await start();
       flow.on('request', ({ id, body }) => void respond(id, body));
-      const requester = new Requester(connection, {
+      const requester = new Requester(linksOn(connection), {
         name: 'requester',
         address: 'q',
         replyTo: {},

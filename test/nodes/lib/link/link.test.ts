@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import rhea, { type EventContext, type Message, type Sender, type Session as RheaSession } from 'rhea';
 import should from 'should';
-import { Connection, type ConnectionOptions } from '../../../../nodes/lib/connection/connection';
+import { Connection, type ConnectionOptions, type LinkConnection } from '../../../../nodes/lib/connection/connection';
 import { AmqpError } from '../../../../nodes/lib/errors';
 import { Link } from '../../../../nodes/lib/link/link';
 import type { State } from '../../../../nodes/lib/state';
@@ -26,7 +26,7 @@ class Reader extends Link<ReceivingEnd> {
   protected override readonly needsAddress = 'usually';
   readonly address: string;
 
-  constructor(connection: Connection, address: string) {
+  constructor(connection: LinkConnection, address: string) {
     super(connection, `reader of ${address}`);
     this.address = address;
     this.on('state', (current) => this.states.push(current));
@@ -688,7 +688,7 @@ describe('a link', () => {
     await start();
     const [link] = await attached('q', 'other');
     const error = new Error('thrown by a listener');
-    const fault = once(link!['connection'], 'fault');
+    const fault = once(link!['connection'] as Connection, 'fault');
     const twice = new Promise<void>((resolve) => {
       let count = 0;
       link!.onMessage = () => {
