@@ -47,6 +47,8 @@ export class Client implements WireUser, Attaching {
   readonly #socket: Socket;
   readonly #wire: AcceptedWire;
   readonly #links = new Set<Gone>();
+  /** Bytes of deliveries that have not come whole. */
+  #held = 0;
   #timer: NodeJS.Timeout;
 
   constructor(listener: ClientUser, socket: Socket) {
@@ -114,6 +116,8 @@ export class Client implements WireUser, Attaching {
     this.isOpen = false;
     clearTimeout(this.#timer);
     this.#endLinks();
+    this.#listener.memory -= this.#held;
+    this.#held = 0;
     this.#wire.discard();
     this.#socket.destroy();
     this.#listener.changed(this);
@@ -135,6 +139,14 @@ export class Client implements WireUser, Attaching {
     });
     this.#links.add(gone);
     return { ...answer, gone };
+  }
+
+  /** What is kept of a delivery that never becomes whole is memory of all clients. */
+  hold(bytes: number): void {
+    const listener = this.#listener;
+    this.#held += bytes;
+    listener.memory += bytes;
+    if (bytes > 0 && listener.memory > listener.settings.maxMemory) throw new Error('too much has not come whole');
   }
 
   // For the wire

@@ -13,6 +13,8 @@ export interface Attaching {
    * made here, and what is to be called once the link is gone; or an error, with which it is refused.
    */
   attaching(session: AcceptedSession, asked: AskedLink): { address?: string; gone(): void } | PeerError;
+  /** Bytes of deliveries that have not come whole: more, or fewer. Throws where that is too much. */
+  hold(bytes: number): void;
 }
 
 /**

@@ -134,6 +134,11 @@ export class AcceptedWire extends Wire {
     for (const bytes of early) this.guarded(() => this.others(bytes));
   }
 
+  /** For a session. */
+  hold(bytes: number): void {
+    this.#listener.hold(bytes);
+  }
+
   /** Closes, with an error if one is given. */
   override close(error?: { condition: string; description?: string }): void {
     if (error) this.rhea.local.close.error = error;

@@ -50,6 +50,8 @@ export interface EndSession {
   flowDue(end: LinkEnd): void;
   /** Takes back an attach that was not written yet. */
   remove(name: string): void;
+  /** Bytes of deliveries that have not come whole: more, or fewer. Throws where that is too much. */
+  hold(bytes: number): void;
   /** What was thrown by who uses a link: it does not harm the connection (R11, R36). */
   fault(error: unknown): void;
 }
@@ -302,6 +304,7 @@ export class ReceivingEnd extends LinkEnd {
   constructor(session: EndSession, link: Receiver, limit = Infinity) {
     super(session, link);
     this.#limit = limit;
+    this.once('close', () => this.#endPartial());
   }
 
   /** Sets the credit, and tells the peer. */
@@ -338,8 +341,10 @@ export class ReceivingEnd extends LinkEnd {
     if (!partial) {
       const delivery = this.#begin(transfer);
       if (isAborted) this.#count();
-      else if (more) this.#partial = { delivery, chunks: [payload], size: payload.length };
-      else if (payload.length > this.#limit) this.#refuse(delivery);
+      else if (more) {
+        this.#partial = { delivery, chunks: [payload], size: payload.length };
+        this.session.hold(payload.length);
+      } else if (payload.length > this.#limit) this.#refuse(delivery);
       else this.#deliver(delivery);
       return;
     }
@@ -347,20 +352,26 @@ export class ReceivingEnd extends LinkEnd {
     if (deliveryId !== undefined && deliveryId !== delivery.id)
       throw new Error(`the peer sent delivery ${deliveryId} before all of ${delivery.id}`);
     if (isAborted) {
-      this.#partial = undefined;
+      this.#endPartial();
       return this.#count();
     }
     partial.size += payload.length;
+    this.session.hold(payload.length);
     if (partial.size > this.#limit) partial.chunks = [];
     else if (partial.size > MAX_MESSAGE_SIZE)
       throw new Error(`the peer sent a message of more than ${MAX_MESSAGE_SIZE} bytes`);
     else partial.chunks.push(payload);
     if (transfer.isSettled) delivery.isSettled = true;
     if (more) return;
-    this.#partial = undefined;
+    this.#endPartial();
     if (partial.size > this.#limit) return this.#refuse(delivery);
     delivery.bytes = Buffer.concat(partial.chunks, partial.size);
     this.#deliver(delivery);
+  }
+
+  #endPartial(): void {
+    if (this.#partial) this.session.hold(-this.#partial.size);
+    this.#partial = undefined;
   }
 
   /** Not every peer heeds what a link takes: it is told of each such message. */

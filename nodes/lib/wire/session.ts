@@ -30,6 +30,8 @@ export interface SessionUser {
   readonly maxFrameSize: number;
   /** From now on the frames of messages on this channel of the peer are for the session; undefined: no more. */
   route(channel: number, session: Session | undefined): void;
+  /** Bytes of deliveries that have not come whole: more, or fewer. Throws where that is too much. */
+  hold?(bytes: number): void;
   /** What was thrown by who uses a link: it does not harm the connection. */
   fault(error: unknown): void;
 }
@@ -384,6 +386,11 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
     if (!run) return;
     this.#run = undefined;
     writeDisposition(this.output, this.channel, true, run.first, run.last, run.state, run.isSettled);
+  }
+
+  /** For a link end. */
+  hold(bytes: number): void {
+    this.#user.hold?.(bytes);
   }
 
   /** For a link end. */
