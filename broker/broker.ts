@@ -8,7 +8,8 @@ import rhea, { type AmqpError, type Connection, type Delivery, type EventContext
 import { decode, inspect, recount } from './bytes';
 import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
 import { type Accounts, certifiedName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
-import { renewalIn, responseTo, TokenBook, type Tokens } from './tokens';
+import { azureResponse, rabbitResponse, responseTo } from './management';
+import { renewalIn, TokenBook, type Tokens } from './tokens';
 import { type HttpAnswer, type Upgrade, type WebSocketOptions, webSocketServer } from './websocket';
 import {
   answerDrains,
@@ -69,14 +70,16 @@ export interface BrokerOptions {
   properties?: { product?: string; version?: string };
   /** Other servers that it names in its open, as `failover-server-list`: `network-host`, `hostname`, `port`, `scheme`… */
   failoverServers?: object[];
-  /** answer with the filters that were asked for, and apply none, as routers do (default false) */
-  confirmsFilters?: boolean;
+  /** answer with the filters that were asked for, or those of them that are named, and apply none, as routers do (default false) */
+  confirmsFilters?: boolean | string[];
   /** close the connection at its second begin, as IBM MQ does (default false) */
   oneSession?: boolean;
   /** close the connection of a consumer that answers anything but accepted, as IBM MQ does (default false) */
   acceptedOnly?: boolean;
   /** renew tokens in place as RabbitMQ does: `PUT /auth/tokens` over a pair of links on `/management` (default false) */
   tokenRenewal?: boolean;
+  /** answer requests to `/management`, as RabbitMQ does, and to `$management`, as Azure does (default false) */
+  management?: boolean;
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
 }
@@ -95,7 +98,13 @@ export interface Disposition {
 type Outcome = 'accepted' | 'rejected' | 'released' | 'modified';
 const DEAD_LETTERS = 'DLQ';
 const MANAGEMENT = '/management';
+const AZURE_MANAGEMENT = /(^|\/)\$management$/;
+/** asks RabbitMQ for an address whose messages come at most once, on the session of whoever names it for replies */
+const VOLATILE = 'rabbitmq:volatile-queue';
 const isTopic = (address: string) => address.startsWith('topic/') || address.startsWith('topic://');
+
+const isVolatile = (source: Fields | null | undefined) =>
+  [source?.capabilities ?? []].flat().some((capability: unknown) => String(capability) === VOLATILE);
 
 const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
 
@@ -103,9 +112,9 @@ const linkOf = (context: EventContext) => (context.sender ?? context.receiver) a
  * An AMQP 1.0 broker in memory, for tests and for trying things out: queues, topics (`topic/…`), dynamic nodes,
  * an anonymous relay, redelivery, dead letters, SASL and TLS, and hooks to misbehave.
  *
- * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` as the client said it),
+ * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` and `error` as the client said them),
  * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection),
- * 'renewal' (of a token: '204', as the answer is always), 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
+ * 'request' (to a node of management: address, decoded message), 'renewal' (of a token: '204', as the answer is always), 'login' (a Login, and whether it was accepted), 'upgrade' (an Upgrade, whether it was accepted or not).
  */
 export class Broker extends EventEmitter {
   port: number;
@@ -473,7 +482,9 @@ export class Broker extends EventEmitter {
     const wanted: string = node?.address ?? '';
     const refusal =
       this.refusals.get(wanted) ??
-      (this.isManagement(wanted) ? this.objectionToPair(asked) : this.objection(reads, dynamic, wanted));
+      (wanted === MANAGEMENT && this.isManagement(wanted)
+        ? this.objectionToPair(asked)
+        : (this.objectionToVolatile(asked) ?? this.objection(reads, dynamic, wanted)));
     if (refusal) {
       Object.assign(
         link.local.attach,
@@ -484,9 +495,8 @@ export class Broker extends EventEmitter {
     }
     const address = dynamic ? `dynamic-${randomUUID()}` : wanted;
     const named = address ? { address } : {};
-    const { confirmsFilters = false } = this.options;
-    const unconfirmed = confirmsFilters ? {} : { filter: undefined };
-    link.local.attach.source = echo(source, reads ? { ...named, ...unconfirmed } : {});
+    const filter = this.confirmed(source?.filter);
+    link.local.attach.source = echo(source, reads ? { ...named, filter } : {});
     link.local.attach.target = echo(target, reads ? {} : named);
     link.local.attach.snd_settle_mode = asked.snd_settle_mode;
     if (reads) link.local.attach.rcv_settle_mode = asked.rcv_settle_mode;
@@ -501,6 +511,8 @@ export class Broker extends EventEmitter {
       rcvSettleMode: asked.rcv_settle_mode ?? 0,
       source: plain(source),
       target: plain(target),
+      ...(asked.properties && { properties: plain(asked.properties)! }),
+      ...(asked.max_message_size && { maxMessageSize: Number(asked.max_message_size) }),
     };
     const attached: Attached = { info, link, dynamic, unsettled: new Map() };
     this.attached.set(link, attached);
@@ -530,8 +542,24 @@ export class Broker extends EventEmitter {
     return undefined;
   }
 
+  private confirmed(asked: Fields | undefined): Fields | undefined {
+    const { confirmsFilters = false } = this.options;
+    if (!Array.isArray(confirmsFilters)) return confirmsFilters ? asked : undefined;
+    return Object.fromEntries(Object.entries(asked ?? {}).filter(([name]) => confirmsFilters.includes(name)));
+  }
+
   private isManagement(address: string): boolean {
-    return this.options.tokenRenewal === true && address === MANAGEMENT;
+    const { tokenRenewal = false, management = false } = this.options;
+    if (address === MANAGEMENT) return tokenRenewal || management;
+    return management && AZURE_MANAGEMENT.test(address);
+  }
+
+  /** RabbitMQ takes a link that reads volatile messages only so. */
+  private objectionToVolatile({ source, snd_settle_mode }: Fields): PeerError | undefined {
+    if (!isVolatile(source)) return undefined;
+    if (source.dynamic && snd_settle_mode === 1 && source.expiry_policy === 'link-detach' && !source.durable)
+      return undefined;
+    return { condition: 'amqp:invalid-field', description: `${VOLATILE} wants a dynamic source, and settled messages` };
   }
 
   /** RabbitMQ takes a link of a pair only so. */
@@ -544,8 +572,10 @@ export class Broker extends EventEmitter {
   private onDetach(link: Link): void {
     // outcomes that came along with the detach first
     link.connection._process();
-    const { closed } = link.remote.detach;
-    this.forget((attached) => attached.link === link, Boolean(closed));
+    const { closed, error } = link.remote.detach;
+    const { condition, description } = error ?? {};
+    const told = condition ? { condition: String(condition), description } : undefined;
+    this.forget((attached) => attached.link === link, Boolean(closed), told);
     if (closed) link.close();
     else link.detach();
     link.connection._process();
@@ -570,11 +600,11 @@ export class Broker extends EventEmitter {
     this.wake(queue);
   }
 
-  private forget(which: (attached: Attached) => boolean, closed?: boolean): void {
+  private forget(which: (attached: Attached) => boolean, closed?: boolean, error?: PeerError): void {
     for (const attached of [...this.attached.values()].filter(which)) {
       this.halt(attached);
       this.attached.delete(attached.link);
-      this.emit('detach', { ...attached.info, closed });
+      this.emit('detach', { ...attached.info, closed, ...(error && { error }) });
     }
   }
 
@@ -604,10 +634,50 @@ export class Broker extends EventEmitter {
     this.emit('answer', { address, answer: planned });
     if (planned === 'none') return;
     if (this.isManagement(address)) {
-      this.renewToken(attached, bytes);
+      this.manage(attached, bytes);
       return this.settle(delivery, 'accept');
     }
+    if (this.isVolatileElsewhere(link, bytes))
+      return this.settle(delivery, {
+        condition: 'amqp:precondition-failed',
+        description: 'reply-to of another session',
+      });
     this.settle(delivery, planned === 'accept' ? this.route(address, bytes, delivery.format - 1) : planned);
+  }
+
+  /** RabbitMQ looks for the consumer of volatile replies on the session of the request. */
+  private isVolatileElsewhere({ session }: Link, request: Buffer): boolean {
+    const { replyTo } = inspect(request);
+    const reader = [...this.attached.values()].find(({ info, queue }) => queue && info.address === replyTo);
+    return isVolatile(reader?.info.source) && reader!.link.session !== session;
+  }
+
+  private manage(attached: Attached, request: Buffer): void {
+    const { address } = attached.info;
+    const { to } = inspect(request);
+    if (this.options.tokenRenewal && (to === '/auth/tokens' || !this.options.management))
+      return this.renewToken(attached, request);
+    const managed = {
+      exists: (name: string) => this.queues.has(name),
+      depth: (name: string) => this.depth(name),
+      declare: (name: string) => this.declare(name),
+      remove: (name: string) => void this.queues.delete(name),
+    };
+    this.emit('request', address, decode(request));
+    const isPair = address === MANAGEMENT;
+    const { replyTo } = inspect(request);
+    const reader = [...this.attached.values()].find(
+      ({ info, link, queue }) =>
+        queue &&
+        info.address === address &&
+        (isPair
+          ? replyTo === '$me' && link.session === attached.link.session && info.name === attached.info.name
+          : link.connection === attached.link.connection && info.target?.address === replyTo),
+    );
+    if (!reader?.queue) return;
+    const bytes = isPair ? rabbitResponse(request, managed) : azureResponse(request, managed);
+    reader.queue.add({ bytes, format: 0, id: undefined });
+    this.wake(reader.queue);
   }
 
   private renewToken({ link: { session } }: Attached, request: Buffer): void {
@@ -684,7 +754,8 @@ export class Broker extends EventEmitter {
     const { header, id } = inspect(bytes);
     const ttl: unknown = header[2]?.value;
     const expires = typeof ttl === 'number' ? Date.now() + ttl : Infinity;
-    for (const queue of isTopic(address) ? this.subscriptions(address) : [this.queue(address)]) {
+    const isShared = isTopic(address) || this.isManagement(address);
+    for (const queue of isShared ? this.subscriptions(address) : [this.queue(address)]) {
       queue.add({ bytes, format, id }, expires);
       this.wake(queue);
     }

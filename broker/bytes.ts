@@ -24,6 +24,7 @@ export function inspect(bytes: Buffer): {
   headerEnd: number;
   to?: string;
   id?: unknown;
+  replyTo?: string;
   typedId?: Typed;
 } {
   const seen: ReturnType<typeof inspect> = { header: [], headerEnd: 0 };
@@ -41,6 +42,7 @@ export function inspect(bytes: Buffer): {
         seen.typedId = fields[0];
         seen.id = fields[0]?.value ?? undefined;
         seen.to = fields[2]?.value ?? undefined;
+        seen.replyTo = fields[4]?.value ?? undefined;
       }
     }
   } catch {

@@ -13,6 +13,9 @@ export interface LinkInfo {
   /** the termini as the client asked for them */
   source: Fields | null;
   target: Fields | null;
+  /** as the client sent them, where it did */
+  properties?: Fields;
+  maxMessageSize?: number;
 }
 
 export interface Entry {

@@ -1,6 +1,6 @@
 // Tokens: which are good, how long connections last with them, and how RabbitMQ renews them.
-import rhea, { type Connection, type Message } from 'rhea';
-import { decode, inspect } from './bytes';
+import type { Connection, Message } from 'rhea';
+import { decode } from './bytes';
 
 /** A token's life begins when it is first seen; a connection ends with the token that it was opened with. */
 export type Tokens = Set<string> | Map<string, number>;
@@ -52,14 +52,4 @@ export function renewalIn(request: Buffer): string | undefined {
   const { subject, to, reply_to, body }: Partial<Message> = decode(request) ?? {};
   const isOne = subject === 'PUT' && to === '/auth/tokens' && reply_to === '$me' && Buffer.isBuffer(body);
   return isOne ? String(body) : undefined;
-}
-
-/** The response to a request, with a status of HTTP. */
-export function responseTo(request: Buffer, status: string, body: string | null): Buffer {
-  return rhea.message.encode({
-    subject: status,
-    correlation_id: inspect(request).typedId, // of the same type as the message-id
-    application_properties: { 'http:response': '1.1' },
-    body,
-  });
 }

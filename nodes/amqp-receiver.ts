@@ -137,20 +137,21 @@ export default function init(RED: NodeAPI): void {
     /** Of several, some may have been settled one by one. */
     const settleAll = (ids: string[], msg: Input): Promise<void> | undefined => {
       if (ids.length === 1) return settleOne(ids[0]!, msg);
-      const answers: (Promise<void> | undefined)[] = [];
+      const answers: Promise<void>[] = [];
+      let isAnySettled = false;
       const failures: unknown[] = [];
       for (const id of ids) {
         try {
-          answers.push(settleOne(id, msg));
+          const answer = settleOne(id, msg);
+          if (answer) answers.push(answer);
+          isAnySettled = true;
         } catch (error) {
           failures.push(error);
         }
       }
-      const isSettled = (error: unknown): boolean =>
-        error instanceof AmqpError && error.code === 'AMQP_DELIVERY_SETTLED';
-      const failure = failures.find((error) => !isSettled(error)) ?? (answers.length === 0 ? failures[0] : undefined);
+      const failure = failures.find((error) => !isSettled(error)) ?? (isAnySettled ? undefined : failures[0]);
       if (failure !== undefined) throw failure;
-      return answers.some(Boolean) ? Promise.all(answers).then(() => {}) : undefined;
+      return answers.length > 0 ? Promise.all(answers).then(() => {}) : undefined;
     };
 
     /** The session is to be as the flow says before the message is gone that has made it so. */
@@ -185,6 +186,11 @@ export default function init(RED: NodeAPI): void {
 /** Resolves once a message is settled. */
 function settled(settle: (ended: (error?: Error) => void) => void): Promise<void> {
   return new Promise((resolve, reject) => settle((error) => (error ? reject(error) : resolve())));
+}
+
+/** Whether that is all there is to an error: the message was settled before. */
+function isSettled(error: unknown): boolean {
+  return error instanceof AmqpError && error.code === 'AMQP_DELIVERY_SETTLED';
 }
 
 /** The tokens of messages that are to be settled. What was accepted on arrival has none. */

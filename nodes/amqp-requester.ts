@@ -32,6 +32,11 @@ function statusError({ fields }: Incoming): AmqpError | undefined {
   return amqpError('AMQP_REPLY_STATUS.code', { code }, { peer });
 }
 
+/** What the request came with stays, above all the token by which its own receiver settles it. */
+function withReply(msg: NodeMessage, { topic: _topic, delivery, ...rest }: Received['msg']): NodeMessage {
+  return Object.assign(msg, rest, 'delivery' in msg ? {} : { delivery });
+}
+
 export default function init(RED: NodeAPI): void {
   function RequesterNode(this: Node, config: AddressDef): void {
     RED.nodes.createNode(this, config);
@@ -53,10 +58,6 @@ export default function init(RED: NodeAPI): void {
     const requester = management
       ? new ManagementRequester(endpoint.connection, management)
       : new Requester(endpoint.links, options);
-
-    /** What the request came with stays, above all the token by which its own receiver settles it. */
-    const withReply = (msg: NodeMessage, { topic: _, delivery, ...rest }: Received['msg']): NodeMessage =>
-      Object.assign(msg, rest, 'delivery' in msg ? {} : { delivery });
 
     const isMarked = (msg: NodeMessage): boolean =>
       endMarker !== undefined && RED.util.getMessageProperty(msg, endMarker) === true;

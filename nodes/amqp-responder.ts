@@ -43,8 +43,8 @@ export default function init(RED: NodeAPI): void {
         if (doing) return endAfter(this, doing, done);
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string') throw amqpError('AMQP_NO_REQUEST.none');
-        const { error: failure } = msg as { error?: unknown };
-        const message = outgoing(errorReplies && failure ? errorReply(failure, mapping.format) : msg, mapping);
+        const { error: cause } = msg as { error?: unknown };
+        const message = outgoing(errorReplies && cause ? errorReply(cause, mapping.format) : msg, mapping);
         withHeader(message, header);
         endpoint.holderOf(this, responder, id).respond(id, message, (error, sent) => {
           const failure = give(() => withSent(msg, sent, 'body'));

@@ -17,7 +17,7 @@ interface Row {
 interface Kind {
   name: string;
   descriptor?: string | number;
-  read(text: string): unknown;
+  read: (text: string) => unknown;
 }
 
 const NO_LOCAL_CODE = 0x468c00000003;
@@ -59,10 +59,10 @@ const COMPLETE = ['no-local', 'stream-unfiltered'];
 /** Reads a row. Throws an Error that says what is wrong with it. */
 export function filterOf(given: unknown): Filter {
   const row: Row = isPlainObject(given) ? given : {};
-  const text = typeof row.value === 'string' ? row.value.trim() : String(row.value ?? '');
-  const kind = String(row.filter ?? '');
+  const text = textOf(row.value);
+  const kind = textOf(row.filter);
   if (kind === 'other') return checked(otherOf(row, text));
-  if (!Object.hasOwn(KINDS, kind)) throw new Error(`has no filter "${kind}"`);
+  if (!Object.hasOwn(KINDS, kind)) throw new Error('is of a kind that is not known');
   if (text === '' && !COMPLETE.includes(kind)) throw new Error('has no value');
   const { name, descriptor, read } = KINDS[kind]!;
   return checked({ name, ...(descriptor !== undefined && { descriptor }), value: read(text) });
@@ -70,10 +70,10 @@ export function filterOf(given: unknown): Filter {
 
 function otherOf({ name, descriptor: given, type: chosen }: Row, text: string): Filter {
   if (typeof name !== 'string' || name.trim() === '') throw new Error('has no name');
-  const descriptor = String(given ?? '').trim();
+  const descriptor = textOf(given);
   const isCode = /^(0x[\da-f]+|\d+)$/i.test(descriptor);
   if (isCode && !Number.isSafeInteger(Number(descriptor))) throw new Error('has a descriptor that is no code');
-  const type = String(chosen ?? 'string');
+  const type = textOf(chosen) || 'string';
   return {
     name: name.trim(),
     ...(descriptor && { descriptor: isCode ? Number(descriptor) : descriptor }),
@@ -81,9 +81,14 @@ function otherOf({ name, descriptor: given, type: chosen }: Row, text: string): 
   };
 }
 
+/** What stands in a cell; a list or object is none. */
+function textOf(cell: unknown): string {
+  return typeof cell === 'string' || typeof cell === 'number' || typeof cell === 'boolean' ? String(cell).trim() : '';
+}
+
 function valueOf(type: string, text: string): unknown {
   if (type === 'json') return jsonOf(text);
-  if (!SIMPLE_TYPES.includes(type) || type === 'binary') throw new Error(`has no type "${type}"`);
+  if (!SIMPLE_TYPES.includes(type) || type === 'binary') throw new Error('has a type that is not known');
   if (type === 'string' || type === 'symbol') return { $amqp: type, value: text };
   if (type === 'boolean') return text === 'true' || (text === 'false' ? false : text);
   if (type === 'timestamp') return { $amqp: type, value: timeOf(text) };
@@ -107,7 +112,7 @@ function offsetOf(text: string): unknown {
 
 function timeOf(text: string): number {
   const time = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
-  if (Number.isNaN(time)) throw new Error(`has no time such as 2026-11-27T12:00:00Z: ${text}`);
+  if (Number.isNaN(time)) throw new Error('has no time such as 2026-11-27T12:00:00Z');
   return time;
 }
 
@@ -119,7 +124,7 @@ function listOf(text: string): unknown {
 }
 
 function whole(type: 'int' | 'long' | 'ulong', text: string): unknown {
-  if (!/^-?\d+$/.test(text)) throw new Error(`has no whole number: ${text}`);
+  if (!/^-?\d+$/.test(text)) throw new Error('has no whole number');
   return { $amqp: type, value: Number(text) };
 }
 

@@ -11,6 +11,7 @@ export const states: State[] = [
   { name: 'connecting' },
   { name: 'idle' },
   { name: 'detached' },
+  { name: 'unsubscribed' },
   { name: 'ignored', options: ['selector', 'browse'] },
   { name: 'paused' },
   { name: 'buffering', count: 7, percent: 1 },

@@ -33,7 +33,6 @@ export class Attempts {
 /** Undefined: it has none. */
 function keyOf(id: unknown): string | undefined {
   if (id === undefined || id === null) return undefined;
-  return typeof id === 'string'
-    ? id
-    : JSON.stringify(id, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+  // Text too: '1' is not 1.
+  return JSON.stringify(id, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
 }

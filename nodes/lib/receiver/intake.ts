@@ -22,8 +22,8 @@ export interface Pending<D> {
 export interface IntakeUser<D> {
   /** The flow's turn. */
   give(messages: Pending<D>[]): void;
-  /** Calls back later, unless the link is lost by then. */
-  later(callback: () => void, delay: number): void;
+  /** Calls back after so many milliseconds, unless that is cancelled by what is returned. */
+  later(callback: () => void, delay: number): () => void;
 }
 
 /** What happens to messages between their arrival and the flow: they are counted, put in order, and collected. */
@@ -36,8 +36,11 @@ export class Intake<D> {
   /** By group, while the flow has a message of it: those that are next. */
   readonly #groups = new Map<string, Pending<D>[]>();
   #collected: Pending<D>[] = [];
-  /** Tells the timer of one collection from that of the next. */
-  #collection = 0;
+  /** What the flow is to have next: giving it may settle it, whereupon more of it is due. */
+  #due: Pending<D>[][] = [];
+  #isGiving = false;
+  /** Cancels what ends the present collection. */
+  #cancel: (() => void) | undefined;
 
   constructor(options: IntakeOptions, user: IntakeUser<D>) {
     this.#options = options;
@@ -46,8 +49,7 @@ export class Intake<D> {
   }
 
   take(incoming: Incoming, delivery: D): void {
-    const attempt = this.#attempts?.next(incoming);
-    const one: Pending<D> = { incoming, delivery, ...(attempt !== undefined && { attempt }) };
+    const one: Pending<D> = { incoming, delivery };
     this.size++;
     const group = this.#groupOf(incoming);
     if (group === undefined) return this.#collect(one);
@@ -81,18 +83,14 @@ export class Intake<D> {
 
   /** Gives the flow what was collected so far. */
   flush(): void {
-    const collected = this.#collected;
-    this.#collected = [];
-    this.#collection++;
-    this.size -= collected.length;
-    if (collected.length > 0) this.#user.give(collected);
+    const collected = this.#collection();
+    if (collected.length > 0) this.#give(collected);
   }
 
   /** Takes back all that the flow does not have, in the order in which it came. */
   clear(): Pending<D>[] {
-    const pending = [...this.#collected, ...Array.from(this.#groups.values()).flat()];
-    this.#collected = [];
-    this.#collection++;
+    const pending = [...this.#due.flat(), ...this.#collection(), ...Array.from(this.#groups.values()).flat()];
+    this.#due = [];
     this.#groups.clear();
     this.size = 0;
     return pending;
@@ -104,13 +102,38 @@ export class Intake<D> {
 
   #collect(one: Pending<D>): void {
     const { together } = this.#options;
-    if (!together) {
-      this.size--;
-      return this.#user.give([one]);
-    }
+    if (!together) return this.#give([one]);
     if (this.#collected.push(one) >= together.count) return this.flush();
     if (this.#collected.length > 1) return;
-    const collection = this.#collection;
-    this.#user.later(() => collection === this.#collection && this.flush(), together.time);
+    this.#cancel = this.#user.later(() => this.flush(), together.time);
+  }
+
+  /** Ends the present collection. */
+  #collection(): Pending<D>[] {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    const collected = this.#collected;
+    this.#collected = [];
+    return collected;
+  }
+
+  /** One after the other, however many of a group are given up in a row. */
+  #give(messages: Pending<D>[]): void {
+    this.#due.push(messages);
+    if (this.#isGiving) return;
+    this.#isGiving = true;
+    try {
+      for (let next = this.#due.shift(); next; next = this.#due.shift()) {
+        this.size -= next.length;
+        // What waited, and was given back or lost, was no attempt.
+        this.#user.give(this.#attempts ? next.map((one) => this.#counted(one, this.#attempts!)) : next);
+      }
+    } finally {
+      this.#isGiving = false;
+    }
+  }
+
+  #counted(one: Pending<D>, attempts: Attempts): Pending<D> {
+    return { ...one, attempt: attempts.next(one.incoming) };
   }
 }

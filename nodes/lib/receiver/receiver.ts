@@ -185,7 +185,10 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
         { inOrder, together, maxAttempts },
         {
           give: (messages) => this.#giveAll(messages),
-          later: (callback, delay) => this.#link.later(callback, delay),
+          later: (callback, delay) => {
+            const timer = setTimeout(connection.guarded(callback), delay);
+            return () => clearTimeout(timer);
+          },
         },
       );
     }
@@ -351,8 +354,6 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /** From now on nothing is taken: what still comes is released. For good. */
   stop(): void {
-    // The peer has forgotten these.
-    if (this.#options.settle === 'pre-settled') this.#intake?.flush();
     this.#isStopped = true;
     this.#link.setCredit(0);
     this.#releasePending();
@@ -532,14 +533,18 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
         return { incoming, delivery, held };
       });
     if (given.length === 0) return;
+    if (this.#options.together) this.#tell(given, () => this.#user.messages?.(given));
+    else for (const one of given) this.#tell([one], () => this.#user.message(one.incoming, one.delivery));
+    if (settle === 'flow') return;
+    for (const { held } of given) this.#settleUntold(held);
+  }
+
+  #tell(given: (Received & { held: Held })[], tell: () => void): void {
     try {
-      if (this.#options.together) this.#user.messages?.(given);
-      else for (const { incoming, delivery } of given) this.#user.message(incoming, delivery);
+      tell();
     } catch (cause) {
       for (const { delivery, held } of given) this.#undelivered(cause, delivery, held);
     }
-    if (settle === 'flow') return;
-    for (const { held } of given) this.#settleUntold(held);
   }
 
   /** Of what the flow is not to settle: it is accepted on arrival, unless the flow could not be given it. */
@@ -564,6 +569,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   #releasePending(): void {
+    // The peer has forgotten these.
+    if (this.#options.settle === 'pre-settled') this.#intake?.flush();
     for (const { delivery } of this.#intake?.clear() ?? []) this.#settlePart(delivery, RELEASE);
   }
 
@@ -577,14 +584,15 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       if (isLast) this.#releaseLater(held);
       settled?.();
     }
-    const { incoming } = held;
-    const behind = incoming ? this.#intake?.settled(incoming, outcome) : undefined;
-    for (const { delivery } of behind ?? []) {
-      // They are to come again in their order: at the same time as the one before them.
-      delivery.isFailed = isLater;
-      this.#settlePart(delivery, RELEASE);
-    }
+    // Until it is released, those behind it wait.
+    if (!isLater) this.#goOn(held, outcome);
     if (this.#held.size === 0) this.#left.end();
+  }
+
+  /** Gives the flow what comes after a message in its group, or gives that back with it: it is to come again in its order. */
+  #goOn({ incoming }: Held, outcome: Outcome): void {
+    const behind = incoming ? this.#intake?.settled(incoming, outcome) : undefined;
+    for (const { delivery } of behind ?? []) this.#settlePart(delivery, RELEASE);
   }
 
   #settleHeld({ delivery, outcome, size }: Held, settled?: Settled): void {
@@ -604,7 +612,10 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     this.#failedTimer = undefined;
     const failed = this.#failed;
     this.#failed = [];
-    for (const held of failed) this.#settleHeld(held);
+    for (const held of failed) {
+      this.#settleHeld(held);
+      this.#goOn(held, RELEASE);
+    }
   }
 
   #settle(delivery: IncomingDelivery, outcome: Outcome, settled?: Settled): void {

@@ -36,19 +36,19 @@ export function simple(value: unknown): Typed | undefined {
 /** A single value, or lists and maps of such; undefined: it cannot be written. */
 export function typed(value: unknown): Typed | undefined {
   const [type, content] = isNotation(value) ? [value.$amqp, value.value] : [undefined, value];
-  if (Array.isArray(content) && (type ?? 'list') === 'list') return collection(types.List32, content);
+  if (Array.isArray(content) && (type ?? 'list') === 'list') return collection('List32', content);
   if (Array.isArray(content) && type === 'map')
     return content.every((pair) => Array.isArray(pair) && pair.length === 2)
-      ? collection(types.Map32, content.flat())
+      ? collection('Map32', content.flat())
       : undefined;
   if (isPlainObject(content) && !isNotation(content) && (type ?? 'map') === 'map' && !bytesOf(content))
-    return collection(types.Map32, Object.entries(content).flat());
+    return collection('Map32', Object.entries(content).flat());
   return simple(value);
 }
 
-function collection(make: (items: Typed[]) => Typed, values: unknown[]): Typed | undefined {
+function collection(type: 'List32' | 'Map32', values: unknown[]): Typed | undefined {
   const items = values.map((one) => typed(one));
-  return items.every((item) => item !== undefined) ? make(items) : undefined;
+  return items.every((item) => item !== undefined) ? types[type](items) : undefined;
 }
 
 function typeOf(value: unknown): string {

@@ -181,12 +181,58 @@ describe('a receiver link', () => {
     });
   });
 
-  it('shows what the peer has ignored of its options, and reads all the same', async () => {
-    await attach({ source: { selector: 'a = 1' } });
+  it('shows what the peer has ignored of its options, and reads all the same where that does no harm', async () => {
+    await attach({ source: { selector: 'a = 1', unfiltered: true } });
     should(await state('ignored')).deepEqual({ name: 'ignored', options: ['selector'] });
     broker.put('q', { body: 1 });
     link.setCredit(1);
     should(await bodies(1)).deepEqual([1]);
+  });
+
+  describe('with filters', () => {
+    const filters = [
+      { name: 'taken', descriptor: 'app:taken', value: 'x' },
+      { name: 'refused', value: { $amqp: 'int', value: 1 } },
+    ];
+
+    it('is given up where the peer leaves one out, and names it', async () => {
+      await open({ source: { filters } }, { confirmsFilters: ['taken'] });
+      told.on('attached', () => should.fail('attached', 'given up'));
+      const detached = once(broker, 'detach') as Promise<[LinkInfo & { closed: boolean }]>;
+      should(await state('ignored')).deepEqual({ name: 'ignored', options: ['refused'] });
+      should((await detached)[0]).match({ name: 'receiver', closed: true });
+    });
+
+    it('is attached where the peer confirms them all', async () => {
+      await attach({ source: { filters } }, { confirmsFilters: true });
+      should(link.state).deepEqual({ name: 'connected' });
+      should(broker.links()[0]!.source!['filter']).match({ taken: 'x', refused: 1 });
+    });
+
+    it('is attached where it does not matter', async () => {
+      await attach({ source: { filters, unfiltered: true } });
+      should(link.state).deepEqual({ name: 'ignored', options: ['taken', 'refused'] });
+    });
+
+    it('is attached once the next server takes them', async () => {
+      await open({ source: { filters } });
+      await state('ignored');
+      broker.options.confirmsFilters = true;
+      broker.dropSockets();
+      await state('connected');
+    });
+  });
+
+  it('tells the peer the largest message that it takes, and its properties', async () => {
+    await attach({ maxMessageSize: 4096, properties: { priority: { $amqp: 'int', value: 7 } } });
+    should(broker.links()).match([{ maxMessageSize: 4096, properties: { priority: 7 } }]);
+  });
+
+  it('tells the peer why it detaches', async () => {
+    await attach();
+    const detached = once(broker, 'detach');
+    await link.detach({ error: { condition: 'app:why', description: 'because' } });
+    should((await detached)[0]).match({ error: { condition: 'app:why', description: 'because' } });
   });
 
   it('reads from an address that the peer makes, and has none while it is not attached', async () => {

@@ -1,7 +1,7 @@
 import rhea, { type Source } from 'rhea';
 import should from 'should';
 import { type Product, sourceOf as remoteSourceOf } from '../../../../nodes/lib/wire/remote';
-import { answerTo, type SourceOptions, sourceOf } from '../../../../nodes/lib/link/source';
+import { answerTo, isHarmful, type SourceOptions, sourceOf } from '../../../../nodes/lib/link/source';
 
 const ALL: SourceOptions = { selector: 'a = 1', browse: true, durable: 2, expiry_policy: 'never', shared: true };
 const echo = (options: SourceOptions, changes: object = {}) =>
@@ -24,6 +24,50 @@ describe('source', () => {
   it('asks to read without removing, and to keep the subscription', () => {
     should(sourceOf({ browse: true })).eql({ distribution_mode: 'copy' });
     should(sourceOf({ durable: 2, expiry_policy: 'never' })).eql({ durable: 2, expiry_policy: 'never' });
+  });
+
+  it('asks for what a person names: capabilities, a time, a mode', () => {
+    should(sourceOf({ timeout: 0, distribution_mode: 'move', capabilities: ['a', 'b'] })).eql({
+      timeout: 0,
+      distribution_mode: 'move',
+      capabilities: ['a', 'b'],
+    });
+    should(sourceOf({ browse: true, distribution_mode: 'move' })).eql({ distribution_mode: 'copy' });
+  });
+
+  it('asks for each capability once', () => {
+    const options: SourceOptions = { kind: 'topic', shared: true, capabilities: ['topic', 'mine', 'global'] };
+    should(sourceOf(options)).eql({ capabilities: ['topic', 'shared', 'global', 'mine'] });
+  });
+
+  it('tells by name which filters the peer has not taken', () => {
+    const filters = [
+      { name: 'one', value: 'x' },
+      { name: 'two', value: 'y' },
+    ];
+    const answer = (filter: object | undefined, more: SourceOptions = {}) =>
+      answerTo({ filters, ...more }, remoteSourceOf({ filter } as Source), {}).ignored;
+    should(answer({ one: 'x', two: 'y' })).eql([]);
+    should(answer({ two: 'y' })).eql(['one']);
+    should(answer({ one: null, two: 'y' })).eql(['one']);
+    should(answer(undefined)).eql(['one', 'two']);
+    // By whatever key a selector comes back: not by that of a filter.
+    should(answer({ one: 'x', two: 'y' }, { selector: 'a = 1' })).eql(['selector']);
+    should(answer({ one: 'x', two: 'y', 'jms-selector': 'a = 1' }, { selector: 'a = 1' })).eql([]);
+  });
+
+  it('does harm where messages would come that are to be kept away, unless that is wanted', () => {
+    const filters = [{ name: 'one', value: 'x' }];
+    const harm = (options: SourceOptions, ignored: string[], unsure: string[] = []) =>
+      isHarmful(options, { ignored, unsure });
+    should(harm({ selector: 'a' }, ['selector'])).equal(true);
+    should(harm({ filters }, ['one'])).equal(true);
+    should(harm({ filters, unfiltered: true }, ['one'])).equal(false);
+    should(harm({ selector: 'a', unfiltered: true }, ['selector'])).equal(false);
+    should(harm({ browse: true, unfiltered: true }, ['browse'])).equal(true);
+    should(harm({ browse: true }, [], ['browse'])).equal(true);
+    should(harm({ filters, durable: 2 }, ['durable'])).equal(false);
+    should(harm({ filters }, [])).equal(false);
   });
 
   it('tells of no option that the peer confirms', () => {

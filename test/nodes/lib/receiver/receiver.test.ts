@@ -8,6 +8,7 @@ import type { Incoming } from '../../../../nodes/lib/message/message';
 import {
   type DeliveryInfo,
   type Outcome,
+  type Received,
   Receiver,
   type ReceiverOptions,
 } from '../../../../nodes/lib/receiver/receiver';
@@ -23,6 +24,9 @@ interface Got {
 /** A receiver with all that it has told. */
 class Inbox extends EventEmitter {
   readonly got: Got[] = [];
+  /** How many came at once, where they come together. */
+  readonly batches: number[] = [];
+  readonly exhausted: { error: AmqpError; received: Received }[] = [];
   readonly undecodable: AmqpError[] = [];
   readonly undelivered: AmqpError[] = [];
   readonly receiver: Receiver;
@@ -35,12 +39,12 @@ class Inbox extends EventEmitter {
       connection,
       { name, ...defaults, styles, ...options },
       {
-        message: (incoming, delivery) => {
-          const id = delivery.id ?? '';
-          this.got.push({ incoming, delivery, id });
-          this.emit('message');
-          onMessage({ incoming, delivery, id });
+        message: (incoming, delivery) => this.#take({ incoming, delivery }, onMessage),
+        messages: (all) => {
+          this.batches.push(all.length);
+          for (const one of all) this.#take(one, onMessage);
         },
+        exhausted: (error, received) => void this.exhausted.push({ error, received }),
         undelivered: (error) => {
           this.undelivered.push(error);
           return { settle: 'modify' };
@@ -52,6 +56,13 @@ class Inbox extends EventEmitter {
       },
     );
     this.receiver.open();
+  }
+
+  #take({ incoming, delivery }: Received, onMessage: (got: Got) => void): void {
+    const id = delivery.id ?? '';
+    this.got.push({ incoming, delivery, id });
+    this.emit('message');
+    onMessage({ incoming, delivery, id });
   }
 
   /** Resolves once there have been so many. */
@@ -108,13 +119,24 @@ async function dispositions(count: number) {
   return broker.dispositions;
 }
 
+/** What the broker was told of each message. */
+const told = () => broker.dispositions.map(({ id, state }) => `${String(id)} ${state}`);
+
 /** Once this is done, the peer has seen all that was written before, and we all that it had to say to that. */
 async function roundTrip(): Promise<void> {
-  const other = new Inbox('other', { address: 'other' });
+  const other = new Inbox('other', { address: 'other', settle: 'pre-settled' });
   await other.state('connected');
   broker.put('other', { body: 'there and back' });
   await other.count(1);
   await other.receiver.close();
+}
+
+/** Puts messages of these names; "a1" is of the group "a", "1" of none. */
+function putNamed(...names: string[]): void {
+  for (const body of names) {
+    const group = body.replaceAll(/\d/g, '');
+    broker.put('q', { body, message_id: body, ...(group && { group_id: group }) });
+  }
 }
 
 const settle = (index: number, outcome: Outcome) => inbox.receiver.settle(inbox.got[index]!.id, outcome);
@@ -492,6 +514,404 @@ describe('receiver', () => {
       await inbox.count(2);
       await roundTrip();
       inbox.got.should.have.length(2);
+    });
+  });
+
+  describe('in the order of groups', () => {
+    const inOrder = { settle: 'flow', inOrder: true } as const;
+
+    it('gives the next of a group once the one before is settled, and other groups beside', async () => {
+      await open(inOrder);
+      putNamed('a1', 'a2', 'b1', 'a3', 'b2', '1', '2');
+      await inbox.count(4);
+      await roundTrip();
+      inbox.bodies.should.eql(['a1', 'b1', '1', '2']);
+      settle(0, { settle: 'accept' });
+      settle(1, { settle: 'reject' });
+      inbox.bodies.slice(4).should.eql(['a2', 'b2']);
+      settle(4, { settle: 'accept' });
+      inbox.bodies.slice(6).should.eql(['a3']);
+    });
+
+    it('gives back what is behind one that is modified, and then all of the group once more in its order', async () => {
+      await open(inOrder);
+      putNamed('a1', 'a2', 'b1', 'a3');
+      await inbox.count(2);
+      await roundTrip();
+      settle(0, { settle: 'modify' });
+      await inbox.count(3);
+      await dispositions(3);
+      told().should.eql(['a1 modified', 'a2 released', 'a3 released']);
+      for (let index = 2; index < 5; index++) {
+        await inbox.count(index + 1);
+        settle(index, { settle: 'accept' });
+      }
+      inbox.bodies.should.eql(['a1', 'b1', 'a1', 'a2', 'a3']);
+      settle(1, { settle: 'accept' });
+      await dispositions(7);
+      broker.depth('q').should.equal(0);
+    });
+
+    it('gives nothing of a group while one that has failed waits to be released, also what comes later', async () => {
+      await open(inOrder);
+      putNamed('a1', 'a2');
+      await inbox.count(1);
+      await roundTrip();
+      inbox.receiver.fail(inbox.got[0]!.id, { settle: 'release' });
+      putNamed('a3', 'b1');
+      await inbox.count(2);
+      await roundTrip();
+      inbox.bodies.should.eql(['a1', 'b1']);
+      broker.dispositions.should.be.empty();
+      for (let index = 2; index < 5; index++) {
+        await inbox.count(index + 1);
+        settle(index, { settle: 'accept' });
+      }
+      inbox.bodies.should.eql(['a1', 'b1', 'a1', 'a2', 'a3']);
+      told().slice(0, 3).should.eql(['a1 released', 'a2 released', 'a3 released']);
+    });
+
+    it('gives the group back when one of it is not settled in time, and is not stuck', async () => {
+      await open({ ...inOrder, settleTimeout: 20 });
+      putNamed('a1', 'a2', 'a3');
+      await inbox.count(2);
+      inbox.bodies.should.eql(['a1', 'a1']);
+      for (let index = 1; index < 4; index++) {
+        await inbox.count(index + 1);
+        settle(index, { settle: 'accept' });
+      }
+      inbox.bodies.slice(1).should.eql(['a1', 'a2', 'a3']);
+      while (broker.depth('q') > 0) await once(broker, 'settled');
+    });
+
+    for (const [what, lose] of [
+      ['the connection', () => broker.dropSockets()],
+      ['the session', () => broker.endSessions('q')],
+      ['the link', () => broker.detach('q')],
+    ] as const) {
+      it(`begins anew with what comes again after the loss of ${what}`, async () => {
+        await open(inOrder);
+        putNamed('a1', 'a2', 'a3');
+        await inbox.count(1);
+        await roundTrip();
+        lose();
+        for (let index = 1; index < 4; index++) {
+          await inbox.count(index + 1);
+          settle(index, { settle: 'accept' });
+        }
+        inbox.bodies.should.eql(['a1', 'a1', 'a2', 'a3']);
+        should(() => settle(0, { settle: 'accept' })).throw({ code: 'AMQP_DELIVERY_LOST' });
+        while (broker.depth('q') > 0) await once(broker, 'settled');
+      });
+    }
+
+    it('releases what waits when it is closed, while the flow settles what it has', async () => {
+      await open(inOrder);
+      putNamed('a1', 'a2', 'a3');
+      await inbox.count(1);
+      await roundTrip();
+      const leaving = inbox.receiver.leave(5000);
+      settle(0, { settle: 'accept' });
+      await leaving;
+      await inbox.receiver.close();
+      told().should.eql(['a2 released', 'a3 released', 'a1 accepted']);
+      inbox.bodies.should.eql(['a1']);
+      broker
+        .messages('q')
+        .map((message) => message!.body)
+        .should.eql(['a2', 'a3']);
+    });
+
+    it('has no more than the window, whatever waits', async () => {
+      await open({ ...inOrder, creditWindow: 4 });
+      putNamed(...Array.from({ length: 20 }, (_, index) => `a${index}`));
+      await inbox.count(1);
+      await roundTrip();
+      broker.unsettled('q').should.equal(4);
+      for (let index = 0; index < 20; index++) {
+        await inbox.count(index + 1);
+        broker.unsettled('q').should.be.belowOrEqual(4);
+        settle(index, { settle: 'accept' });
+      }
+      await dispositions(20);
+      inbox.bodies.should.eql(Array.from({ length: 20 }, (_, index) => `a${index}`));
+    });
+
+    it('counts for nothing where messages are accepted on arrival', async () => {
+      await open({ settle: 'arrival', inOrder: true });
+      putNamed('a1', 'a2');
+      await inbox.count(2);
+    });
+  });
+
+  describe('together', () => {
+    const three = { together: { count: 3, time: 60_000 } };
+    const soon = { together: { count: 3, time: 20 } };
+
+    it('gives as many as were asked for, each with its own token', async () => {
+      await open({ settle: 'flow', ...three });
+      putNamed('1', '2', '3', '4');
+      await inbox.count(3);
+      await roundTrip();
+      inbox.batches.should.eql([3]);
+      settle(1, { settle: 'accept' });
+      settle(0, { settle: 'release' });
+      await dispositions(2);
+      broker.dispositions
+        .map(({ id, state }) => [id, state])
+        .should.eql([
+          ['2', 'accepted'],
+          ['1', 'released'],
+        ]);
+    });
+
+    it('gives fewer once the time is over', async () => {
+      await open({ settle: 'flow', ...soon });
+      putNamed('1', '2');
+      await inbox.count(2);
+      inbox.batches.should.eql([2]);
+    });
+
+    it('accepts them on arrival once the flow has them', async () => {
+      await open({ settle: 'arrival', ...three });
+      putNamed('1', '2');
+      await roundTrip();
+      broker.dispositions.should.be.empty();
+      putNamed('3');
+      (await dispositions(3)).forEach(({ state }) => state.should.equal('accepted'));
+      inbox.batches.should.eql([3]);
+    });
+
+    it('gives those that were settled by the peer, as many as come', async () => {
+      await open({ settle: 'pre-settled', ...three });
+      putNamed(...Array.from({ length: 300 }, (_, index) => `${index}`));
+      await inbox.count(300);
+      inbox.batches.should.eql(Array.from({ length: 100 }, () => 3));
+      broker.dispositions.should.be.empty();
+    });
+
+    for (const settleBy of ['flow', 'arrival'] as const) {
+      it(`releases what it has not given when it is closed (${settleBy})`, async () => {
+        await open({ settle: settleBy, ...three });
+        putNamed('1', '2');
+        await roundTrip();
+        await inbox.receiver.leave(1000);
+        await inbox.receiver.close();
+        inbox.got.should.be.empty();
+        broker.ready('q').should.equal(2);
+      });
+    }
+
+    for (const [what, end] of [
+      ['closed', () => inbox.receiver.close()],
+      ['detached', () => inbox.receiver.detach()],
+      ['unsubscribed', () => inbox.receiver.unsubscribe()],
+      ['set to another address', () => inbox.receiver.subscribe('other')],
+      ['stopped', async () => inbox.receiver.stop()],
+      ['disconnected', () => connection.close()],
+    ] as const) {
+      it(`gives what the peer has forgotten when it is ${what}`, async () => {
+        await open({ settle: 'pre-settled', ...three });
+        putNamed('1', '2');
+        await roundTrip();
+        inbox.got.should.be.empty();
+        await end();
+        inbox.bodies.should.eql(['1', '2']);
+      });
+    }
+
+    it('gives nothing from before the loss of the connection, and each message once after it', async () => {
+      await open({ settle: 'flow', ...three });
+      putNamed('1', '2');
+      await roundTrip();
+      broker.dropSockets();
+      putNamed('3');
+      await inbox.count(3);
+      await roundTrip();
+      inbox.bodies.should.eql(['1', '2', '3']);
+      inbox.batches.should.eql([3]);
+    });
+
+    it('has no more than the window in messages that wait', async () => {
+      await open({ settle: 'flow', creditWindow: 5, together: { count: 5, time: 60_000 } });
+      putNamed(...Array.from({ length: 12 }, (_, index) => `${index}`));
+      await inbox.count(5);
+      await roundTrip();
+      broker.unsettled('q').should.equal(5);
+      for (let index = 0; index < 5; index++) settle(index, { settle: 'accept' });
+      await inbox.count(10);
+      await roundTrip();
+      broker.unsettled('q').should.equal(5);
+      inbox.batches.should.eql([5, 5]);
+    });
+
+    it('settles each as the flow says that could not be given them', async () => {
+      await open({ settle: 'flow', ...three }, () => {
+        throw new Error('closed');
+      });
+      broker.options.maxDeliveries = 1;
+      putNamed('1', '2', '3');
+      (await dispositions(3)).forEach(({ state }) => state.should.equal('modified'));
+      inbox.undelivered.should.have.length(3);
+    });
+  });
+
+  describe('that gives up', () => {
+    const twice = { settle: 'flow', maxAttempts: 2 } as const;
+
+    it('counts the deliveries of a message by the count of the peer', async () => {
+      await open(twice);
+      broker.put('q', { body: 'x' });
+      for (let index = 0; index < 3; index++) {
+        await inbox.count(index + 1);
+        settle(index, { settle: 'modify' });
+      }
+      await inbox.count(4);
+      inbox.got.map(({ delivery: { attempt } }) => attempt).should.eql([1, 2, 3, 4]);
+    });
+
+    it('counts them by the id of the message where the peer does not count', async () => {
+      await open(twice);
+      putNamed('1');
+      for (let index = 0; index < 3; index++) {
+        await inbox.count(index + 1);
+        settle(index, { settle: 'release' });
+      }
+      await inbox.count(4);
+      inbox.got
+        .map(({ delivery: { attempt, redelivered } }) => [attempt, redelivered])
+        .should.eql([
+          [1, false],
+          [2, false],
+          [3, false],
+          [4, false],
+        ]);
+    });
+
+    for (const [exhausted, state] of [
+      ['reject', 'rejected'],
+      ['accept', 'accepted'],
+    ] as const) {
+      it(`has a message ${state} that came too often, and tells of it`, async () => {
+        await open({ ...twice, exhausted });
+        putNamed('1', '2');
+        await inbox.count(2);
+        settle(0, { settle: 'release' });
+        await inbox.count(3);
+        settle(2, { settle: 'release' });
+        const [, , given] = await dispositions(3);
+        given!.should.match({ id: '1', state });
+        if (state === 'rejected')
+          given!.error!.should.match({ condition: 'amqp:internal-error', description: /2 attempts/ });
+        inbox.exhausted.should.match([
+          {
+            error: { code: 'AMQP_ATTEMPTS' },
+            received: { delivery: { attempt: 3 }, incoming: { fields: { message_id: '1' } } },
+          },
+        ]);
+        // It goes on.
+        settle(1, { settle: 'accept' });
+        putNamed('3');
+        await inbox.count(4);
+        inbox.bodies.should.eql(['1', '2', '1', '3']);
+      });
+    }
+
+    it('goes on with the group of a message that it has given up', async () => {
+      await open({ ...twice, exhausted: 'reject', inOrder: true });
+      putNamed('a1', 'a2');
+      for (const index of [0, 1]) {
+        await inbox.count(index + 1);
+        await roundTrip();
+        settle(index, { settle: 'release' });
+      }
+      await inbox.count(3);
+      inbox.got
+        .map(({ incoming, delivery: { attempt } }) => [incoming.body!.content, attempt])
+        .should.eql([
+          ['a1', 1],
+          ['a1', 2],
+          ['a2', 1],
+        ]);
+      await dispositions(5);
+      broker.depth('DLQ').should.equal(1);
+    });
+
+    it('gives the rest of those that come together', async () => {
+      await open({ ...twice, exhausted: 'accept', together: { count: 2, time: 60_000 } });
+      putNamed('1', '2');
+      for (let index = 0; index < 4; index += 2) {
+        await inbox.count(index + 2);
+        settle(index, { settle: 'release' });
+        if (index === 0) settle(1, { settle: 'release' });
+        else settle(3, { settle: 'accept' });
+      }
+      putNamed('3');
+      await inbox.count(5);
+      inbox.batches.should.eql([2, 2, 1]);
+      inbox.exhausted.should.have.length(1);
+    });
+  });
+
+  describe('with a largest message', () => {
+    for (const [what, size] of [
+      ['one frame', 2000],
+      ['several frames', 300_000],
+    ] as const) {
+      it(`rejects one of ${what} that is larger, and goes on`, async () => {
+        const attached = once(broker, 'attach');
+        await open({ settle: 'flow', maxMessageSize: 1000 });
+        (await attached)[0].should.match({ maxMessageSize: 1000 });
+        broker.put('q', { body: 'x'.repeat(size), message_id: 'large' });
+        broker.put('q', { body: 'y'.repeat(900), message_id: 'small' });
+        const [rejected] = await dispositions(1);
+        rejected!.should.match({
+          id: 'large',
+          state: 'rejected',
+          error: { condition: 'amqp:link:message-size-exceeded' },
+        });
+        await inbox.count(1);
+        inbox.undecodable.should.match([{ code: 'AMQP_TOO_LARGE', message: /larger than the 1000 bytes/ }]);
+        settle(0, { settle: 'accept' });
+        await dispositions(2);
+        inbox.receiver.state.name.should.equal('connected');
+      });
+    }
+
+    it('takes one of just that size', async () => {
+      const bytes = rhea.message.encode({ body: 'x'.repeat(5000) });
+      await open({ settle: 'flow', maxMessageSize: bytes.length });
+      broker.put('q', bytes);
+      await inbox.count(1);
+      broker.put('q', rhea.message.encode({ body: 'x'.repeat(5001) }));
+      while (inbox.undecodable.length === 0) await once(inbox, 'message');
+    });
+  });
+
+  describe('detaches', () => {
+    it('with the error that it is given, and attaches again with the next subscribe', async () => {
+      await open({ settle: 'flow' });
+      putAll('q', 1);
+      await inbox.count(1);
+      const detached = once(broker, 'detach');
+      await inbox.receiver.detach({ condition: 'app:why', description: 'because' });
+      (await detached)[0].should.match({
+        name: 'receiver',
+        closed: true,
+        error: { condition: 'app:why', description: 'because' },
+      });
+      inbox.receiver.state.should.eql({ name: 'detached' });
+      broker.dispositions.should.match([{ state: 'released' }]);
+      should(await inbox.receiver.subscribe()).be.true();
+      connection.open();
+      await inbox.count(2);
+    });
+
+    it('without an error where none is given', async () => {
+      await open();
+      const detached = once(broker, 'detach');
+      await inbox.receiver.detach();
+      (await detached)[0].should.not.have.property('error');
     });
   });
 

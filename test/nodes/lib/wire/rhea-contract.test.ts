@@ -10,7 +10,7 @@ import should from 'should';
 type Inner = Record<string, any>;
 
 const declared = readFileSync(join(__dirname, '..', '..', '..', '..', 'nodes', 'lib', 'wire', 'rhea.ts'), 'utf8');
-const { Writer } = rhea.types as unknown as Inner;
+const { Writer, List32, Map32 } = rhea.types as unknown as Inner;
 const log: Inner = require('rhea/lib/log.js');
 const { ...traces } = log;
 
@@ -23,6 +23,8 @@ let channels: Inner;
 /** What rhea gave to the function that opens the socket. */
 let dialled: unknown[];
 let isNoDelay: unknown;
+/** What the peer was told as the reason of our detach. */
+let detachError: unknown;
 /** Of what we replace, by name: the frame that it got with its first call, if it was one. */
 const calls = new Map<string, Inner>();
 
@@ -62,6 +64,7 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   'session.links': ['object', () => session['links']['receiver']],
   'link.local.handle': ['number', () => sender['local'].handle],
   'link.local.attach': ['object', () => sender['local'].attach],
+  'link.local.detach.error': ['object', () => sender['local'].detach.error],
   'link.state.local_open': ['boolean', () => sender['state'].local_open],
   'link.remote.detach.closed': ['boolean', () => sender['remote'].detach.closed],
   'frame.channel': ['number', () => calls.get('session.on_begin')!['channel']],
@@ -91,6 +94,8 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   ],
   'log.frames.enabled': ['boolean', () => 'enabled' in traces['frames'] || undefined],
   'log.raw.enabled': ['boolean', () => 'enabled' in traces['raw'] || undefined],
+  'types.List32': ['function', () => List32],
+  'types.Map32': ['function', () => Map32],
   'types.Writer.write': ['function', () => new Writer().write],
   'types.Writer.toBuffer': ['function', () => new Writer().toBuffer],
 };
@@ -176,10 +181,14 @@ describe('rhea', () => {
     await once(container, 'receiver_open');
     receiver.add_credit(1);
     sender = session['attach_sender']({ name: 'sender', target: 'q' });
+    sender['local'].detach.error = { condition: 'amqp:link:detach-forced', description: 'why' };
+    const told = once(peer, 'receiver_error');
     const ended = once(container, 'session_close');
     await once(container, 'sender_close');
     sender['close']();
     await ended;
+    const [{ receiver: theirEnd }] = (await told) as [Inner];
+    detachError = theirEnd.error;
     const closed = once(container, 'connection_close');
     theirs!['close']({ condition: 'amqp:internal-error', info: { key: 'value' } });
     await closed;
@@ -208,6 +217,10 @@ describe('rhea', () => {
 
   it('sends at once, by the option tcp_no_delay (R63)', () => {
     should(isNoDelay).equal(true);
+  });
+
+  it('tells the peer why a link is detached, by local.detach.error', () => {
+    should(detachError).match({ condition: 'amqp:link:detach-forced', description: 'why' });
   });
 
   it('is asked here for each member that wire/rhea.ts declares', () => {
