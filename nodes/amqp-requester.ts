@@ -5,6 +5,7 @@ import { actionOf, endAfter, endMsg, errorOf, give } from './flow/give';
 import { received, withSent } from './flow/msg';
 import { type AddressDef, endMarkerOf, headerOf, managementOptions, mappingOf, requesterOptions } from './flow/options';
 import { Settings } from './flow/settings';
+import { bareOf } from './lib/codec/notation';
 import { type AmqpError, amqpError } from './lib/errors';
 import { ManagementRequester } from './lib/exchange/management-requester';
 import { type ReplyPlace, Requester, type RequestUser } from './lib/exchange/requester';
@@ -25,11 +26,13 @@ function isWired(node: Node, output: number): boolean {
 }
 
 /** The error that a reply tells of. */
-function statusError({ fields }: Incoming): AmqpError | undefined {
+function statusError({ fields, body }: Incoming): AmqpError | undefined {
   const status = statusOf(fields);
   if (!status || status.code < LEAST_ERROR) return undefined;
-  const { code, ...peer } = status;
-  return amqpError('AMQP_REPLY_STATUS.code', { code }, { peer });
+  // RabbitMQ says why in the body.
+  const text = bareOf(body?.content);
+  const { code, description = typeof text === 'string' ? text : undefined, ...peer } = status;
+  return amqpError('AMQP_REPLY_STATUS.code', { code }, { peer: { ...peer, description } });
 }
 
 /** What the request came with stays, above all the token by which its own receiver settles it. */

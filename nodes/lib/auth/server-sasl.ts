@@ -9,7 +9,7 @@ export interface ServerLogin {
   /** The common name in the client's certificate, where that was verified. */
   certified: string | undefined;
   /** A login has failed. */
-  refused(user: string): void;
+  refused: (user: string) => void;
 }
 
 /** Milliseconds before a client hears that its login has failed: who guesses is not to try many. */

@@ -77,7 +77,7 @@ export class LinkPair {
     this.#wire = wire;
     this.#session = session;
     this.#options = options;
-    session.once('end', this.#abort);
+    session.once('end', this.#ended);
     connection.once('state', this.#abort);
   }
 
@@ -96,6 +96,12 @@ export class LinkPair {
   }
 
   readonly #abort = (): void => this.#over.abort();
+
+  /** So RabbitMQ answers what it cannot read. */
+  readonly #ended = (refusal: PeerError): void => {
+    this.#refusal ??= refusal;
+    this.#abort();
+  };
 
   async #open(): Promise<void> {
     const { address, own, names, attach } = this.#options;
@@ -122,10 +128,7 @@ export class LinkPair {
 
   /** From then on the loss of the link ends it all. */
   async #opened(end: LinkEnd, addressOf: () => string | undefined): Promise<void> {
-    end.once('close', (refusal) => {
-      this.#refusal = refusal;
-      this.#abort();
-    });
+    end.once('close', this.#ended);
     await once(end, 'open', { signal: this.#over.signal });
     // R21: a refused attach is answered too, but with no address, and then detached. Some peers never name one.
     if (addressOf() === undefined) await delay(DETACH_GRACE, undefined, { signal: this.#over.signal });
@@ -205,7 +208,7 @@ export class LinkPair {
   }
 
   close(): void {
-    this.#session.off('end', this.#abort);
+    this.#session.off('end', this.#ended);
     this.#connection.off('state', this.#abort);
     this.#over.abort();
     if (this.#connection.wire === this.#wire) this.#session.end();

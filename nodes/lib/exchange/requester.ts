@@ -102,6 +102,8 @@ class Request implements Expires {
 
 /** Window of the link that replies come by: they are accepted on arrival. */
 const REPLY_CREDIT = 500;
+/** Direct replies that there is credit for at the same time; requests beyond that may lose theirs. */
+const MOST_DIRECT = 100_000;
 const REPLY_BYTES = 64 * 1024 * 1024;
 
 /**
@@ -130,6 +132,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const { name, address, kind, replyTo, timeout, reconnect, styles, properties } = options;
     const isDirect = 'isDirect' in replyTo && replyTo.isDirect === true;
     const session = isDirect ? new SharedSession() : undefined;
+    // RabbitMQ drops a direct reply that there is no credit for. It is topped up before half of the window is used up.
+    const window = isDirect ? Math.max(REPLY_CREDIT, 2 * Math.min(options.buffer, MOST_DIRECT)) : REPLY_CREDIT;
     this.#session = session;
     this.#requests = new Expiring(
       timeout,
@@ -159,7 +163,8 @@ export class Requester extends EventEmitter<{ state: [State] }> {
         ...(isDirect && { source: { durable: 0, expiry_policy: 'link-detach', timeout: 0 } }),
         session,
         settle: isDirect ? 'pre-settled' : 'arrival',
-        creditWindow: REPLY_CREDIT,
+        creditWindow: window,
+        ...(isDirect && { firstCredit: window }),
         windowBytes: REPLY_BYTES,
         settleTimeout: 0,
         styles,

@@ -1,4 +1,4 @@
-import type { SourceOption } from '../state';
+import { SOURCE_OPTIONS, type SourceOption } from '../state';
 import { type Filters, filtersOf } from '../wire/filter';
 import type { Product, RemoteSource } from '../wire/remote';
 
@@ -26,15 +26,39 @@ export interface SourceOptions extends Filters {
   distribution_mode?: 'move' | 'copy';
 }
 
+/** What a link to a stream of RabbitMQ offers, from 4.1 on, and from 4.2 on. */
+const FILTERS_PROPERTIES = 'AMQP_FILTEX_PROP_V1_0';
+const FILTERS_SQL = 'AMQP_FILTEX_SQL_V1_0';
+
 /** Peers that confirm what they do not do, as seen on the versions that the README names (and taken for true of those between). */
-const FALSELY_CONFIRMED: { name: RegExp; version?: RegExp; options: SourceOption[]; isSure: boolean }[] = [
-  { name: /^RabbitMQ$/, options: ['browse'], isSure: true },
+const FALSELY_CONFIRMED: {
+  name: RegExp;
+  version?: RegExp;
+  options?: SourceOption[];
+  /** By their names. */
+  filters?: RegExp;
+  /** What the link offers where it is done. */
+  unless?: string;
+  isSure: boolean;
+}[] = [
+  // Whatever the queue is, it gives back each filter that it can read; only streams filter, and only they can be browsed.
+  { name: /^RabbitMQ$/, options: ['browse'], unless: FILTERS_PROPERTIES, isSure: true },
+  { name: /^RabbitMQ$/, filters: /^(?!rabbitmq:stream-)/, unless: FILTERS_PROPERTIES, isSure: true },
+  { name: /^RabbitMQ$/, filters: /^sql-filter$/, unless: FILTERS_SQL, isSure: true },
+  { name: /^RabbitMQ$/, version: /^(?!4\.0\.)/, filters: /^rabbitmq:/, unless: FILTERS_PROPERTIES, isSure: true },
+  // Streams of 4.0 have these filters, and do not tell that they are streams.
+  { name: /^RabbitMQ$/, version: /^4\.0\./, filters: /^rabbitmq:/, isSure: false },
   // Later ones confirm a selector only where the queue knows selectors.
   { name: /^RabbitMQ$/, version: /^(3\.|4\.[0-2]\.)/, options: ['selector'], isSure: true },
   { name: /^RabbitMQ$/, version: /^3\./, options: ['durable', 'shared'], isSure: true },
   { name: /^ActiveMQ$/, options: ['shared'], isSure: true },
   // By themselves they do not, but the broker behind a link route may, and nothing tells whether there is one.
-  { name: /^(qpid-dispatch|skupper)-router$/, options: ['selector', 'browse', 'durable'], isSure: false },
+  {
+    name: /^(qpid-dispatch|skupper)-router$/,
+    options: ['selector', 'browse', 'durable'],
+    filters: /./,
+    isSure: false,
+  },
 ];
 
 /** What a peer has made of the options. */
@@ -67,26 +91,40 @@ export function sourceOf(options: SourceOptions): object {
 /** What the peer has made of the options, by its own source and by what is known of the product. */
 export function answerTo(options: SourceOptions, source: RemoteSource, product: Product): Answer {
   const { filters, mode, durable, expiry, capabilities } = source;
-  const others = (options.filters ?? []).map(({ name }) => name);
+  const names = (options.filters ?? []).map(({ name }) => name);
   const isConfirmed: Record<SourceOption, boolean> = {
     // By whatever key.
-    selector: Object.keys(filters).some((name) => !others.includes(name)),
+    selector: Object.keys(filters).some((name) => !names.includes(name)),
     browse: mode === 'copy',
     // Some have one kind of durability only.
     durable: durable > 0 && [undefined, expiry].includes(options.expiry_policy),
     shared: capabilities.includes('shared'),
   };
-  const { name: productName = '', version: productVersion = '' } = product;
-  const rows = FALSELY_CONFIRMED.filter(
-    ({ name, version }) => !options.trust && name.test(productName) && (!version || version.test(productVersion)),
-  );
-  const isFalse = (option: SourceOption, isSure: boolean): boolean =>
-    rows.some((row) => row.isSure === isSure && row.options.includes(option));
-  const asked = (Object.keys(isConfirmed) as SourceOption[]).filter((option) => options[option]);
-  const ignored = asked.filter((option) => !isConfirmed[option] || isFalse(option, true));
-  const unsure = asked.filter((option) => !ignored.includes(option) && isFalse(option, false));
-  const missing = others.filter((name) => filters[name] === undefined || filters[name] === null);
-  return { ignored: [...ignored, ...missing], unsure };
+  const known = options.trust ? [] : FALSELY_CONFIRMED.filter((row) => isOf(row, product, source));
+  const asked = SOURCE_OPTIONS.filter((option) => options[option]);
+  const isFalse = (option: SourceOption, sure: boolean): boolean =>
+    known.some((row) => row.isSure === sure && row.options?.includes(option));
+  const isFalseFilter = (name: string, sure: boolean): boolean =>
+    known.some((row) => row.isSure === sure && row.filters?.test(name));
+  const ignored = [
+    ...asked.filter((option) => !isConfirmed[option] || isFalse(option, true)),
+    ...names.filter((name) => (filters[name] ?? null) === null || isFalseFilter(name, true)),
+  ];
+  const unsure = [
+    ...asked.filter((option) => isFalse(option, false)),
+    ...names.filter((name) => isFalseFilter(name, false)),
+  ].filter((one) => !ignored.includes(one));
+  return { ignored, unsure };
+}
+
+/** Whether what is known of a product is true of this link. */
+function isOf(
+  { name, version, unless }: (typeof FALSELY_CONFIRMED)[number],
+  product: Product,
+  { offered }: RemoteSource,
+): boolean {
+  const isVersion = !version || version.test(product.version ?? '');
+  return name.test(product.name ?? '') && isVersion && !(unless !== undefined && offered.includes(unless));
 }
 
 /** Whether messages would come that the options are to keep away, or be taken that are only to be read. */

@@ -125,7 +125,8 @@ export class CopyRoutes extends ClientRoutes {
 
   #pumpTo(feed: Feed, link: SenderLink): void {
     const lane = this.#lanes.get(link)?.lane;
-    while (lane && !this.isPaused && link.isReady) {
+    if (!lane || this.isPaused) return;
+    while (link.isReady) {
       const copy = lane.shift();
       if (!copy) break;
       this.inFlight++;

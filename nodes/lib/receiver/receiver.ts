@@ -31,6 +31,8 @@ export interface ReceiverOptions extends Omit<ReceiverLinkOptions, 'isPreSettled
   creditWindow: number;
   /** Most bytes of unsettled messages, roughly: how large those on their way are is known only once they have come. */
   windowBytes: number;
+  /** Most messages on their way before it is known how large they are: 10, unless the peer drops what there is no credit for. */
+  firstCredit?: number;
   /** Milliseconds after which a message that the flow has not settled is released. 0: never. */
   settleTimeout: number;
   styles: { fields: Style; body: Style };
@@ -648,7 +650,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /** Messages for which there is room in bytes: one at least when there is nothing else. */
   get #room(): number {
-    if (this.#size === undefined) return FIRST_CREDIT;
+    if (this.#size === undefined) return this.#options.firstCredit ?? FIRST_CREDIT;
     const { windowBytes, budget } = this.#options;
     const count = Math.floor((windowBytes - (budget?.bytes ?? this.#bytes)) / this.#size);
     return Math.max(this.#bytes === 0 ? 1 : 0, count);

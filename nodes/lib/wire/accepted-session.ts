@@ -4,7 +4,9 @@ import { type AskedLink, askedOf } from './remote';
 import type { Attach, RheaLink, RheaSession } from './rhea';
 import { Session, type SessionUser } from './session';
 
-const { unwrap } = require('rhea/lib/terminus.js') as { unwrap(terminus: unknown): Record<string, unknown> | null };
+const { unwrap } = require('rhea/lib/terminus.js') as {
+  unwrap: (terminus: unknown) => Record<string, unknown> | null;
+};
 
 /** What becomes of a link that a client attaches. */
 export interface Attaching {
@@ -12,7 +14,7 @@ export interface Attaching {
    * Attaches our end, by `attachSender` or `attachReceiver` of the session, before it returns. Gives the address, where that is
    * made here, and what is to be called once the link is gone; or an error, with which it is refused.
    */
-  attaching(session: AcceptedSession, asked: AskedLink): { address?: string; gone(): void } | PeerError;
+  attaching(session: AcceptedSession, asked: AskedLink): { address?: string; gone: () => void } | PeerError;
   /** Bytes of deliveries that have not come whole: more, or fewer. Throws where that is too much. */
   hold(bytes: number): void;
 }

@@ -112,7 +112,7 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
 
   /** What the peer has made of the source. */
   get source(): RemoteSource {
-    return sourceOf(this.#rhea.source);
+    return sourceOf(this.#rhea.source, this.#rhea.offered_capabilities);
   }
 
   /** The most bytes of a frame that the peer takes. */

@@ -65,9 +65,11 @@ export interface RemoteSource {
   durable: number;
   expiry?: string;
   capabilities: string[];
+  /** What the link itself can do (2.7.3). */
+  offered: string[];
 }
 
-export function sourceOf(source: Source): RemoteSource {
+export function sourceOf(source: Source, offered?: unknown): RemoteSource {
   const { filter, distribution_mode: mode, durable, expiry_policy: expiry, capabilities } = source;
   return {
     filters: Object.fromEntries(Object.entries(mapOf(filter)).map(([key, value]) => [key, undescribed(value)])),
@@ -75,6 +77,7 @@ export function sourceOf(source: Source): RemoteSource {
     durable: typeof durable === 'number' ? durable : 0,
     expiry: textOf(expiry),
     capabilities: textsOf(capabilities),
+    offered: textsOf(offered),
   };
 }
 

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { EventContext } from 'rhea';
 import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import { LinkPair } from '../../../../nodes/lib/exchange/link-pair';
@@ -81,6 +82,18 @@ describe('a link pair', () => {
     await should(asked).be.rejectedWith({ code: 'AMQP_LINK_DETACHED' });
     should(pair.isOver).equal(true);
     await should(pair.ask(renewal, 'x')).be.rejectedWith({ code: 'AMQP_LINK_DETACHED' });
+    pair.close();
+  });
+
+  it('tells why the peer has ended its session', async () => {
+    await open({});
+    broker['container'].on('message', ({ session }: EventContext) =>
+      session!.close({ condition: 'amqp:internal-error', description: 'function_clause' }),
+    );
+    const pair = await LinkPair.open(connection, NODE);
+    const why = { condition: 'amqp:internal-error', description: 'function_clause' };
+    await should(pair.ask({ ...renewal, subject: 'NONSENSE' }, 'x')).be.rejectedWith(why);
+    should(connection.state.name).equal('connected');
     pair.close();
   });
 });

@@ -4,8 +4,12 @@ import { type Product, sourceOf as remoteSourceOf } from '../../../../nodes/lib/
 import { answerTo, isHarmful, type SourceOptions, sourceOf } from '../../../../nodes/lib/link/source';
 
 const ALL: SourceOptions = { selector: 'a = 1', browse: true, durable: 2, expiry_policy: 'never', shared: true };
-const echo = (options: SourceOptions, changes: object = {}) =>
-  remoteSourceOf({ ...sourceOf(options), ...changes } as Source);
+const echo = (options: SourceOptions, changes: object = {}, offered?: unknown) =>
+  remoteSourceOf({ ...sourceOf(options), ...changes } as Source, offered);
+/** Each with a value that peers can read. */
+const filtered = (...names: string[]): SourceOptions => ({
+  filters: names.map((name) => ({ name, descriptor: name, value: 'x' })),
+});
 
 describe('source', () => {
   it('asks for nothing that was not asked for', () => {
@@ -121,6 +125,45 @@ describe('source', () => {
       });
     });
   }
+
+  it('tells which filters the peer does not give back', () => {
+    const options = filtered('one', 'two', 'three');
+    should(answerTo(options, echo(options, { filter: { one: 'x', three: null } }), {})).eql({
+      ignored: ['two', 'three'],
+      unsure: [],
+    });
+    should(answerTo(options, echo(options), {})).eql({ ignored: [], unsure: [] });
+  });
+
+  const STREAM = ['rabbitmq:stream-offset-spec', 'rabbitmq:stream-filter', 'rabbitmq:stream-match-unfiltered'];
+  const PROPERTIES = ['properties-filter', 'application-properties-filter'];
+  const OTHERS = ['sql-filter', 'no-local'];
+  const RABBITMQ: [version: string, offered: string[] | undefined, answer: { ignored: string[]; unsure: string[] }][] =
+    [
+      ['3.10.8', undefined, { ignored: [...STREAM, ...PROPERTIES, ...OTHERS], unsure: [] }],
+      // Of its streams, too.
+      ['4.0.5', undefined, { ignored: [...PROPERTIES, ...OTHERS], unsure: STREAM }],
+      ['4.1.0', ['AMQP_FILTEX_PROP_V1_0'], { ignored: ['sql-filter'], unsure: [] }],
+      ['4.3.6', undefined, { ignored: [...STREAM, ...PROPERTIES, ...OTHERS], unsure: [] }],
+      ['4.3.6', ['AMQP_FILTEX_PROP_V1_0', 'AMQP_FILTEX_SQL_V1_0'], { ignored: [], unsure: [] }],
+    ];
+  for (const [version, offered, answer] of RABBITMQ) {
+    it(`knows which filters RabbitMQ ${version} gives back in vain by a link that offers ${offered?.join() ?? 'none'}`, () => {
+      const options = filtered(...STREAM, ...PROPERTIES, ...OTHERS);
+      const source = echo(options, {}, offered);
+      should(answerTo(options, source, { name: 'RabbitMQ', version })).eql(answer);
+      should(answerTo({ ...options, trust: true }, source, { name: 'RabbitMQ', version })).eql({
+        ignored: [],
+        unsure: [],
+      });
+    });
+  }
+
+  it('knows that a stream of RabbitMQ can be browsed', () => {
+    const [options, product] = [{ browse: true }, { name: 'RabbitMQ', version: '4.3.6' }];
+    should(answerTo(options, echo(options, {}, ['AMQP_FILTEX_PROP_V1_0']), product).ignored).be.empty();
+    should(answerTo(options, echo(options), product).ignored).eql(['browse']);
+  });
 
   it('believes what is confirmed where it is to be trusted, and nothing else', () => {
     const trusting = { ...ALL, trust: true };

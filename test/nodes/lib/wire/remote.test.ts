@@ -48,12 +48,13 @@ describe('what a peer tells of itself', () => {
       expiry_policy: 'never',
       capabilities: 'x',
     };
-    should(sourceOf(source as unknown as Source)).eql({
+    should(sourceOf(source as unknown as Source, ['y'])).eql({
       filters: { a: 1 },
       mode: 'copy',
       durable: 2,
       expiry: 'never',
       capabilities: ['x'],
+      offered: ['y'],
     });
     for (const odd of ODD) {
       const fields = Object.fromEntries(Object.keys(source).map((name) => [name, odd]));
