@@ -231,9 +231,10 @@ export class Settings {
 
   /** What a table of the form has, each row read by `read`, which throws an Error that says what is wrong with it. */
   rows<T>(name: string, read: (row: unknown) => T): T[] {
-    const rows = this.#config[name] ?? [];
-    if (!Array.isArray(rows)) this.refuse(name, 'is not a list');
-    return (Array.isArray(rows) ? rows : []).flatMap((row: unknown, index) => {
+    const given = this.#resolved(name) ?? [];
+    const rows: unknown[] = Array.isArray(given) ? given : [];
+    if (rows !== given) this.refuse(name, 'is not a list');
+    return rows.flatMap((row, index) => {
       try {
         return [read(this.#rowWithVariables(name, row))];
       } catch (error) {

@@ -7,7 +7,7 @@ import type { LinkConnection } from '../connection/connection';
 import { amqpError, messageOf, type PeerError } from '../errors';
 import { Pause } from '../pause';
 import { randomId } from '../random-id';
-import type { State } from '../state';
+import { isSame, type State } from '../state';
 import type { AcceptedOptions } from '../wire/accepted-wire';
 import type { AskedLink } from '../wire/remote';
 import type { Links } from '../exchange/links';
@@ -216,6 +216,7 @@ export class Listener
   }
 
   #change(state: State): void {
+    if (isSame(state, this.state)) return;
     this.state = state;
     this.emit('state', state);
   }

@@ -27,6 +27,9 @@ const USED: Record<string, { peer?: string; [setting: string]: unknown }> = {
   batchtime: { peer: 'servicebus' },
   togethertime: { together: 2 },
   replycount: { replies: 'several' },
+  maxclients: { role: 'listen', anonymous: true },
+  maxlinks: { role: 'listen', anonymous: true },
+  maxmemory: { role: 'listen', anonymous: true },
 };
 
 describe('settings', () => {
@@ -67,7 +70,7 @@ describe('settings', () => {
   for (const field of Object.keys(NUMBERS['amqp-endpoint'])) {
     it(`of amqp-endpoint: a ${field} that is none puts it and its nodes into error, which names the field`, async () => {
       for (const value of WRONG) {
-        await load(flow(endpointNode(broker.port, { [field]: value }), node('amqp-sender')));
+        await load(flow(endpointNode(broker.port, { ...USED[field], [field]: value }), node('amqp-sender')));
         should(await status('sender', '.fault')).match({ fill: 'red', shape: 'ring' });
         should(errors().filter((line) => line.includes(`(${field}): `))).have.length(1);
         await helper.unload();
