@@ -3,13 +3,22 @@ import { eventHubOptions, serviceBusOptions } from './flow/azure';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg, togetherMsg } from './flow/msg';
-import { isOfSeveral, mappingOf, onErrorOf, type ReceiverDef, receiverOptions, subscriptionOf } from './flow/options';
+import {
+  isInTransactions,
+  isOfSeveral,
+  mappingOf,
+  onErrorOf,
+  type ReceiverDef,
+  receiverOptions,
+  subscriptionOf,
+} from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { type Asked, receiverAction, sessionStateOf } from './flow/receiver-actions';
 import { Settings } from './flow/settings';
 import { EventHubReceiver } from './lib/azure/event-hub-receiver';
 import { ServiceBusReceiver } from './lib/azure/service-bus-receiver';
 import { isPlainObject } from './lib/codec/notation';
+import { TransactionalReceiver } from './lib/exchange/transactional-receiver';
 import { AmqpError, amqpError, nameOf, type PeerError } from './lib/errors';
 import type { Received, Receiver, ReceiverUser } from './lib/receiver/receiver';
 import type { Receivers } from './lib/receiver/receivers';
@@ -46,6 +55,11 @@ export default function init(RED: NodeAPI): void {
     const eventHub = service === 'eventhubs' ? eventHubOptions(this, settings, options) : undefined;
     const isSeveral = isOfSeveral(settings, service);
     if (isSeveral && endpoint.isListening) settings.refuse('addresses', 'is for an endpoint that connects to a server');
+    const isTransactional = isInTransactions(settings, options);
+    if (isTransactional && endpoint.isListening)
+      settings.refuse('transaction', 'is for an endpoint that connects to a server');
+    if (isTransactional && service) settings.refuse('transaction', 'is not for the services of Azure');
+    if (isTransactional && isSeveral) settings.refuse('transaction', 'is for a receiver of one address');
     if (!settings.check()) return;
     const { maxAttempts = Infinity } = options;
     /** The msg of a message; undefined: it is not what it says, and has failed. */
@@ -81,10 +95,12 @@ export default function init(RED: NodeAPI): void {
       ? new ServiceBusReceiver(endpoint.connection, serviceBus, user)
       : eventHub
         ? new EventHubReceiver(endpoint.connection, eventHub, user)
-        : isSeveral
-          ? new Subscriptions(endpoint.connection, options, user)
-          : (endpoint.links.receiver(options, user) as Receiver | Receivers);
-    const isAnswered = serviceBus !== undefined || options.isAnswered;
+        : isTransactional
+          ? new TransactionalReceiver(endpoint.connection, options, user)
+          : isSeveral
+            ? new Subscriptions(endpoint.connection, options, user)
+            : (endpoint.links.receiver(options, user) as Receiver | Receivers);
+    const isAnswered = serviceBus !== undefined || isTransactional || options.isAnswered;
     if (subscriptionOf(settings) === 'durable' && !endpoint.isNamed && !service)
       this.log(RED._(`${LOG}durable`, { id: endpoint.containerId }));
 

@@ -78,7 +78,7 @@ export default function init(RED: NodeAPI): void {
     });
     const withId = (message: Outgoing): Outgoing => (guarantee === 'pre-settled' ? message : withMessageId(message));
 
-    const memberOf = (bytes: Buffer, msg: NodeMessage, send: Send, done: End): Member => {
+    const memberOf = (bytes: Buffer, msg: NodeMessage, send: Send, done: End, isDirect = false): Member => {
       let end = done;
       const ended: Done = (error, sent) => {
         const failure = give(() => {
@@ -87,7 +87,7 @@ export default function init(RED: NodeAPI): void {
         });
         endMsg(this, end, error ?? failure);
       };
-      if (!options.store) return { bytes, done: ended };
+      if (!options.store || isDirect) return { bytes, done: ended };
       const stored = (): void => {
         endMsg(this, end);
         // Node-RED takes one end of a msg only; what fails later is an error of the node.
@@ -97,7 +97,12 @@ export default function init(RED: NodeAPI): void {
     };
 
     const take = (message: Outgoing, to: string | undefined, msg: NodeMessage, send: Send, done: End): void => {
-      if (isScheduling(msg, service)) {
+      const transaction = endpoint.transactionOf(msg);
+      if (transaction) {
+        const { receiver, token } = transaction;
+        // What is only on disk would not be of the transaction.
+        receiver.send(token, entryOf(memberOf(encode(withId(message)), msg, send, done, true), to), options);
+      } else if (isScheduling(msg, service)) {
         const entry = entryOf(memberOf(NOTHING, msg, send, done), to);
         scheduled(schedule!, msg, message, to ?? address.fixed).then(
           (sent) => entry.done(undefined, sent),

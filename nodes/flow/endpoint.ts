@@ -6,6 +6,7 @@ import { nameOf } from '../lib/connection/servers';
 import { isPlainObject } from '../lib/codec/notation';
 import { type AmqpError, amqpError, cleaned, messageOf } from '../lib/errors';
 import { type Links, linksOn } from '../lib/exchange/links';
+import { TransactionalReceiver } from '../lib/exchange/transactional-receiver';
 import { Listener, type ListenerOptions, type RefusedLogin } from '../lib/listen/listener';
 import { isSame, type State } from '../lib/state';
 import type { Server } from '../lib/wire/transport';
@@ -102,6 +103,8 @@ export class Endpoint {
   #isTold = false;
   #isClosing = false;
   readonly #closings = new Set<Promise<void>>();
+  /** Also those that are leaving. */
+  readonly #transactional = new Set<TransactionalReceiver>();
   /** Links of nodes that were redeployed, by the node's id, while the flow has messages of them. */
   readonly #leaving = new Map<string, { link: Holder; left: Promise<void> }>();
 
@@ -237,6 +240,8 @@ export class Endpoint {
     else open();
     show(this.#RED, node, link.state, this.#server);
 
+    if (link instanceof TransactionalReceiver) this.#transactional.add(link);
+
     node.on('close', (isRemoved: boolean, done: () => void) => {
       isOpen = false;
       // In this very turn: what is accepted later would be lost with the flow, which is closed at the same time.
@@ -246,7 +251,7 @@ export class Endpoint {
       // All nodes of a flow are closed at the same time, config nodes last.
       const closing = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
         if ('leave' in link && !isRemoved && !this.#isClosing) return this.#leave(node, link);
-        return link.close(this.#options.closeTime);
+        return this.#close(link);
       });
       this.#keep(closing);
       void closing.finally(done);
@@ -307,6 +312,15 @@ export class Endpoint {
     return true;
   }
 
+  /** The receiver whose transaction a message of the flow belongs to, by the token of what was received. */
+  transactionOf(msg: object): { receiver: TransactionalReceiver; token: string } | undefined {
+    if (this.#transactional.size === 0) return undefined;
+    const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
+    if (typeof id !== 'string') return undefined;
+    for (const receiver of this.#transactional) if (receiver.holds(id)) return { receiver, token: id };
+    return undefined;
+  }
+
   /** The link that holds a message: the node's own, or that of the node as it was before it was redeployed. */
   holderOf<L extends Holder>(node: Node, link: L, id: string): L {
     const former = this.#leaving.get(node.id)?.link;
@@ -316,13 +330,18 @@ export class Endpoint {
   /** Node-RED routes what comes back to the next instance of the node, so that is not to wait for this one. */
   #leave(node: Node, link: Holder): void {
     const { closeTime } = this.#options;
-    const gone = link.leave(closeTime).then(() => link.close(closeTime));
+    const gone = link.leave(closeTime).then(() => this.#close(link));
     // One that still waits for its predecessor has no link: what comes back is still for that one.
     const predecessor = this.#leaving.get(node.id);
     const left = predecessor ? predecessor.left.then(() => gone) : gone;
     const entry = { link: predecessor?.link ?? link, left };
     this.#leaving.set(node.id, entry);
     this.#keep(left.finally(() => this.#leaving.get(node.id) === entry && this.#leaving.delete(node.id)));
+  }
+
+  async #close(link: Link): Promise<void> {
+    await link.close(this.#options.closeTime);
+    if (link instanceof TransactionalReceiver) this.#transactional.delete(link);
   }
 
   #keep(closing: Promise<void>): void {

@@ -185,6 +185,14 @@ function intakeOptions(settings: Settings): Pick<ReceiverOptions, keyof IntakeOp
   };
 }
 
+/** Whether each message is in one transaction with what the flow sends over it. */
+export function isInTransactions(settings: Settings, { settle, together }: ReceiverOptions): boolean {
+  if (!settings.flag('transaction', false)) return false;
+  if (settle !== 'flow') settings.refuse('transaction', 'is for messages that the flow settles');
+  if (together) settings.refuse('transaction', 'is for one message at a time');
+  return true;
+}
+
 /** Whether the flow names the addresses of a receiver, any number of them. */
 export function isOfSeveral(settings: Settings, service: Service | undefined): boolean {
   return settings.choice('addresses', ['one', 'several']) === 'several' && service === undefined;

@@ -105,6 +105,7 @@ export const ERROR_TEXTS = {
   'AMQP_DISCONNECTED.drain': 'cannot drain: the link is not attached',
   'AMQP_DISCONNECTED.unsubscribe': 'cannot unsubscribe: the link is not attached',
   'AMQP_FLOW.refused': 'the flow cannot take the msg: {text}',
+  'AMQP_IN_DOUBT.transaction': 'it is not known whether the transaction was ended',
   'AMQP_IN_DOUBT.lost': 'it is not known whether the message was delivered: {text}',
   'AMQP_IN_DOUBT.before': 'it may have been delivered before its outcome was lost: {text}',
   'AMQP_IN_DOUBT.time': 'no outcome within {seconds} s, the message may have been delivered{because}',
@@ -153,6 +154,9 @@ export const ERROR_TEXTS = {
   'AMQP_TIMEOUT.drain': 'the peer does not answer to drain',
   'AMQP_TOO_LARGE.received': 'a message is larger than the {most} bytes that the receiver takes',
   'AMQP_TOO_LARGE.message': 'the message has {size} bytes, the peer takes no more than {most}',
+  'AMQP_TRANSACTION.commit': 'the transaction was rolled back: the message comes again, and nothing was sent',
+  'AMQP_TRANSACTION.declare': 'the peer begins no transaction',
+  'AMQP_TRANSACTION.rolled-back': 'the transaction was rolled back: nothing of it was sent',
 };
 
 export type ErrorKey = keyof typeof ERROR_TEXTS;

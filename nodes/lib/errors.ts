@@ -32,7 +32,8 @@ export type AmqpErrorCode =
   | 'AMQP_SHUTDOWN'
   | 'AMQP_STORE'
   | 'AMQP_TIMEOUT'
-  | 'AMQP_TOO_LARGE';
+  | 'AMQP_TOO_LARGE'
+  | 'AMQP_TRANSACTION';
 
 /** The error a peer gives in a close, end, detach or rejected outcome (AMQP 1.0, 2.8.14). */
 export interface PeerError {

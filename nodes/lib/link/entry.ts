@@ -36,6 +36,8 @@ export class Entry implements OutgoingDelivery, Expires {
   readonly done: Done;
   readonly stored: (() => void) | undefined;
 
+  /** Of the transaction that it belongs to, encoded. */
+  state: Buffer | undefined = undefined;
   /** Of its delivery; with an `end` only while that is on its way. */
   id = 0;
   end: SendingEnd | undefined = undefined;

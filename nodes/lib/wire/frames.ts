@@ -69,7 +69,7 @@ export interface Disposition {
 
 /** The state of a delivery, encoded and checked. */
 export interface State {
-  /** Undefined for one that is not of messaging (3.4). */
+  /** Undefined for one that is neither of messaging (3.4) nor of transactions (4.5). */
   descriptor: number | undefined;
   bytes: Buffer;
 }
@@ -348,13 +348,8 @@ class Frame {
     if (!isThere || this.#isNull()) return undefined;
     const start = this.#at;
     const descriptor = this.#field('state', 1);
-    return {
-      descriptor:
-        descriptor !== undefined && descriptor >= DESCRIPTOR.received && descriptor <= DESCRIPTOR.modified
-          ? descriptor
-          : undefined,
-      bytes: this.#bytes.subarray(start, this.#at),
-    };
+    const isKnown = descriptor !== undefined && isOfDelivery(descriptor);
+    return { descriptor: isKnown ? descriptor : undefined, bytes: this.#bytes.subarray(start, this.#at) };
   }
 
   #byte(): number {
@@ -468,6 +463,11 @@ class Frame {
     }
     if (this.#at !== end) throw wrong('size');
   }
+}
+
+function isOfDelivery(descriptor: number): boolean {
+  const isOfMessaging = descriptor >= DESCRIPTOR.received && descriptor <= DESCRIPTOR.modified;
+  return isOfMessaging || descriptor === DESCRIPTOR.declared || descriptor === DESCRIPTOR.transactional;
 }
 
 function wrong(what: string): Error {

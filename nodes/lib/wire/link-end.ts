@@ -22,6 +22,8 @@ export interface LinkEndOptions {
   rcv_settle_mode?: number;
   properties?: object;
   max_message_size?: number;
+  /** The target is what coordinates transactions (4.5.1). */
+  isControlling?: boolean;
 }
 
 /** What the ends of links need of their session. */
@@ -163,6 +165,8 @@ export interface OutgoingDelivery {
   end?: SendingEnd;
   /** The message-format, where it is not 0. */
   readonly format?: number;
+  /** Of the transaction that it belongs to, encoded. */
+  state?: Buffer | undefined;
 }
 
 /** What a sending end calls. */
@@ -213,7 +217,8 @@ export class SendingEnd extends LinkEnd {
 
   #write(delivery: OutgoingDelivery, bytes: Buffer, start: number, isSettled: boolean): void {
     const { session, handle } = this;
-    const most = session.maxFrameSize - TRANSFER_SIZE;
+    const { state } = delivery;
+    const most = session.maxFrameSize - TRANSFER_SIZE - (state ? state.length : 0);
     let from = start;
     do {
       if (session.window <= 0) {
@@ -223,7 +228,8 @@ export class SendingEnd extends LinkEnd {
       const to = Math.min(bytes.length, from + most);
       session.takeWindow();
       const { id, format = 0 } = delivery;
-      const head = { channel: session.channel, handle, id, format, isSettled, more: to < bytes.length };
+      const more = to < bytes.length;
+      const head = { channel: session.channel, handle, id, format, isSettled, more, ...(state && { state }) };
       writeTransfer(session.output, head, bytes, from, to);
       from = to;
     } while (from < bytes.length);

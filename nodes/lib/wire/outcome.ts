@@ -1,12 +1,14 @@
-import { DESCRIPTOR } from '../codec/codes';
+import { DESCRIPTOR, DESCRIPTOR_OF } from '../codec/codes';
 import { Decoder } from '../codec/decoder';
 import { Encoder } from '../codec/encoder';
 import { amqpError, type PeerError } from '../errors';
-import { isPlainObject, type Notation } from '../codec/notation';
+import { bareOf, bytesOf as binaryOf, isPlainObject, type Notation } from '../codec/notation';
 
 /** An outcome (3.4), in the words of `msg.settle`. */
 export type Outcome =
-  | { settle: 'accept' | 'release' }
+  /** `transaction`: its id; the outcome counts once that is committed (4.4.2). */
+  | { settle: 'accept'; transaction?: Buffer }
+  | { settle: 'release' }
   | { settle: 'reject'; error?: PeerError }
   | { settle: 'modify'; undeliverableHere?: boolean; annotations?: Record<string, unknown> };
 
@@ -39,7 +41,7 @@ const RELEASED = stateFor(DESCRIPTOR.released, []);
 export function stateOf(outcome: Outcome, limit: number): Buffer {
   switch (outcome.settle) {
     case 'accept':
-      return ACCEPTED;
+      return outcome.transaction ? stateIn(outcome.transaction, described(DESCRIPTOR.accepted, [])) : ACCEPTED;
     case 'release':
       return RELEASED;
     case 'modify': {
@@ -97,6 +99,12 @@ function described(descriptor: number, fields: unknown[]): Notation {
   return { $amqp: 'described', descriptor: { $amqp: 'ulong', value: descriptor }, value: fields };
 }
 
+/** The state of what belongs to a transaction (4.5.8), encoded; with its outcome where it was received. */
+export function stateIn(transaction: Buffer, outcome?: Notation): Buffer {
+  const id = { $amqp: 'binary', value: transaction };
+  return stateFor(DESCRIPTOR.transactional, outcome ? [id, outcome] : [id]);
+}
+
 function bytesOf(value: unknown): Buffer {
   const encoder = new Encoder();
   encoder.value(value);
@@ -128,9 +136,24 @@ export function readOutcome(descriptor: number | undefined, bytes: Buffer): Remo
       return { state: 'released' };
     case DESCRIPTOR.modified:
       return { state: 'modified', isUndeliverable: fieldsOf(bytes)[1] === true };
+    case DESCRIPTOR.transactional:
+      return outcomeIn(fieldsOf(bytes)[1]);
     default:
       return undefined;
   }
+}
+
+/** The outcome that a message of a transaction has in it. */
+function outcomeIn(outcome: unknown): RemoteOutcome | undefined {
+  const { descriptor } = (outcome ?? {}) as Partial<Notation>;
+  const given = bareOf(descriptor);
+  const code = typeof given === 'string' ? DESCRIPTOR_OF[given] : Number(given);
+  return code === DESCRIPTOR.transactional ? undefined : readOutcome(code, bytesOf(outcome));
+}
+
+/** The id of a transaction that the peer has begun (4.5.6); undefined: it has not. */
+export function transactionIn(descriptor: number | undefined, bytes: Buffer): Buffer | undefined {
+  return descriptor === DESCRIPTOR.declared ? binaryOf(fieldsOf(bytes)[0]) : undefined;
 }
 
 function fieldsOf(bytes: Buffer): unknown[] {

@@ -13,13 +13,13 @@ const MAX_UINT = 0xffffffff;
 /** A frame of a delivery: its tag is its id. */
 export function writeTransfer(
   output: Output,
-  { channel, handle, id, format, isSettled, more }: Readonly<TransferHead>,
+  { channel, handle, id, format, isSettled, more, state }: Readonly<TransferHead>,
   payload: Buffer,
   from: number,
   to: number,
 ): void {
   const uintSize = sizeOfUint(handle);
-  const headSize = 28 + uintSize + (format === 0 ? 0 : 4);
+  const headSize = 28 + uintSize + (format === 0 ? 0 : 4) + (state ? 1 + state.length : 0);
   const size = to - from;
   const isCopied = size < LARGE;
   let at = output.reserve(isCopied ? headSize + size : headSize);
@@ -27,7 +27,7 @@ export function writeTransfer(
   at = putHead(slab, at, headSize + size, channel, DESCRIPTOR.transfer);
   slab[at++] = CODE.list8;
   slab[at++] = headSize - 13;
-  slab[at++] = 6;
+  slab[at++] = state ? 8 : 6;
   at = putUint(slab, at, handle);
   at = putUint32(slab, at, id);
   slab[at++] = CODE.binary8;
@@ -38,6 +38,12 @@ export function writeTransfer(
   else at = putUint32(slab, at, format);
   slab[at++] = isSettled ? CODE.true : CODE.false;
   slab[at++] = more ? CODE.true : CODE.false;
+  if (state) {
+    // The settle mode is that of the link.
+    slab[at++] = CODE.null;
+    slab.set(state, at);
+    at += state.length;
+  }
   const bytes = from === 0 && to === payload.length ? payload : payload.subarray(from, to);
   if (isCopied) slab.set(bytes, at);
   else output.append(bytes);
@@ -52,6 +58,8 @@ export interface TransferHead {
   isSettled: boolean;
   /** Further frames of the delivery follow. */
   more: boolean;
+  /** Of a transaction, encoded; short. */
+  state?: Buffer;
 }
 
 /**

@@ -14,7 +14,8 @@ import {
 import type { Due, Output } from './output';
 import { writeDisposition, writeFlow } from './performatives';
 import { peerErrorOf } from './remote';
-import type { Attach, RheaSession } from './rhea';
+import { coordinator } from './typed';
+import type { Attach, RheaLink, RheaSession } from './rhea';
 import { Ring } from '../ring';
 import { distance, serial } from './serial';
 
@@ -124,7 +125,9 @@ export class Session extends EventEmitter<{ open: []; end: [PeerError] }> implem
 
   /** Attaches a link of that name. Throws when the fields cannot be encoded. */
   attachSender(name: string, options: LinkEndOptions): SendingEnd {
-    const link = this.rhea.attach_sender({ name, ...options } as Parameters<RheaSession['attach_sender']>[0]);
+    const { isControlling, ...fields } = options;
+    const link = this.rhea.attach_sender({ name, ...fields } as Parameters<RheaSession['attach_sender']>[0]);
+    if (isControlling) (link as unknown as RheaLink).local.attach.target = coordinator();
     return this.addEnd(name, new SendingEnd(this, link));
   }
 

@@ -1,5 +1,6 @@
 /** Values of flows as rhea writes them: as JavaScript has them, or in the notation of AMQP types. */
 import rhea, { type Typed } from 'rhea';
+import { DESCRIPTOR } from '../codec/codes';
 import { bytesOf, isNotation, isPlainObject, numberType } from '../codec/notation';
 import type { RheaTypes } from './rhea';
 
@@ -58,4 +59,14 @@ function typeOf(value: unknown): string {
 /** Whole numbers from the lowest to below the other. */
 function within(lowest: number, below: number): (value: unknown) => boolean {
   return (value) => Number.isInteger(value) && (value as number) >= lowest && (value as number) < below;
+}
+
+const LOCAL_TRANSACTIONS = 'amqp:local-transactions';
+/** The code of the type of the elements of an array (1.6.16). */
+const SYMBOL = 0xa3;
+
+/** The target of a link that controls transactions (4.5.1), which rhea does not have. */
+export function coordinator(): Typed {
+  const capabilities = rhea.types.wrap_array([LOCAL_TRANSACTIONS], SYMBOL, undefined);
+  return rhea.types.wrap_described(types.List32([capabilities]), DESCRIPTOR.coordinator);
 }
