@@ -374,7 +374,17 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     it('has the rows of the service that the endpoint is for', async () => {
       await open([...FLOW, ...SERVERS, { ...ENDPOINT, id: 'endpoint-listen', role: 'listen' }]);
       const ASKED = ['filterlist', 'unfiltered', 'capabilities', 'durability', 'expiry', 'expirytime'];
-      const OTHERS = ['addresses', 'dynamic', 'kind', 'subscription', 'selector', 'browse', 'trust', 'answered'];
+      const OTHERS = [
+        'addresses',
+        'dynamic',
+        'kind',
+        'subscription',
+        'selector',
+        'browse',
+        'trust',
+        'answered',
+        'transaction',
+      ];
       const LINK = ['distribution', 'consumerpriority', 'order'];
       const ALL = [...OTHERS, ...ASKED, ...LINK, 'maxattempts'];
       const BUS = ['session', 'sessionid', 'sessions', 'sessionidle'];
@@ -979,6 +989,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         output: 'auto',
         settle: 'arrival',
         onerror: 'modify',
+        transaction: false,
         answered: false,
         creditwindow: 100,
         windowbytes: 64,
