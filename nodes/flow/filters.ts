@@ -90,9 +90,14 @@ function valueOf(type: string, text: string): unknown {
   if (type === 'json') return jsonOf(text);
   if (!SIMPLE_TYPES.includes(type) || type === 'binary') throw new Error('has a type that is not known');
   if (type === 'string' || type === 'symbol') return { $amqp: type, value: text };
-  if (type === 'boolean') return text === 'true' || (text === 'false' ? false : text);
+  if (type === 'boolean') return booleanOf(text);
   if (type === 'timestamp') return { $amqp: type, value: timeOf(text) };
   return { $amqp: type, value: text === '' ? NaN : Number(text) };
+}
+
+function booleanOf(text: string): boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw new Error('is neither true nor false');
 }
 
 function checked(filter: Filter): Filter {
