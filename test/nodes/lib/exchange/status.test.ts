@@ -1,8 +1,7 @@
 import should from 'should';
 import { statusOf } from '../../../../nodes/lib/exchange/status';
 
-const of = (application_properties: unknown, subject?: string) =>
-  statusOf({ application_properties, subject } as Parameters<typeof statusOf>[0]);
+const of = (application_properties: unknown, subject?: string) => statusOf({ application_properties, subject });
 
 describe('the status of a reply', () => {
   for (const [what, properties] of [

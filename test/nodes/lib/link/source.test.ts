@@ -7,6 +7,9 @@ const ALL: SourceOptions = { selector: 'a = 1', browse: true, durable: 2, expiry
 const echo = (options: SourceOptions, changes: object = {}) =>
   remoteSourceOf({ ...sourceOf(options), ...changes } as Source);
 
+const harm = (options: SourceOptions, ignored: string[], unsure: string[] = []) =>
+  isHarmful(options, { ignored, unsure });
+
 describe('source', () => {
   it('asks for nothing that was not asked for', () => {
     should(sourceOf({})).eql({});
@@ -58,8 +61,6 @@ describe('source', () => {
 
   it('does harm where messages would come that are to be kept away, unless that is wanted', () => {
     const filters = [{ name: 'one', value: 'x' }];
-    const harm = (options: SourceOptions, ignored: string[], unsure: string[] = []) =>
-      isHarmful(options, { ignored, unsure });
     should(harm({ selector: 'a' }, ['selector'])).equal(true);
     should(harm({ filters }, ['one'])).equal(true);
     should(harm({ filters, unfiltered: true }, ['one'])).equal(false);

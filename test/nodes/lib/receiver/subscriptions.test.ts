@@ -94,7 +94,7 @@ describe('subscriptions', () => {
     should(broker.links().map(({ name }) => name)).eql(['node:a', 'node:b']);
     for (const address of ['a', 'b']) broker.put(address, { body: `of ${address}` });
     await count(2);
-    should(got.map(({ delivery: { address } }) => address).toSorted()).eql(['a', 'b']);
+    should(new Set(got.map(({ delivery: { address } }) => address))).eql(new Set(['a', 'b']));
     subscriptions.settle(idOf('of b'), { settle: 'accept' });
     while (broker.depth('b') > 0) await once(broker, 'settled');
     should(broker.depth('a')).equal(1);
