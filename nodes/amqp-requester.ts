@@ -56,14 +56,22 @@ export default function init(RED: NodeAPI): void {
     const management = managementOptions(settings, config, address.fixed, mapping);
     const endMarker = endMarkerOf(settings);
     if (management && endpoint.isListening) settings.refuse('replyto', 'is for an endpoint that connects to a server');
+    if (endMarker !== undefined && give(() => RED.util.normalisePropertyExpression(endMarker)))
+      settings.refuse('endmarker', 'is not the name of a property');
     const failsByStatus = settings.flag('statuserrors', false);
     if (!settings.check()) return;
     const requester = management
       ? new ManagementRequester(endpoint.connection, management)
       : new Requester(endpoint.links, options);
 
-    const isMarked = (msg: NodeMessage): boolean =>
-      endMarker !== undefined && RED.util.getMessageProperty(msg, endMarker) === true;
+    const isMarked = (msg: NodeMessage): boolean => {
+      try {
+        return endMarker !== undefined && RED.util.getMessageProperty(msg, endMarker) === true;
+      } catch {
+        // The msg has nothing on the way to it either.
+        return false;
+      }
+    };
 
     /** One of several replies, as a msg of its own, which a join node can put together with the others. */
     const oneOf = (msg: NodeMessage, reply: Received['msg'], { index, isLast }: ReplyPlace): NodeMessage => {

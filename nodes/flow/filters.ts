@@ -90,10 +90,15 @@ function valueOf(type: string, text: string): unknown {
   if (type === 'json') return jsonOf(text);
   if (!SIMPLE_TYPES.includes(type) || type === 'binary') throw new Error('has a type that is not known');
   if (type === 'string' || type === 'symbol') return { $amqp: type, value: text };
-  if (type === 'boolean') return { $amqp: type, value: text === 'true' || (text === 'false' ? false : text) };
+  if (type === 'boolean') return booleanOf(text);
   if (type === 'timestamp') return { $amqp: type, value: timeOf(text) };
   // What is no number stays text, which is none of a type of numbers.
   return { $amqp: type, value: text === '' || Number.isNaN(Number(text)) ? text : Number(text) };
+}
+
+function booleanOf(text: string): boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw new Error('is neither true nor false');
 }
 
 function checked(filter: Filter): Filter {

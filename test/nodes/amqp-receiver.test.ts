@@ -67,6 +67,25 @@ function work(process: (msg: Msg, done: Done) => void): void {
   helper.getNode('out').on('input', (msg, _send, done) => process(msg, done));
 }
 
+/** Puts messages with these bodies, and ids made of them. */
+function putAll(...all: unknown[]): void {
+  for (const body of all) broker.put('q', { body, message_id: `m${String(body)}` });
+}
+
+/** Puts messages of these names, the first letter of which is their group. */
+function putNamed(...names: string[]): void {
+  for (const name of names) broker.put('q', { body: name, group_id: name[0], message_id: name });
+}
+
+/** What the broker was told of each message. */
+const answered = () => broker.dispositions.map(({ id, state }) => `${String(id)} ${state}`);
+
+/** Lets the flow release each message that it gets from now on. */
+function refuseAll(): Msg[] {
+  helper.getNode('out').on('input', (msg) => inject('receiver', { ...(msg as Msg), settle: 'release' }));
+  return collect('out');
+}
+
 /** Once this is done, the broker has seen all that the receiver wrote before, and we its answer. */
 async function roundTrip(): Promise<void> {
   const outcome = message('outcome');
@@ -778,7 +797,364 @@ describe('amqp-receiver', () => {
     should(broker.dispositions.filter(({ state }) => state === 'accepted')).be.empty();
   });
 
+  describe('gives several messages as one msg', () => {
+    const three = { settle: 'flow', together: 3, togethertime: 3600 };
+    type One = Msg & { delivery: { id: string } };
+    /** The msg, and its parts. */
+    async function batch(...bodies: unknown[]): Promise<[msg: Msg, parts: One[]]> {
+      const out = message('out');
+      putAll(...bodies);
+      const msg = await out;
+      return [msg, msg['payload'] as One[]];
+    }
+
+    it('each with what it says and how it came, and a list of their tokens', async () => {
+      await start(three);
+      const [msg, parts] = await batch(1, 2, 3);
+      should(msg).match({ topic: 'q', delivery: { address: 'q', count: 3 } });
+      should(parts).match([
+        { payload: 1, topic: 'q', amqp: { message_id: 'm1' }, delivery: { address: 'q', redelivered: false } },
+        { payload: 2 },
+        { payload: 3 },
+      ]);
+      should(msg.delivery!.id).eql(parts.map(({ delivery: { id } }) => id));
+      should(structuredClone(msg)).eql(msg);
+    });
+
+    it('fewer once the time is over', async () => {
+      await start({ ...three, togethertime: 0.02 });
+      const [msg] = await batch(1, 2);
+      should(msg.delivery).match({ count: 2 });
+    });
+
+    for (const [settle, state] of [
+      [undefined, 'accepted'],
+      ['reject', 'rejected'],
+      ['release', 'released'],
+    ] as const) {
+      it(`that are settled together (${state})`, async () => {
+        await start(three);
+        const [msg] = await batch(1, 2, 3);
+        inject('receiver', { ...msg, ...(settle && { settle }) });
+        await dispositions(3);
+        should(answered()).eql([1, 2, 3].map((n) => `m${n} ${state}`));
+      });
+    }
+
+    it('that are settled one by one', async () => {
+      await start(three);
+      const [, parts] = await batch(1, 2, 3);
+      for (const [index, settle] of ['reject', 'accept', 'modify'].entries()) await tell({ ...parts[index], settle });
+      await dispositions(3);
+      should(answered()).eql(['m1 rejected', 'm2 accepted', 'm3 modified']);
+    });
+
+    it('of which the rest is settled together, after some were settled one by one', async () => {
+      await start(three);
+      const [msg, parts] = await batch(1, 2, 3);
+      await tell({ ...parts[1], settle: 'reject' });
+      await tell(msg);
+      await dispositions(3);
+      should(answered()).eql(['m2 rejected', 'm1 accepted', 'm3 accepted']);
+    });
+
+    it('that cannot be settled when all of them are', async () => {
+      await start(three);
+      const [msg, parts] = await batch(1, 2, 3);
+      for (const part of parts) await tell(part);
+      should(await refusal({ ...msg })).match({ code: 'AMQP_DELIVERY_SETTLED' });
+      should(await refusal({ ...parts[0] })).match({ code: 'AMQP_DELIVERY_SETTLED' });
+    });
+
+    it('that cannot be settled when they were lost with the connection', async () => {
+      await start(three);
+      const [msg] = await batch(1, 2, 3);
+      const again = message('out');
+      broker.dropSockets();
+      await again;
+      should(await refusal({ ...msg })).match({ code: 'AMQP_DELIVERY_LOST' });
+      should(broker.unsettled('q')).equal(3);
+    });
+
+    it('that stay as they are when the outcome is none, so that they can still be settled', async () => {
+      await start(three);
+      const [msg] = await batch(1, 2, 3);
+      should(await refusal({ ...msg, settle: 'maybe' })).match({ code: 'AMQP_BAD_INPUT' });
+      await tell(msg);
+      await dispositions(3);
+    });
+
+    it('whose tokens are no list of texts is refused', async () => {
+      await start(three);
+      const [{ delivery }] = await batch(1, 2, 3);
+      for (const id of [[], [5], [delivery!.id![0], null], {}])
+        should(await refusal({ delivery: { id } })).match({ code: 'AMQP_DELIVERY_UNKNOWN' });
+    });
+
+    it('which a Complete node settles, and which a Catch node fails, all of them', async () => {
+      await startSettledBy('out', three);
+      let turn = 0;
+      work((_msg, done) => done(turn++ === 0 ? undefined : new Error('no')));
+      putAll(1, 2, 3);
+      await dispositions(3);
+      putAll(4, 5, 6);
+      while (broker.dispositions.length < 6) await once(broker, 'settled');
+      should(answered()).match([/m1 acc/, /m2 acc/, /m3 acc/, /m4 mod/, /m5 mod/, /m6 mod/]);
+    });
+
+    it('accepted on arrival, without tokens', async () => {
+      await start({ ...three, settle: 'arrival' });
+      const [msg, parts] = await batch(1, 2, 3);
+      should(msg.delivery).eql({ address: 'q', count: 3 });
+      for (const { delivery } of parts) should(delivery).not.have.property('id');
+      await dispositions(3);
+    });
+
+    it('that came settled', async () => {
+      await start({ ...three, settle: 'pre-settled' });
+      const [msg] = await batch(1, 2, 3);
+      should(msg.delivery).eql({ address: 'q', count: 3 });
+    });
+
+    for (const settle of ['flow', 'arrival']) {
+      it(`and gives back those of an unfinished one when it is deployed anew (${settle})`, async () => {
+        await start({ ...three, settle }, {}, probe);
+        putAll(1, 2);
+        await roundTrip();
+        const out = message('out');
+        await helper.setFlows(
+          flow(endpointNode(broker.port), node('amqp-receiver', { ...three, settle, name: 'new' }), probe),
+          'nodes',
+        );
+        putAll(3);
+        const parts = (await out)['payload'] as One[];
+        should(payloads(parts)).eql([1, 2, 3]);
+      });
+    }
+
+    it('without one that is not what it says to be: that goes to Catch nodes, and the rest to the flow', async () => {
+      await start({ ...three, output: 'json' });
+      const [caught, out] = [message('caught'), message('out')];
+      broker.put('q', { body: data('{'), content_type: 'application/json' });
+      for (const body of ['1', '2']) broker.put('q', { body: data(body), content_type: 'application/json' });
+      should((await caught).error).match({ code: /^AMQP_/ });
+      should((await out).delivery).match({ count: 2 });
+    });
+
+    it('is refused where more are to come together than may be in progress', async () => {
+      await start({ settle: 'flow', together: 10, creditwindow: 5 });
+      await status('receiver', '.fault');
+    });
+  });
+
+  describe('keeps the order of groups', () => {
+    it('each in sequence, several side by side', async () => {
+      await startSettledBy('out', { order: 'group' });
+      const doing = new Map<string, Done>();
+      const done: string[] = [];
+      work((msg, end) => {
+        const group = String(msg['payload'])[0]!;
+        should(doing.has(group)).be.false();
+        doing.set(group, end);
+        done.push(String(msg['payload']));
+      });
+      putNamed('a1', 'a2', 'b1', 'b2', 'a3');
+      const finish = (group: string): void => {
+        const end = doing.get(group)!;
+        doing.delete(group);
+        end();
+      };
+      while (doing.size < 2) await once(helper.getNode('out'), 'input');
+      should(done).eql(['a1', 'b1']);
+      for (const group of ['b', 'a', 'a']) {
+        const next = once(helper.getNode('out'), 'input');
+        finish(group);
+        await next;
+      }
+      should(done).eql(['a1', 'b1', 'b2', 'a2', 'a3']);
+      for (const group of ['a', 'b']) finish(group);
+      await dispositions(5);
+    });
+
+    it('and has a failed one come again before those behind it', async () => {
+      await startSettledBy('out', { order: 'group' });
+      const seen: string[] = [];
+      work((msg, end) => {
+        seen.push(String(msg['payload']));
+        end(seen.length === 1 ? new Error('once') : undefined);
+      });
+      putNamed('a1', 'a2', 'a3');
+      while (broker.depth('q') > 0) await once(broker, 'settled');
+      should(seen).eql(['a1', 'a1', 'a2', 'a3']);
+    });
+
+    it('also over a deploy', async () => {
+      const properties = { settle: 'flow', order: 'group' };
+      await start(properties, {}, probe);
+      const first = message('out');
+      putNamed('a1', 'a2', 'a3');
+      const msg = await first;
+      await roundTrip();
+      await helper.setFlows(
+        flow(endpointNode(broker.port), node('amqp-receiver', { ...properties, name: 'new' }), probe),
+        'nodes',
+      );
+      const seen: unknown[] = [];
+      helper.getNode('out').on('input', (next) => {
+        seen.push((next as Msg)['payload']);
+        inject('receiver', next);
+      });
+      inject('receiver', msg);
+      while (broker.depth('q') > 0) await once(broker, 'settled');
+      should(seen).eql(['a2', 'a3']);
+    });
+  });
+
+  describe('gives up a message that fails too often', () => {
+    const twice = { settle: 'flow', maxattempts: 2 };
+    for (const [exhausted, state] of [
+      [undefined, 'rejected'],
+      ['reject', 'rejected'],
+      ['accept', 'accepted'],
+    ] as const) {
+      it(`as ${state}, and tells Catch nodes (${exhausted ?? 'by default'})`, async () => {
+        await start({ ...twice, exhausted });
+        const [caught, out] = [message('caught'), refuseAll()];
+        broker.put('q', { body: 'x', message_id: 'm' });
+        const { error, delivery, payload } = (await caught) as Msg & { delivery: { attempt: number } };
+        should(error).match({ code: 'AMQP_ATTEMPTS', message: /2 attempts/ });
+        should([payload, delivery.attempt, 'id' in delivery]).eql(['x', 3, false]);
+        should(out.map((msg) => (msg.delivery as unknown as { attempt: number }).attempt)).eql([1, 2]);
+        const all = await dispositions(3);
+        should(all[2]).match({ id: 'm', state });
+      });
+    }
+
+    it('to another output by choice, where the flow settles it', async () => {
+      await start({ ...twice, exhausted: 'output', wires: [['out'], ['outcome']] });
+      const [spent, out] = [message('outcome'), refuseAll()];
+      broker.put('q', { body: 'x', message_id: 'm' });
+      const msg = await spent;
+      should(msg).match({ payload: 'x', delivery: { attempt: 3 } });
+      should(out).have.length(2);
+      await tell(msg);
+      should((await dispositions(3))[2]).match({ state: 'accepted' });
+    });
+
+    it('to another output out of several that came together', async () => {
+      await start({ ...twice, exhausted: 'output', together: 2, togethertime: 3600, wires: [['out'], ['outcome']] });
+      const spent = message('outcome');
+      const given: unknown[][] = [];
+      helper.getNode('out').on('input', (msg) => {
+        const all = (msg as Msg)['payload'] as Msg[];
+        given.push(payloads(all));
+        for (const one of all) inject('receiver', { ...one, settle: one['payload'] === 'bad' ? 'release' : 'accept' });
+        if (given.length < 3) broker.put('q', { body: `later ${given.length}` });
+      });
+      broker.put('q', { body: 'bad', message_id: 'm' });
+      broker.put('q', { body: 'good' });
+      should(await spent).match({ payload: 'bad', delivery: { attempt: 3 } });
+      should(given.flat().filter((body) => body === 'bad')).have.length(2);
+    });
+  });
+
+  it('rejects a message that is larger than it takes, tells Catch nodes, and goes on', async () => {
+    const attached = start({ settle: 'flow', maxmessagesize: 1 });
+    await attached;
+    const caught = message('caught');
+    broker.put('q', { body: 'x'.repeat(2000), message_id: 'large' });
+    should((await caught).error).match({ code: 'AMQP_TOO_LARGE', message: /1024 bytes/ });
+    should(await dispositions(1)).match([{ id: 'large', error: { condition: 'amqp:link:message-size-exceeded' } }]);
+    should((await receive({ body: 'small' })).payload).equal('small');
+    should(broker.links()).match([{ maxMessageSize: 1024 }]);
+  });
+
+  it('asks for what the node is set to: terminus, mode, properties, name', async () => {
+    await start({
+      linkname: 'mine',
+      capabilities: 'one, two',
+      kind: 'queue',
+      durability: 'configuration',
+      expiry: 'session-end',
+      expirytime: 60,
+      distribution: 'move',
+      linkproperties: '{"a": 1}',
+      consumerpriority: -5,
+    });
+    await status('receiver', 'connected');
+    const [link] = broker.links();
+    should(link).match({ name: 'mine', properties: { a: 1, priority: -5, 'rabbitmq:priority': -5 } });
+    should(link!.source).match({
+      durable: 1,
+      expiry_policy: 'session-end',
+      timeout: 60,
+      distribution_mode: 'move',
+    });
+    should([link!.source!['capabilities']].flat()).eql(['queue', 'one', 'two']);
+  });
+
+  describe('filters', () => {
+    const filters = [
+      { filter: 'stream-offset', value: 'first' },
+      { filter: 'other', name: 'mine', descriptor: 'app:mine', type: 'ubyte', value: '7' },
+    ];
+
+    it('that the server confirms are all there is to it', async () => {
+      await start({ filters }, { confirmsFilters: true });
+      await status('receiver', 'connected');
+      should(broker.links()[0]!.source!['filter']).match({ 'rabbitmq:stream-offset-spec': 'first', mine: 7 });
+      should(warnings()).be.empty();
+    });
+
+    it('that it leaves out are named in the status, and nothing is received unfiltered', async () => {
+      await start({ filters }, { confirmsFilters: ['mine'] }, probe);
+      broker.put('q', { body: 1 });
+      should(await status('receiver', 'ignored')).match({ fill: 'yellow', shape: 'ring' });
+      await roundTrip();
+      should([broker.depth('q'), broker.links().map(({ name }) => name)]).eql([1, ['probe']]);
+      should(warnings()).have.length(1);
+    });
+
+    it('that it leaves out do not matter by choice', async () => {
+      await start({ filters, unfiltered: true });
+      await status('receiver', 'ignored');
+      should((await receive({ body: 1 })).payload).equal(1);
+    });
+
+    it('that it refuses are shown as the refusal that they are', async () => {
+      broker = await Broker.start();
+      broker.refuse('q', { condition: 'amqp:invalid-field', description: 'bad filter' });
+      await load(flow(endpointNode(broker.port), node('amqp-receiver', { filters })));
+      should(await status('receiver', 'refused')).match({ fill: 'red' });
+    });
+
+    for (const [what, wrong, why] of [
+      ['of an unknown kind', [{ filter: 'colour', value: 'red' }], /number 1 is of a kind that is not known/],
+      ['without a value', [filters[0], { filter: 'sql', value: '' }], /number 2 has no value/],
+      ['that stands twice', [filters[0], filters[0]], /has rabbitmq:stream-offset-spec twice/],
+      ['that is no list', { filter: 'sql' }, /is not a list/],
+      ['with a variable that is not set', [{ filter: 'sql', value: '${NOT_SET}' }], /NOT_SET is not set/],
+    ] as const) {
+      it(`${what} are a fault of the node`, async () => {
+        await start({ filters: wrong });
+        await status('receiver', '.fault');
+        should(await refusal({ payload: 1 })).match({ code: 'AMQP_CONFIG', message: why });
+        should(broker.links()).be.empty();
+      });
+    }
+  });
+
   describe('an option that the peer ignores', () => {
+    it('that would keep messages away keeps all of them away', async () => {
+      await start({ selector: "colour = 'red'" }, {}, probe);
+      broker.put('q', { body: 1 });
+      should(await status('receiver', 'ignored')).match({ fill: 'yellow', shape: 'ring' });
+      await tell({ credit: 5 });
+      await roundTrip();
+      should(broker.depth('q')).equal(1);
+      should(broker.links().map(({ name }) => name)).eql(['probe']);
+    });
+
     it('shows as a warning, and is logged once, also over a reconnect', async () => {
       await start({ selector: "colour = 'red'", unfiltered: true });
       should(await status('receiver', 'ignored')).match({ fill: 'yellow', shape: 'ring' });

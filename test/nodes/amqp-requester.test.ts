@@ -1,6 +1,21 @@
+import { once } from 'node:events';
 import rhea, { type Message } from 'rhea';
 import should from 'should';
-import { collect, endpointNode, flow, helper, inject, load, message, messages, type Msg, node, status } from '../flow';
+import {
+  collect,
+  endpointNode,
+  flow,
+  helper,
+  inject,
+  load,
+  message,
+  messages,
+  type Msg,
+  node,
+  nodes,
+  status,
+} from '../flow';
+import { coreNode } from '../node-red';
 import { Broker, type BrokerOptions } from '../../broker/broker';
 
 let broker: Broker;
@@ -31,6 +46,13 @@ function reply({ reply_to: to, correlation_id: id }: Message, body: unknown, fie
 function serve(answer: (request: Message) => unknown, address = 'q'): void {
   broker.on('message', (to: string, request: Message) => {
     if (to === address) reply(request, answer(request));
+  });
+}
+
+/** Lets the broker answer each request with these bodies. */
+function answerWith(...bodies: unknown[]): void {
+  broker.on('message', (to: string, request: Message) => {
+    if (to === 'q') for (const body of bodies) reply(request, body);
   });
 }
 
@@ -312,6 +334,258 @@ describe('amqp-requester', () => {
       (await failure({ payload: 'hi' })).error!.should.have.property('code', 'AMQP_NO_ENDPOINT');
       await status('requester', 'no-endpoint');
     });
+  });
+
+  describe('with several replies', () => {
+    const several = { replies: 'several' };
+    type Part = Msg & { parts: { id: string; type: string; index: number; count?: number } };
+    it('gives each as a msg of its own with all else of the request, and is done with the last', async () => {
+      await start({ ...several, replycount: 3 });
+      answerWith('a', 'b', 'c');
+      const [out, completed] = [messages('out', 3), collect('completed')];
+      const done = message('completed');
+      inject('requester', { payload: 'hi', keep: { all: 1 } });
+      const all = (await out) as Part[];
+      should(all).match([
+        { payload: 'a', keep: { all: 1 }, parts: { index: 0, type: 'array' } },
+        { payload: 'b', keep: { all: 1 }, parts: { index: 1 } },
+        { payload: 'c', keep: { all: 1 }, parts: { index: 2, count: 3 } },
+      ]);
+      should(all.map(({ parts }) => 'count' in parts)).eql([false, false, true]);
+      should(new Set(all.map(({ parts: { id } }) => id)).size).equal(1);
+      await done;
+      should(completed).have.length(1);
+    });
+
+    it('keeps the parts of the request, for splits within splits', async () => {
+      await start({ ...several, replycount: 1 });
+      answerWith('a');
+      const out = message('out');
+      const parts = { id: 'outer', index: 4, count: 9 };
+      inject('requester', { payload: 'hi', parts });
+      should((await out)['parts']).match({ index: 0, count: 1, parts });
+    });
+
+    it('is done with the end marker, in any property of the msg', async () => {
+      await start({ ...several, endmarker: 'msg.amqp.application_properties.last' });
+      broker.on('message', (to: string, request: Message) => {
+        if (to !== 'q') return;
+        for (const body of [1, 2]) reply(request, body);
+        reply(request, 3, { application_properties: { last: true } });
+        reply(request, 4);
+      });
+      const [out, done] = [collect('out') as Part[], message('completed')];
+      inject('requester', { payload: 'hi' });
+      await done;
+      should(out.map(({ payload, parts: { count } }) => [payload, count])).eql([
+        [1, undefined],
+        [2, undefined],
+        [3, 3],
+      ]);
+    });
+
+    it('is a fault where the end marker is no name of a property', async () => {
+      await start({ ...several, endmarker: 'payload[' });
+      await status('requester', '.fault');
+    });
+
+    it('takes nothing but true for an end marker', async () => {
+      await start({ ...several, endmarker: 'payload.end', replycount: 3 });
+      answerWith({ end: 'true' }, { end: 1 }, { end: false });
+      const [out, done] = [messages('out', 3), message('completed')];
+      inject('requester', { payload: 'hi' });
+      await Promise.all([out, done]);
+    });
+
+    it('fails when the end marker never comes, with what came given', async () => {
+      await start({ ...several, endmarker: 'payload.end', timeout: 0.1 });
+      answerWith('a', 'b');
+      const [out, caught] = [collect('out'), message('caught')];
+      inject('requester', { payload: 'hi', keep: 1 });
+      should(await caught).match({ keep: 1, error: { code: 'AMQP_REPLY_TIMEOUT', message: /2 came/ } });
+      should(out).have.length(2);
+    });
+
+    it('is done after the time where nothing else ends them', async () => {
+      await start({ ...several, timeout: 0.1 });
+      answerWith('a', 'b');
+      const [out, done, caught] = [collect('out'), message('completed'), collect('caught')];
+      inject('requester', { payload: 'hi' });
+      await done;
+      should([out.length, caught.length]).eql([2, 0]);
+    });
+
+    it('fails without any reply in time', async () => {
+      await start({ ...several, timeout: 0.1 });
+      (await failure({ payload: 'hi' })).should.match({ error: { code: 'AMQP_REPLY_TIMEOUT' } });
+    });
+
+    it('is a fault where nothing would end them', async () => {
+      await start({ ...several, timeout: 0 });
+      await status('requester', '.fault');
+    });
+
+    it('are put together by a join node', async () => {
+      broker = await Broker.start();
+      const join = { id: 'join', type: 'join', z: 'flow', x: 0, y: 0, mode: 'auto', build: 'array', wires: [['out']] };
+      const wires = [['outcome'], ['join']];
+      await helper.load(
+        [...nodes, coreNode('sequence/17-split')],
+        flow(endpointNode(broker.port), node('amqp-requester', { ...several, replycount: 3, wires }), join),
+        {},
+      );
+      answerWith('a', 'b', 'c');
+      const out = messages('out', 2);
+      for (const payload of [1, 2]) inject('requester', { payload });
+      should((await out).map(({ payload }) => payload)).eql([
+        ['a', 'b', 'c'],
+        ['a', 'b', 'c'],
+      ]);
+    });
+
+    it('fails over a reply that is not what it says to be, and gives the others', async () => {
+      await start({ ...several, replycount: 2, output: 'json' });
+      answerWith('{', '1');
+      const [out, caught] = [message('out'), message('caught')];
+      inject('requester', { payload: 'hi' });
+      should((await out).payload).equal(1);
+      should((await caught).error).match({ code: 'AMQP_DECODE' });
+    });
+  });
+
+  describe('with replies that tell of an error', () => {
+    const words = { statusDescription: 'no room', errorCondition: 'a:b' };
+    const refused = { application_properties: { statusCode: 404, ...words } };
+    const told = { application_properties: { statusCode: { $amqp: 'uint', value: 404 }, ...words } };
+
+    it('fails, by choice, with the words of the service and the reply', async () => {
+      await start({ statuserrors: true });
+      broker.on('message', (to: string, request: Message) => to === 'q' && reply(request, 'sorry', refused));
+      const failed = await failure({ payload: 'hi' });
+      failed.should.match({
+        payload: 'sorry',
+        amqp: told,
+        error: { code: 'AMQP_REPLY_STATUS', message: /404 \(a:b: no room\)/ },
+      });
+    });
+
+    it('gives a reply that tells of success, or of nothing', async () => {
+      await start({ statuserrors: true });
+      for (const fields of [{}, { application_properties: { statusCode: 399 } }, { subject: '500' }]) {
+        broker.once('message', (_to: string, request: Message) => reply(request, 'fine', fields));
+        const out = message('out');
+        inject('requester', { payload: 'hi' });
+        should((await out).payload).equal('fine');
+      }
+    });
+
+    it('gives it as any other without that choice', async () => {
+      await start();
+      broker.on('message', (to: string, request: Message) => to === 'q' && reply(request, 'sorry', refused));
+      const out = message('out');
+      inject('requester', { payload: 'hi' });
+      should(await out).match({ payload: 'sorry', amqp: told });
+    });
+
+    it('fails once for several replies, one of which tells of it', async () => {
+      await start({ statuserrors: true, replies: 'several', replycount: 3 });
+      broker.on('message', (to: string, request: Message) => {
+        if (to === 'q') for (const fields of [{}, refused, {}]) reply(request, 'x', fields);
+      });
+      const [out, caught] = [messages('out', 2), message('caught')];
+      inject('requester', { payload: 'hi' });
+      should((await caught).error).match({ code: 'AMQP_REPLY_STATUS' });
+      await out;
+    });
+
+    it('fails with the error reply of a responder of ours', async () => {
+      broker = await Broker.start();
+      const configs = flow(
+        endpointNode(broker.port),
+        node('amqp-requester', { statuserrors: true }),
+        node('amqp-responder', { errorreplies: true, wires: [['outcome']] }),
+      );
+      Object.assign(
+        configs.find(({ type }) => type === 'catch')!,
+        { scope: ['outcome'], wires: [['responder']] },
+      );
+      configs.find(({ id }) => id === 'requester')!['wires'] = [[], ['out']];
+      await load(configs);
+      helper.getNode('outcome').on('input', (_msg, _send, done) => {
+        done(Object.assign(new Error('no such room'), { code: 'ROOM' }));
+      });
+      const failed = once(helper.getNode('requester'), 'call:error');
+      inject('requester', { payload: 'hi' });
+      const [{ args }] = (await failed) as [{ args: unknown[] }];
+      should(args[0]).match({ code: 'AMQP_REPLY_STATUS', condition: 'ROOM', message: /500/ });
+    });
+  });
+
+  describe('msg.action, of a msg without a payload,', () => {
+    it('pending lists the requests in flight', async () => {
+      await start();
+      const taken = requests(2);
+      for (const payload of [1, 2]) inject('requester', { payload });
+      await taken;
+      const out = message('out');
+      inject('requester', { action: 'pending', keep: 1 });
+      const { payload, keep } = await out;
+      should(keep).equal(1);
+      should(payload).match([{ address: 'q', replies: 0 }, { address: 'q' }]);
+      should(payload).have.length(2);
+      for (const request of await taken) reply(request, 'done');
+    });
+
+    it('disconnect closes the connection until connect; what was asked is asked again then', async () => {
+      await start();
+      const first = requests();
+      const out = messages('out', 2);
+      inject('requester', { payload: 1 });
+      await first;
+      inject('requester', { action: 'disconnect' });
+      await status('requester', '.idle');
+      should(broker.connections()).equal(0);
+      inject('requester', { payload: 2 });
+      serve(({ body }) => `re ${body}`);
+      inject('requester', { action: 'connect' });
+      should(new Set((await out).map(({ payload }) => payload))).eql(new Set(['re 1', 're 2']));
+    });
+  });
+
+  describe('at a management node', () => {
+    it("of RabbitMQ's kind asks by path and method, and the status is an error by choice", async () => {
+      await start({ replyto: 'pair', address: '', statuserrors: true }, { management: true });
+      broker.declare('orders');
+      const out = message('out');
+      inject('requester', { payload: null, amqp: { subject: 'GET', to: '/queues/orders' } });
+      should(await out).match({ payload: { name: 'orders' }, amqp: { subject: '200' } });
+      const failed = await failure({ payload: null, amqp: { subject: 'GET', to: '/queues/none' } });
+      failed.should.match({ payload: 'no queue none', error: { code: 'AMQP_REPLY_STATUS', message: /404/ } });
+    });
+
+    it("of Azure's kind asks by operation", async () => {
+      await start({ replyto: 'target', address: 'orders/$management', statuserrors: true }, { management: true });
+      broker.declare('orders');
+      const out = message('out');
+      inject('requester', { payload: {}, amqp: { application_properties: { operation: 'READ', name: 'orders' } } });
+      should(await out).match({ payload: { name: 'orders' } });
+      const failed = await failure({ payload: {}, amqp: { application_properties: { operation: 'FLY' } } });
+      failed.should.match({ error: { code: 'AMQP_REPLY_STATUS', message: /501 \(amqp:not-implemented/ } });
+    });
+
+    it("of Azure's kind needs its address", async () => {
+      await start({ replyto: 'target', address: '' }, { management: true });
+      await status('requester', '.fault');
+    });
+  });
+
+  it('takes replies directly, as RabbitMQ has it', async () => {
+    await start({ replyto: 'direct' });
+    serve(({ body }) => `re ${body}`);
+    const out = message('out');
+    inject('requester', { payload: 'hi' });
+    should((await out).payload).equal('re hi');
+    should([source()['capabilities']].flat()).eql(['rabbitmq:volatile-queue']);
   });
 
   describe('when the connection is lost', () => {

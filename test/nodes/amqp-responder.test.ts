@@ -29,6 +29,27 @@ const settled = async (): Promise<unknown> => (await once(broker, 'settled'))[0]
 
 const shuffled = <T>(items: T[]): T[] => items.map((_, i) => items[(i * 7919 + 13) % items.length]!);
 
+/** Catch nodes on "out" lead to the responder, by way of what `repair` makes of the msg. */
+async function startFailing(properties: object, repair?: (msg: Msg) => Msg): Promise<void> {
+  broker = await Broker.start();
+  const configs = flow(endpointNode(broker.port), node('amqp-responder', properties));
+  const caught = configs.find(({ type }) => type === 'catch')!;
+  Object.assign(caught, { scope: ['out'], wires: [repair ? ['outcome'] : ['responder']] });
+  await load(configs);
+  helper.getNode('out').on('input', (_msg, _send, done) => {
+    done(Object.assign(new Error('no such room'), { code: 'ROOM' }));
+  });
+  helper.getNode('outcome').on('input', (msg) => inject('responder', repair!(msg)));
+}
+
+/** The reply to a request. */
+async function ask(): Promise<Message> {
+  const accepted = settled();
+  broker.put('q', { body: 'x', message_id: 'm', reply_to: 'back' });
+  await accepted;
+  return broker.messages('back')[0]!;
+}
+
 describe('amqp-responder', () => {
   before(() => helper.startServer());
   after(() => helper.stopServer());
@@ -330,6 +351,67 @@ describe('amqp-responder', () => {
     const outcome = settled();
     broker.put('q', { body: 1, message_id: 'm', reply_to: 'back' });
     (await outcome)!.should.match({ address: 'q', state: 'accepted' });
+  });
+
+  describe('with error replies', () => {
+    it('answers what the flow fails with the error, by the names that AMQP Management has', async () => {
+      await startFailing({ errorreplies: true });
+      should(await ask()).match({
+        body: 'Error: no such room',
+        correlation_id: 'm',
+        application_properties: { statusCode: 500, statusDescription: 'Error: no such room', errorCondition: 'ROOM' },
+      });
+      should(broker.dispositions.filter(({ address }) => address === 'q')).match([{ state: 'accepted' }]);
+    });
+
+    it('does so once, whatever else the flow has made of the msg', async () => {
+      await startFailing({ errorreplies: true }, (msg) => ({
+        ...msg,
+        payload: { many: 'things' },
+        amqp: { subject: 'mine', correlation_id: 'wrong' },
+      }));
+      const answer = await ask();
+      should(answer).match({ body: 'Error: no such room', correlation_id: 'm' });
+      should(answer.subject).equal(undefined);
+      should(broker.messages('back')).have.length(1);
+    });
+
+    it('answers with what the flow makes of it once that is no error any more', async () => {
+      await startFailing({ errorreplies: true }, ({ error: _error, ...msg }) => ({ ...msg, payload: 'sorry' }));
+      const answer = await ask();
+      should(answer).match({ body: 'sorry', correlation_id: 'm' });
+      should(answer.application_properties).equal(undefined);
+    });
+
+    it('has a condition for any error', async () => {
+      await startFailing({ errorreplies: true }, (msg) => ({ ...msg, error: 'just text' }) as unknown as Msg);
+      should(await ask()).match({
+        body: 'just text',
+        application_properties: { statusCode: 500, errorCondition: 'amqp:internal-error' },
+      });
+    });
+
+    it('is by choice: without it the msg is the reply, as it comes', async () => {
+      await startFailing({});
+      const answer = await ask();
+      should(answer.body).equal('x');
+      should(answer.application_properties).equal(undefined);
+    });
+
+    it('does not answer an error of its own, that a Catch node brings back: there is no end to that', async () => {
+      broker = await Broker.start();
+      const configs = flow(endpointNode(broker.port), node('amqp-responder', { errorreplies: true }));
+      configs.find(({ type }) => type === 'catch')!['wires'] = [['responder', 'caught']];
+      await load(configs);
+      helper.getNode('out').on('input', (msg) => inject('responder', msg));
+      const caught = collect('caught');
+      const failed = message('caught');
+      broker.put('q', { body: 'x', message_id: 'unanswerable' });
+      await failed;
+      await ask();
+      should(caught).match([{ error: { code: 'AMQP_NO_REPLY_TO' } }]);
+      should(caught).have.length(1);
+    });
   });
 
   describe('when the connection is lost', () => {

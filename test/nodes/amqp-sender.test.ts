@@ -318,6 +318,141 @@ describe('amqp-sender', () => {
     });
   });
 
+  describe('msg.action, of a msg without a payload,', () => {
+    it('detach tells the server why; the next message attaches again', async () => {
+      await start();
+      await send({ payload: 1 });
+      const detached = once(broker, 'detach');
+      await send({ action: 'detach', error: { condition: 'app:enough', description: 'no more' } });
+      should((await detached)[0]).match({
+        name: 'sender',
+        closed: true,
+        error: { condition: 'app:enough', description: 'no more' },
+      });
+      await status('sender', '.detached');
+      should(broker.links()).be.empty();
+      await send({ payload: 2 });
+      await status('sender', 'connected');
+      should(bodies('q')).eql([1, 2]);
+    });
+
+    it('detach needs no reason, and does nothing twice', async () => {
+      await start();
+      await status('sender', 'connected');
+      const detached = once(broker, 'detach');
+      await send({ action: 'detach' });
+      should((await detached)[0]).not.have.property('error');
+      await send({ action: 'detach' });
+      await send({ payload: 1 });
+    });
+
+    it('detach leaves a message without an outcome to be sent again with the next one', async () => {
+      await start();
+      broker.answer('q', 'none', 1);
+      const arrived = once(broker, 'answer');
+      const done = messages('completed', 3);
+      inject('sender', { payload: 'first' });
+      await arrived;
+      inject('sender', { action: 'detach' });
+      await status('sender', '.detached');
+      inject('sender', { payload: 'second' });
+      await done;
+      should(bodies('q')).eql(['first', 'second']);
+    });
+
+    it('detach of a sender with many addresses detaches from all of them', async () => {
+      await start({ address: '' }, { anonymousRelay: false });
+      for (const topic of ['a', 'b']) await send({ payload: topic, topic });
+      await send({ action: 'detach', error: { condition: 'app:enough' } });
+      should(broker.links()).be.empty();
+      for (const topic of ['b', 'a']) await send({ payload: topic, topic });
+      should([bodies('a'), bodies('b')]).eql([
+        ['a', 'a'],
+        ['b', 'b'],
+      ]);
+    });
+
+    for (const error of [{ condition: '' }, { condition: 'ä' }, { condition: 'a', description: 1 }, 'text']) {
+      it(`detach with ${JSON.stringify(error)} is refused, and the link stays`, async () => {
+        await start();
+        await status('sender', 'connected');
+        should((await fail({ action: 'detach', error })).error).match({ code: 'AMQP_BAD_INPUT' });
+        should(broker.links()).have.length(1);
+      });
+    }
+
+    it('means nothing beside a payload: that is a message', async () => {
+      await start();
+      await send({ action: 'disconnect', payload: 'hi' });
+      should([bodies('q'), broker.connections()]).eql([['hi'], 1]);
+    });
+
+    it('disconnect closes the connection until connect; messages wait meanwhile, in order', async () => {
+      await start();
+      await send({ payload: 0 });
+      await send({ action: 'disconnect' });
+      await status('sender', '.idle');
+      should(broker.connections()).equal(0);
+      const done = messages('completed', 4);
+      for (const payload of [1, 2, 3]) inject('sender', { payload });
+      inject('sender', { action: 'connect' });
+      await done;
+      should(bodies('q')).eql([0, 1, 2, 3]);
+    });
+
+    it('disconnect keeps a message without an outcome, which is sent again', async () => {
+      await start();
+      broker.answer('q', 'none', 1);
+      const arrived = once(broker, 'answer');
+      const done = messages('completed', 3);
+      inject('sender', { payload: 1 });
+      await arrived;
+      inject('sender', { action: 'disconnect' });
+      await status('sender', '.idle');
+      inject('sender', { action: 'connect' });
+      await done;
+      should(bodies('q')).eql([1]);
+    });
+
+    it('connect has an endpoint connect that does not do so by itself, and disconnect keeps messages from that', async () => {
+      broker = await Broker.start();
+      await load(flow(endpointNode(broker.port, { autoconnect: false }), node('amqp-sender')));
+      should(broker.connections()).equal(0);
+      await send({ action: 'connect' });
+      await status('sender', 'connected');
+      await send({ action: 'disconnect' });
+      inject('sender', { payload: 1 });
+      await status('sender', '.idle');
+      should(broker.connections()).equal(0);
+      const done = messages('completed', 2);
+      inject('sender', { action: 'connect' });
+      await done;
+      should(bodies('q')).eql([1]);
+    });
+  });
+
+  it('asks for what the node is set to: terminus, properties, name', async () => {
+    await start({
+      linkname: 'mine',
+      capabilities: 'one two',
+      kind: 'topic',
+      durability: 'unsettled-state',
+      expiry: 'never',
+      expirytime: 30,
+      linkproperties: '{"a": {"$amqp": "uint", "value": 1}}',
+    });
+    await status('sender', 'connected');
+    const [link] = broker.links();
+    should(link).match({ name: 'mine', properties: { a: 1 } });
+    should(link!.target).match({ durable: 2, expiry_policy: 'never', timeout: 30 });
+    should([link!.target!['capabilities']].flat()).eql(['topic', 'one', 'two']);
+  });
+
+  it('with a capability that is not ASCII is not started', async () => {
+    await start({ capabilities: 'grün' });
+    await status('sender', '.fault');
+  });
+
   describe('when its link is taken', () => {
     for (const [how, take] of [
       ['by a detach', () => broker.detach('q', { condition: 'amqp:resource-deleted' })],

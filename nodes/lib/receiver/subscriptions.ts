@@ -38,9 +38,11 @@ export class Subscriptions extends Receivers {
     this.#user = user;
   }
 
-  /** Throws AMQP_BAD_INPUT when it receives from there already. */
+  /** Throws AMQP_BAD_INPUT when it receives from there already; what was detached begins anew. */
   receiveFrom(address: string, { selector, creditWindow, settle }: SubscriptionOptions): void {
-    if (this.#byAddress.has(address)) throw amqpError('AMQP_BAD_INPUT.subscribed', { address });
+    const former = this.#byAddress.get(address)?.receiver;
+    if (former && !this.#isDetached(former)) throw amqpError('AMQP_BAD_INPUT.subscribed', { address });
+    if (former) this.remove(former);
     const { name, source } = this.#options;
     const options: ReceiverOptions = {
       ...this.#options,
@@ -57,6 +59,10 @@ export class Subscriptions extends Receivers {
     if (this.#isPaused) receiver.pause();
     if (this.#isOpen) receiver.open();
     this.emit('state', this.state);
+  }
+
+  #isDetached({ state }: Receiver): boolean {
+    return this.#isOpen && state.name === 'detached';
   }
 
   /** Ends the subscription to an address; what the flow has not settled of it is released. */

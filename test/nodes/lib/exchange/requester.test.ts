@@ -6,7 +6,12 @@ import should from 'should';
 import { Connection } from '../../../../nodes/lib/connection/connection';
 import type { AmqpError } from '../../../../nodes/lib/errors';
 import { type Outgoing, outgoing, stylesOf } from '../../../../nodes/lib/message/message';
-import { Requester, type RequesterOptions } from '../../../../nodes/lib/exchange/requester';
+import {
+  DIRECT_REPLY_TO,
+  type ReplyPlace,
+  Requester,
+  type RequesterOptions,
+} from '../../../../nodes/lib/exchange/requester';
 import type { Sent } from '../../../../nodes/lib/link/entry';
 import { Broker, type BrokerOptions, type LinkInfo } from '../../../../broker/broker';
 
@@ -64,6 +69,29 @@ function ask(requester: Requester, payload: unknown, amqp?: object, told: Sent[]
       failed: reject,
     });
   });
+}
+
+/** What is told of a request with several replies: their bodies and places, and how it ended. */
+class Asked {
+  readonly bodies: unknown[] = [];
+  readonly places: (ReplyPlace | undefined)[] = [];
+  readonly ended: Promise<void>;
+
+  constructor(requester: Requester, payload: unknown, isLast: (body: unknown) => boolean = () => false) {
+    this.ended = new Promise((resolve, reject) => {
+      requester.request(message(payload), undefined, {
+        sent: () => {},
+        reply: ({ body }, _delivery, place) => {
+          this.bodies.push(body?.content);
+          this.places.push(place);
+          return isLast(body?.content);
+        },
+        ended: resolve,
+        failed: reject,
+      });
+    });
+    this.ended.catch(() => {});
+  }
 }
 
 /** The next requests that reach the broker. */
@@ -413,6 +441,210 @@ describe('a requester', () => {
       reply(request!, 'ho');
       (await answer)!.should.equal('ho');
     });
+  });
+
+  describe('with several replies to a request', () => {
+    it('gives so many, with their places, and is done with the last', async () => {
+      await start();
+      const requester = open({ replies: { count: 3, isMarked: false } });
+      const taken = requests();
+      const asked = new Asked(requester, 'hi');
+      const [request] = await taken;
+      for (const body of ['a', 'b', 'c']) reply(request!, body);
+      await asked.ended;
+      should(asked.bodies).eql(['a', 'b', 'c']);
+      should(asked.places).eql([
+        { index: 0, isLast: false },
+        { index: 1, isLast: false },
+        { index: 2, isLast: true },
+      ]);
+      should(requester.pending()).be.empty();
+    });
+
+    it('gives those up to the one that its user calls the last', async () => {
+      await start();
+      const requester = open({ replies: { isMarked: true } });
+      const taken = requests();
+      const asked = new Asked(requester, 'hi', (body) => body === 'end');
+      const [request] = await taken;
+      for (const body of ['a', 'end', 'late']) reply(request!, body);
+      await asked.ended;
+      while (requester.unmatched === 0) await once(broker, 'settled');
+      should(asked.bodies).eql(['a', 'end']);
+    });
+
+    it('is done with the mark before the number, and with the number before the mark', async () => {
+      await start();
+      const requester = open({ replies: { count: 2, isMarked: true } });
+      for (const [bodies, given] of [
+        [['end', 'b'], ['end']],
+        [
+          ['a', 'b', 'end'],
+          ['a', 'b'],
+        ],
+      ] as const) {
+        const taken = requests();
+        const asked = new Asked(requester, 'hi', (body) => body === 'end');
+        const [request] = await taken;
+        for (const body of bodies) reply(request!, body);
+        await asked.ended;
+        should(asked.bodies).eql(given);
+      }
+    });
+
+    it('gives those that come in time where nothing else ends them', async () => {
+      await start();
+      const requester = open({ replies: { isMarked: false }, timeout: SHORT });
+      const taken = requests();
+      const asked = new Asked(requester, 'hi');
+      const [request] = await taken;
+      for (const body of ['a', 'b']) reply(request!, body);
+      await asked.ended;
+      should(asked.bodies).eql(['a', 'b']);
+      reply(request!, 'late');
+      while (requester.unmatched === 0) await once(broker, 'settled');
+      should(asked.bodies).eql(['a', 'b']);
+    });
+
+    it('fails a request without any reply, however they are to end', async () => {
+      await start();
+      for (const replies of [{ isMarked: false }, { isMarked: true }, { count: 2, isMarked: false }]) {
+        const asked = new Asked(open({ replies, timeout: SHORT }), 'hi');
+        await should(asked.ended).be.rejectedWith({ code: 'AMQP_REPLY_TIMEOUT', message: /^no reply/ });
+      }
+    });
+
+    for (const replies of [{ count: 3, isMarked: false }, { isMarked: true }]) {
+      it(`fails a request whose last reply does not come, and says how many came (${JSON.stringify(replies)})`, async () => {
+        await start();
+        const requester = open({ replies, timeout: SHORT });
+        const taken = requests();
+        const asked = new Asked(requester, 'hi');
+        const [request] = await taken;
+        for (const body of ['a', 'b']) reply(request!, body);
+        await should(asked.ended).be.rejectedWith({ code: 'AMQP_REPLY_TIMEOUT', message: /2 came/ });
+        should(asked.bodies).eql(['a', 'b']);
+        should(requester.pending()).be.empty();
+      });
+    }
+
+    it('keeps those of requests in flight apart', async () => {
+      await start();
+      const requester = open({ replies: { count: 3, isMarked: false } });
+      const taken = requests(50);
+      const all = Array.from({ length: 50 }, (_, n) => new Asked(requester, n));
+      const answers = (await taken).flatMap((request) => [0, 1, 2].map((part) => ({ request, part })));
+      for (const { request, part } of shuffled(answers)) reply(request, `${request.body}: ${part}`);
+      await Promise.all(all.map(({ ended }) => ended));
+      for (const [n, { bodies }] of all.entries())
+        should(new Set(bodies)).eql(new Set([0, 1, 2].map((part) => `${n}: ${part}`)));
+    });
+
+    it('does not ask again what was answered in part before the connection was lost', async () => {
+      await start();
+      const requester = open({ replies: { count: 2, isMarked: false } });
+      const taken = requests(2);
+      const [partly, not] = [new Asked(requester, 'partly'), new Asked(requester, 'not')];
+      reply(
+        (await taken).find(({ body }) => body === 'partly')!,
+        'a',
+      );
+      while (partly.bodies.length === 0) await once(broker, 'settled');
+      const again = requests();
+      broker.dropSockets();
+      await should(partly.ended).be.rejectedWith({ code: 'AMQP_IN_DOUBT' });
+      const [request] = await again;
+      should(request!.body).equal('not');
+      for (const body of ['x', 'y']) reply(request!, body);
+      await not.ended;
+      should(not.bodies).eql(['x', 'y']);
+    });
+
+    it('fails a request over a reply that cannot be decoded', async () => {
+      await start();
+      const requester = open({ replies: { count: 2, isMarked: false } });
+      const taken = requests();
+      const asked = new Asked(requester, 'hi');
+      const [request] = await taken;
+      const bad = rhea.message.encode({ correlation_id: request!.correlation_id, body: '' });
+      broker.put(request!.reply_to!, Buffer.concat([bad.subarray(0, bad.length - 5), Buffer.from('005377ff', 'hex')]));
+      await should(asked.ended).be.rejectedWith({ code: 'AMQP_DECODE' });
+    });
+  });
+
+  describe('tells of the requests in flight', () => {
+    it('none', async () => {
+      await start();
+      should(open().pending()).be.empty();
+    });
+
+    it('each with its address, how far it is, its age and its replies, the oldest first', async () => {
+      await start();
+      broker.holdCredit('q');
+      const requester = open({ replies: { count: 2, isMarked: false } });
+      await state(requester, 'connected');
+      const before = Date.now();
+      const taken = requests();
+      const first = new Asked(requester, 1);
+      broker.giveCredit('q', 1);
+      const [request] = await taken;
+      reply(request!, 'a');
+      while (first.bodies.length === 0) await once(broker, 'settled');
+      new Asked(requester, 2).ended.catch(() => {});
+      const pending = requester.pending();
+      should(pending).match([
+        { address: 'q', stage: 'delivered', replies: 1 },
+        { address: 'q', stage: 'sending', replies: 0 },
+      ]);
+      for (const { age } of pending) should(age).be.within(0, Date.now() - before);
+      should(structuredClone(pending)).eql(pending);
+    });
+  });
+
+  describe('with direct reply-to, as RabbitMQ has it', () => {
+    const direct = { replyTo: DIRECT_REPLY_TO };
+
+    it('asks for an address of settled messages, on the session of its requests', async () => {
+      await start();
+      const requester = open(direct);
+      const taken = requests();
+      const asked = ask(requester, 'hi');
+      const [request] = await taken;
+      reply(request!, 'ho');
+      should(await asked).equal('ho');
+      const { source, sndSettleMode } = link('requester-0:reply')!;
+      should(source).match({ dynamic: true, expiry_policy: 'link-detach' });
+      should([source!['capabilities']].flat()).eql(['rabbitmq:volatile-queue']);
+      should([source!['durable'] ?? 0, sndSettleMode]).eql([0, 1]);
+    });
+
+    it('gets another address after a reconnect, and asks there again what has no reply', async () => {
+      await start();
+      const requester = open(direct);
+      const first = requests();
+      const asked = ask(requester, 'hi');
+      const [{ reply_to: before }] = (await first) as [Message];
+      const second = requests();
+      broker.dropSockets();
+      const [request] = (await second) as [Message];
+      should(request.reply_to).not.equal(before);
+      reply(request, 'ho');
+      should(await asked).equal('ho');
+    });
+
+    for (const [what, lose] of [
+      ['session', () => broker.endSessions('q')],
+      ['link', () => broker.detach('q')],
+    ] as const) {
+      it(`goes on after the loss of its ${what}`, async () => {
+        await start();
+        const requester = open(direct);
+        await state(requester, 'connected');
+        lose();
+        broker.on('message', (to: string, request: Message) => to === 'q' && reply(request, `re ${request.body}`));
+        should(await ask(requester, 'hi')).equal('re hi');
+      });
+    }
   });
 
   it('tells what became of a request, and fails one that the peer rejects', async () => {

@@ -11,6 +11,9 @@ const filtered = (...names: string[]): SourceOptions => ({
   filters: names.map((name) => ({ name, descriptor: name, value: 'x' })),
 });
 
+const harm = (options: SourceOptions, ignored: string[], unsure: string[] = []) =>
+  isHarmful(options, { ignored, unsure });
+
 describe('source', () => {
   it('asks for nothing that was not asked for', () => {
     should(sourceOf({})).eql({});
@@ -62,8 +65,6 @@ describe('source', () => {
 
   it('does harm where messages would come that are to be kept away, unless that is wanted', () => {
     const filters = [{ name: 'one', value: 'x' }];
-    const harm = (options: SourceOptions, ignored: string[], unsure: string[] = []) =>
-      isHarmful(options, { ignored, unsure });
     should(harm({ selector: 'a' }, ['selector'])).equal(true);
     should(harm({ filters }, ['one'])).equal(true);
     should(harm({ filters, unfiltered: true }, ['one'])).equal(false);

@@ -120,7 +120,7 @@ async function dispositions(count: number) {
 }
 
 /** What the broker was told of each message. */
-const told = () => broker.dispositions.map(({ id, state }) => `${String(id)} ${state}`);
+const answered = () => broker.dispositions.map(({ id, state }) => `${String(id)} ${state}`);
 
 /** Once this is done, the peer has seen all that was written before, and we all that it had to say to that. */
 async function roundTrip(): Promise<void> {
@@ -541,7 +541,7 @@ describe('receiver', () => {
       settle(0, { settle: 'modify' });
       await inbox.count(3);
       await dispositions(3);
-      told().should.eql(['a1 modified', 'a2 released', 'a3 released']);
+      answered().should.eql(['a1 modified', 'a2 released', 'a3 released']);
       for (let index = 2; index < 5; index++) {
         await inbox.count(index + 1);
         settle(index, { settle: 'accept' });
@@ -568,7 +568,7 @@ describe('receiver', () => {
         settle(index, { settle: 'accept' });
       }
       inbox.bodies.should.eql(['a1', 'b1', 'a1', 'a2', 'a3']);
-      told().slice(0, 3).should.eql(['a1 released', 'a2 released', 'a3 released']);
+      answered().slice(0, 3).should.eql(['a1 released', 'a2 released', 'a3 released']);
     });
 
     it('gives the group back when one of it is not settled in time, and is not stuck', async () => {
@@ -614,7 +614,7 @@ describe('receiver', () => {
       settle(0, { settle: 'accept' });
       await leaving;
       await inbox.receiver.close();
-      told().should.eql(['a2 released', 'a3 released', 'a1 accepted']);
+      answered().should.eql(['a2 released', 'a3 released', 'a1 accepted']);
       inbox.bodies.should.eql(['a1']);
       broker
         .messages('q')

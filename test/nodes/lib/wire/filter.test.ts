@@ -37,7 +37,7 @@ describe('the filters of a source', () => {
       filters: [{ name: 'mine', value: 'x' }],
     });
     should(Object.keys(all!)).eql([
-      ...Object.keys(rhea.filter.selector('a = 1') as object),
+      ...Object.keys(rhea.filter.selector('a = 1')),
       'com.microsoft:session-filter',
       'apache.org:selector-filter:string',
       'mine',

@@ -8,7 +8,7 @@ const { Writer } = rhea.types as unknown as { Writer: new () => { write(value: T
 /** The value as our own decoder reads it, with its type: as the body of a message. */
 function read(value: Typed | undefined): unknown {
   const writer = new Writer();
-  writer.write(rhea.types.wrap_described(value, 0x77) as unknown as Typed);
+  writer.write(rhea.types.wrap_described(value, 0x77));
   return decode(writer.toBuffer(), { fields: 'exact', body: 'exact' }).body!.content;
 }
 
