@@ -397,7 +397,7 @@ for (const [version, kind] of [
         await trial.settled('requester');
         const names = numbers(20).map((n) => `/queues/order-${n}`);
         for (const name of names) ask('PUT', name, DURABLE);
-        should((await replies.take(20)).map(({ payload }) => `/queues/${(payload as Msg)['name']}`)).eql(names);
+        should((await replies.take(20)).map(({ payload }) => `/queues/${(payload as { name: string }).name}`)).eql(names);
         for (const name of names.slice(0, 10)) ask('GET', name);
         const disconnected = broker.disconnect();
         for (const name of names.slice(10)) ask('GET', name);
@@ -405,7 +405,7 @@ for (const [version, kind] of [
         ask('GET', names[0]!);
         const last = await replies.until(() => replies.all.length + caught.all.length === 41);
         should(last.payload).match({ name: 'order-0' });
-        const read = replies.all.slice(20).map(({ payload }) => `/queues/${(payload as Msg)['name']}`);
+        const read = replies.all.slice(20).map(({ payload }) => `/queues/${(payload as { name: string }).name}`);
         const failed = caught.all.map(({ error }) => error?.code);
         // At most the one that was asked at that moment may have been carried out or not.
         should(failed.filter((code) => code !== 'AMQP_IN_DOUBT')).be.empty();
