@@ -4,7 +4,7 @@
  */
 import { EventEmitter, once } from 'node:events';
 import type { AddressInfo, Server } from 'node:net';
-import rhea, { type Connection, type EventContext, type Sender, type Source } from 'rhea';
+import rhea, { type Connection, type EventContext, type Sender } from 'rhea';
 
 const PARTITION = 'io.strimzi:partition-filter:int';
 const OFFSET = 'io.strimzi:offset-filter:long';
@@ -34,7 +34,7 @@ export class KafkaBridge extends EventEmitter<{ consumer: [Consumer] }> {
 
   static async start(topic: { partitions: string[][] }): Promise<KafkaBridge> {
     const container = rhea.create_container({ autoaccept: false });
-    const server = container.listen({ port: 0, host: '127.0.0.1' }) as unknown as Server;
+    const server = container.listen({ port: 0, host: '127.0.0.1' });
     await once(server, 'listening');
     return new KafkaBridge(container, server, topic.partitions);
   }
@@ -76,7 +76,7 @@ export class KafkaBridge extends EventEmitter<{ consumer: [Consumer] }> {
       const [condition, description] = refusal;
       return sender.close({ condition, description });
     }
-    sender.set_source(sender.source as Source);
+    sender.set_source(sender.source);
     const [partition, offset] = [filters[PARTITION]?.value, filters[OFFSET]?.value].map((value) =>
       value === undefined ? undefined : Number(value),
     );

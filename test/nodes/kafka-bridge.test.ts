@@ -15,7 +15,8 @@ const other = (name: string, type: string, value: string, descriptor = '') => ({
   value,
   descriptor,
 });
-const [PARTITION, OFFSET] = ['io.strimzi:partition-filter:int', 'io.strimzi:offset-filter:long'];
+const PARTITION = 'io.strimzi:partition-filter:int';
+const OFFSET = 'io.strimzi:offset-filter:long';
 
 describe('a receiver from a bridge to Kafka', () => {
   let bridge: KafkaBridge;
@@ -66,9 +67,9 @@ describe('a receiver from a bridge to Kafka', () => {
     ['a negative partition', [partition('-1')], 'wrong-filter'],
     ['a negative offset', [partition('0'), offset('-2')], 'wrong-filter'],
     ['a partition that there is not', [partition('7')], 'partition-not-exists'],
-    ['a partition that is a uint', [other(PARTITION!, 'uint', '0')], 'wrong-partition-filter'],
-    ['a partition that is described', [other(PARTITION!, 'int', '0', PARTITION)], 'wrong-partition-filter'],
-    ['an offset that is an int', [partition('0'), other(OFFSET!, 'int', '1')], 'wrong-offset-filter'],
+    ['a partition that is a uint', [other(PARTITION, 'uint', '0')], 'wrong-partition-filter'],
+    ['a partition that is described', [other(PARTITION, 'int', '0', PARTITION)], 'wrong-partition-filter'],
+    ['an offset that is an int', [partition('0'), other(OFFSET, 'int', '1')], 'wrong-offset-filter'],
   ];
   for (const [what, filters, condition] of refused) {
     it(`shows the bridge's own condition for ${what}, and gets nothing`, async () => {
