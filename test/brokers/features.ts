@@ -428,10 +428,17 @@ export const features = {
     async try(trial) {
       const address = trial.peer.queue('selector');
       const source = { ...address, selector: "colour = 'red'" };
-      if ((await asked(trial, source)) === 'ignored') return TOLD;
+      const settled = await asked(trial, source);
       await trial.unload();
       await trial.load([trial.receiver(source), trial.sender(address)]);
+      await trial.settled('receiver');
       const received = trial.inbox();
+      if (settled === 'ignored') {
+        await trial.deliver({ payload: 'for another' });
+        await trial.depth('selector', 1);
+        should(received.all).be.empty();
+        return TOLD;
+      }
       const colours = ['red', 'blue', 'red', 'green', 'red'];
       await trial.deliver(
         ...colours.map((colour) => ({ payload: colour, amqp: { application_properties: { colour } } })),

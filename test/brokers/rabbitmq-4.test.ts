@@ -40,6 +40,9 @@ const coloured = (n: number) => ({
 });
 const COUNT = 10;
 
+const squares = (answers: Msg[]) =>
+  answers.map(({ payload, own }) => [Number(own), payload]).toSorted(([a], [b]) => Number(a) - Number(b));
+
 for (const [version, kind] of [
   ['4.0', rabbitmq40],
   ['4.3', rabbitmq43],
@@ -58,7 +61,9 @@ for (const [version, kind] of [
         queues: [
           ...['counted', 'timed', 'coloured', 'chunks', 'unfit', 'browsed'].map(stream),
           quorum('quorum'),
-          ...['classic', 'requests', 'priority'],
+          'classic',
+          'requests',
+          'priority',
         ],
       });
       await helper.startServer();
@@ -259,83 +264,83 @@ for (const [version, kind] of [
       });
     }
 
-    const direct = (): void => {
-      /** Its responder is on another connection. */
-      const start = (
-        asks: object = {},
-        answers = trial.responder({ ...queue('requests'), endpoint: 'other', wires: [['requests']] }),
-        more: NodeConfig[] = [],
-      ) =>
-        trial.load(
-          [
-            savedEndpoint(broker.port, { id: 'other' }),
-            trial.requester({ ...queue('requests'), replyto: 'direct', wires: [[], ['replies']], ...asks }),
-            answers,
-            ...more,
-          ],
-          { credentials: { other: guest } },
-        );
-      const answer = (msg: Msg): void => trial.send({ ...msg, payload: Number(msg.payload) ** 2 }, 'responder');
-      const squares = (answers: Msg[]) =>
-        answers.map(({ payload, own }) => [Number(own), payload]).toSorted(([a], [b]) => Number(a) - Number(b));
+    /** Its responder is on another connection. */
+    const start = (
+      asks: object = {},
+      answers = trial.responder({ ...queue('requests'), endpoint: 'other', wires: [['requests']] }),
+      more: NodeConfig[] = [],
+    ) =>
+      trial.load(
+        [
+          savedEndpoint(broker.port, { id: 'other' }),
+          trial.requester({ ...queue('requests'), replyto: 'direct', wires: [[], ['replies']], ...asks }),
+          answers,
+          ...more,
+        ],
+        { credentials: { other: guest } },
+      );
+    const answer = (msg: Msg): void => trial.send({ ...msg, payload: Number(msg.payload) ** 2 }, 'responder');
 
-      it('gets the replies to many requests in flight, in whatever order', async () => {
-        await start();
-        const [requests, replies] = [trial.inbox('requests'), trial.inbox('replies')];
-        for (const n of numbers(400)) trial.send({ payload: n, own: n }, 'requester');
-        // As many as the responder takes at once.
-        for (const _ of numbers(40)) for (const msg of (await requests.take(10)).toReversed()) answer(msg);
-        should(squares(await replies.take(400))).eql(numbers(400).map((n) => [n, n * n]));
-        const [{ amqp }] = requests.all as [Msg];
-        should(amqp!['reply_to']).match(/^\/queues\/amq\.rabbitmq\.reply-to\./);
+    if (!isOld)
+      describe('a requester with direct reply-to', () => {
+        it('gets the replies to many requests in flight, in whatever order', async () => {
+          await start();
+          const [requests, replies] = [trial.inbox('requests'), trial.inbox('replies')];
+          for (const n of numbers(400)) trial.send({ payload: n, own: n }, 'requester');
+          // As many as the responder takes at once.
+          for (const _ of numbers(40)) for (const msg of (await requests.take(10)).toReversed()) answer(msg);
+          should(squares(await replies.take(400))).eql(numbers(400).map((n) => [n, n * n]));
+          const [{ amqp }] = requests.all as [Msg];
+          should(amqp!['reply_to']).match(/^\/queues\/amq\.rabbitmq\.reply-to\./);
+        });
+
+        it('asks again after a reconnect, with its new address', async () => {
+          await start();
+          const [requests, replies] = [trial.inbox('requests'), trial.inbox('replies')];
+          for (const n of numbers(20)) trial.send({ payload: n, own: n }, 'requester');
+          const before = (await requests.next()).amqp!['reply_to'];
+          await broker.disconnect();
+          for (const n of numbers(20)) trial.send({ payload: 20 + n, own: 20 + n }, 'requester');
+          // Requests to the former address are delivered again to the responder, and answered in vain.
+          helper.getNode('requests').on('input', (msg) => answer(msg));
+          should(squares(await replies.take(40))).eql(numbers(40).map((n) => [n, n * n]));
+          should(requests.all.at(-1)!.amqp!['reply_to']).not.equal(before);
+          should(replies.all).have.length(40);
+        });
+
+        it('gets several replies to a request, and ends with the last', async () => {
+          await start(
+            { replies: 'several', replycount: 3, timeout: 20 },
+            trial.sender({ endpoint: 'other', address: '' }),
+            [trial.receiver({ ...queue('requests'), endpoint: 'other', wires: [['requests']] })],
+          );
+          const [requests, replies, completed] = ['requests', 'replies', 'completed'].map((id) => trial.inbox(id));
+          for (const n of numbers(5)) trial.send({ payload: n, own: n }, 'requester');
+          for (const { amqp } of await requests!.take(5)) {
+            const { reply_to: to, correlation_id: correlationId } = amqp!;
+            for (const payload of ['a', 'b', 'c']) trial.send({ payload, amqp: { to, correlation_id: correlationId } });
+          }
+          const got = (await replies!.take(15)).map(({ own, payload, parts }) => ({ own, payload, parts }));
+          for (const own of numbers(5)) {
+            const ofOne = got.filter((reply) => reply.own === own);
+            should(ofOne.map(({ payload }) => payload)).eql(['a', 'b', 'c']);
+            should(ofOne.map(({ parts }) => parts)).match([{ index: 0 }, { index: 1 }, { index: 2, count: 3 }]);
+          }
+          await completed!.until(() => completed!.all.filter(({ own }) => own !== undefined).length === 5);
+        });
       });
 
-      it('asks again after a reconnect, with its new address', async () => {
-        await start();
-        const [requests, replies] = [trial.inbox('requests'), trial.inbox('replies')];
-        for (const n of numbers(20)) trial.send({ payload: n, own: n }, 'requester');
-        const before = (await requests.next()).amqp!['reply_to'];
-        await broker.disconnect();
-        for (const n of numbers(20)) trial.send({ payload: 20 + n, own: 20 + n }, 'requester');
-        // Requests to the former address are delivered again to the responder, and answered in vain.
-        helper.getNode('requests').on('input', (msg) => answer(msg as Msg));
-        should(squares(await replies.take(40))).eql(numbers(40).map((n) => [n, n * n]));
-        should(requests.all.at(-1)!.amqp!['reply_to']).not.equal(before);
-        should(replies.all).have.length(40);
-      });
+    const ask = (method: string, path: string, payload: unknown = null, more: object = {}): void =>
+      trial.send({ payload, amqp: { subject: method, to: path }, ...more }, 'requester');
 
-      it('gets several replies to a request, and ends with the last', async () => {
-        await start(
-          { replies: 'several', replycount: 3, timeout: 20 },
-          trial.sender({ endpoint: 'other', address: '' }),
-          [trial.receiver({ ...queue('requests'), endpoint: 'other', wires: [['requests']] })],
-        );
-        const [requests, replies, completed] = ['requests', 'replies', 'completed'].map((id) => trial.inbox(id));
-        for (const n of numbers(5)) trial.send({ payload: n, own: n }, 'requester');
-        for (const { amqp } of await requests!.take(5)) {
-          const { reply_to: to, correlation_id: correlationId } = amqp!;
-          for (const payload of ['a', 'b', 'c']) trial.send({ payload, amqp: { to, correlation_id: correlationId } });
-        }
-        const got = (await replies!.take(15)).map(({ own, payload, parts }) => ({ own, payload, parts }));
-        for (const own of numbers(5)) {
-          const ofOne = got.filter((reply) => reply.own === own);
-          should(ofOne.map(({ payload }) => payload)).eql(['a', 'b', 'c']);
-          should(ofOne.map(({ parts }) => parts)).match([{ index: 0 }, { index: 1 }, { index: 2, count: 3 }]);
-        }
-        await completed!.until(() => completed!.all.filter(({ own }) => own !== undefined).length === 5);
-      });
+    const asked = async (...question: Parameters<typeof ask>): Promise<Msg> => {
+      const replies = trial.inbox('replies');
+      ask(...question);
+      return replies.next();
     };
-    if (!isOld) describe('a requester with direct reply-to', direct);
 
     describe('a requester that asks the management of the broker', () => {
       const asks = { address: '', replyto: 'pair', statuserrors: true, wires: [['outcome'], ['replies']] };
-      const ask = (method: string, path: string, payload: unknown = null, more: object = {}): void =>
-        trial.send({ payload, amqp: { subject: method, to: path }, ...more }, 'requester');
-      const asked = async (...question: Parameters<typeof ask>): Promise<Msg> => {
-        const replies = trial.inbox('replies');
-        ask(...question);
-        return replies.next();
-      };
       const DURABLE = { durable: true, arguments: { 'x-queue-type': 'quorum' } };
 
       it('makes, reads, binds, empties and deletes a queue', async () => {
@@ -397,7 +402,9 @@ for (const [version, kind] of [
         await trial.settled('requester');
         const names = numbers(20).map((n) => `/queues/order-${n}`);
         for (const name of names) ask('PUT', name, DURABLE);
-        should((await replies.take(20)).map(({ payload }) => `/queues/${(payload as Msg)['name']}`)).eql(names);
+        should((await replies.take(20)).map(({ payload }) => `/queues/${(payload as { name: string }).name}`)).eql(
+          names,
+        );
         for (const name of names.slice(0, 10)) ask('GET', name);
         const disconnected = broker.disconnect();
         for (const name of names.slice(10)) ask('GET', name);
@@ -405,12 +412,12 @@ for (const [version, kind] of [
         ask('GET', names[0]!);
         const last = await replies.until(() => replies.all.length + caught.all.length === 41);
         should(last.payload).match({ name: 'order-0' });
-        const read = replies.all.slice(20).map(({ payload }) => `/queues/${(payload as Msg)['name']}`);
+        const told = replies.all.slice(20).map(({ payload }) => `/queues/${(payload as { name: string }).name}`);
         const failed = caught.all.map(({ error }) => error?.code);
         // At most the one that was asked at that moment may have been carried out or not.
         should(failed.filter((code) => code !== 'AMQP_IN_DOUBT')).be.empty();
         should(failed.length).be.belowOrEqual(1);
-        should(read).eql([...names.filter((name) => read.includes(name)), names[0]]);
+        should(told).eql([...names.filter((name) => told.includes(name)), names[0]]);
       });
     });
 

@@ -14,7 +14,7 @@ const catalogue = JSON.parse(
 );
 
 /** Gives the nodes their texts, which the test helper replaces by their keys. */
-const texts: NodeInitializer = (RED) => void Object.assign(RED, { _: translate });
+export const texts: NodeInitializer = (RED) => void Object.assign(RED, { _: translate });
 
 function translate(key: string, blanks: Record<string, string> = {}): string {
   const place = key.replace(/.*:/, '').split('.');
