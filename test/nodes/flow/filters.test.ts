@@ -87,8 +87,8 @@ describe('a filter of the form', () => {
     });
 
     for (const [text, type, value] of [
-      ['true', 'boolean', { $amqp: 'boolean', value: true }],
-      ['false', 'boolean', { $amqp: 'boolean', value: false }],
+      ['true', 'boolean', true],
+      ['false', 'boolean', false],
       ['-3', 'int', { $amqp: 'int', value: -3 }],
       ['1.5', 'double', { $amqp: 'double', value: 1.5 }],
       ['1700000000000', 'timestamp', { $amqp: 'timestamp', value: 1_700_000_000_000 }],
