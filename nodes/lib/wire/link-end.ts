@@ -229,7 +229,7 @@ export class SendingEnd extends LinkEnd {
       session.takeWindow();
       const { id, format = 0 } = delivery;
       const more = to < bytes.length;
-      const head = { channel: session.channel, handle, id, format, isSettled, more, ...(state && { state }) };
+      const head = { channel: session.channel, handle, id, format, isSettled, more, state };
       writeTransfer(session.output, head, bytes, from, to);
       from = to;
     } while (from < bytes.length);

@@ -59,7 +59,7 @@ export interface TransferHead {
   /** Further frames of the delivery follow. */
   more: boolean;
   /** Of a transaction, encoded; short. */
-  state?: Buffer;
+  state?: Buffer | undefined;
 }
 
 /**
