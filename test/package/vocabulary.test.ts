@@ -50,7 +50,7 @@ const comments = ['examples', 'docs/flows'].flatMap((folder) =>
 );
 // Not those for who works on the package.
 const howTos = filesOf(join(root, 'docs'), '.md')
-  .filter((file) => file.startsWith('azure-'))
+  .filter((file) => file !== 'rhea.md')
   .map((file) => ({ title: `the page docs/${file}`, text: textOf('docs', file) }));
 const pages = [{ title: 'README.md', text: readme }, ...help, ...howTos, ...comments];
 
