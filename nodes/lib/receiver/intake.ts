@@ -35,6 +35,8 @@ export class Intake<D> {
   readonly #attempts: Attempts | undefined;
   /** By group, while the flow has a message of it: those that are next. */
   readonly #groups = new Map<string, Pending<D>[]>();
+  /** Groups of which a message is to come again: what comes of them before that is not in order. */
+  readonly #broken = new Set<string>();
   #collected: Pending<D>[] = [];
   /** What the flow is to have next: giving it may settle it, whereupon more of it is due. */
   #due: Pending<D>[][] = [];
@@ -48,10 +50,16 @@ export class Intake<D> {
     this.#attempts = options.maxAttempts === undefined ? undefined : new Attempts();
   }
 
-  take(incoming: Incoming, delivery: D): void {
-    const one: Pending<D> = { incoming, delivery };
-    this.size++;
+  /** False: it is to come again, after one of its group that is to be given back. */
+  take(incoming: Incoming, delivery: D): boolean {
     const group = this.#groupOf(incoming);
+    if (group !== undefined && this.#broken.has(group)) return false;
+    this.#take({ incoming, delivery }, group);
+    return true;
+  }
+
+  #take(one: Pending<D>, group: string | undefined): void {
+    this.size++;
     if (group === undefined) return this.#collect(one);
     const waiting = this.#groups.get(group);
     if (waiting) waiting.push(one);
@@ -59,6 +67,21 @@ export class Intake<D> {
       this.#groups.set(group, []);
       this.#collect(one);
     }
+  }
+
+  /** Whether there is a group that is broken: until `mend`, none of its messages are taken. */
+  get isBroken(): boolean {
+    return this.#broken.size > 0;
+  }
+
+  /** Whether others come after a message. */
+  isInOrder(incoming: Incoming): boolean {
+    return this.#groupOf(incoming) !== undefined;
+  }
+
+  /** All that is to come again has been given back. */
+  mend(): void {
+    this.#broken.clear();
   }
 
   /**
@@ -77,6 +100,7 @@ export class Intake<D> {
       return [];
     }
     this.#groups.delete(group);
+    if (!isDone) this.#broken.add(group);
     this.size -= waiting.length;
     return waiting;
   }
@@ -92,6 +116,7 @@ export class Intake<D> {
     const pending = [...this.#due.flat(), ...this.#collection(), ...Array.from(this.#groups.values()).flat()];
     this.#due = [];
     this.#groups.clear();
+    this.#broken.clear();
     this.size = 0;
     return pending;
   }

@@ -116,6 +116,8 @@ const SESSION_LOST = 'com.microsoft:session-lock-lost';
 const ATTEMPTS_CONDITION = 'amqp:internal-error';
 /** Milliseconds before a message that the flow has failed is released. */
 const RELEASE_PAUSE = { initial: 200, max: 30_000 };
+/** Milliseconds in which what is on its way has come, once there is no more credit. */
+const QUIET = 100;
 
 /**
  * Takes messages from an address. Credit follows what is settled, not what has arrived (R5), so that a slow flow slows
@@ -154,6 +156,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   /** What the flow has failed, to be released together. */
   #failed: Held[] = [];
   #failedTimer: NodeJS.Timeout | undefined;
+  /** No credit is given, so that nothing of a group overtakes what is given back of it. */
+  #isQuiet = false;
   /** Releases of such, since the flow last accepted a message. */
   #failures = 0;
   /** Ends `leave`. */
@@ -404,7 +408,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   }
 
   get #takes(): boolean {
-    return !this.#isPaused && !this.#isStopped && !this.#preparing;
+    return !this.#isPaused && !this.#isStopped && !this.#preparing && !this.#isQuiet;
   }
 
   #prepare(): void {
@@ -438,6 +442,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     clearTimeout(this.#failedTimer);
     this.#failedTimer = undefined;
     this.#failed = [];
+    this.#isQuiet = false;
     this.#keep(-this.#bytes);
     this.#left.end();
   }
@@ -517,7 +522,9 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   #takeIn(intake: Intake<Held>, messages: Incoming[], held: Held): void {
     this.#keep(held.size);
     const [incoming] = messages;
-    if (messages.length === 1) intake.take(incoming!, held);
+    if (messages.length === 1) {
+      if (!intake.take(incoming!, held)) this.#failed.push(Object.assign(held, { outcome: RELEASE }));
+    }
     // A batch is settled as one, so that nothing of it can wait for another message.
     else this.#giveAll(messages.map((one) => ({ incoming: one, delivery: held })));
     this.#replenish();
@@ -580,21 +587,26 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   #settlePart(held: Held, outcome: Outcome, settled?: Settled): void {
     if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
     const isLast = --held.messages === 0;
-    const isLater = held.isFailed && held.outcome.settle === 'release' && !this.#isStopped;
+    const isLater = this.#isLater(held) && !this.#isStopped;
     if (isLast && !isLater) this.#settleHeld(held, settled);
     else {
       if (isLast) this.#releaseLater(held);
       settled?.();
     }
-    // Until it is released, those behind it wait.
-    if (!isLater) this.#goOn(held, outcome);
+    const { incoming } = held;
+    const behind = incoming ? this.#intake?.settled(incoming, outcome) : undefined;
+    for (const { delivery } of behind ?? []) {
+      // They are to come again in their order: at the same time as the one before them.
+      delivery.isFailed = isLater;
+      this.#settlePart(delivery, RELEASE);
+    }
     if (this.#held.size === 0) this.#left.end();
   }
 
-  /** Gives the flow what comes after a message in its group, or gives that back with it: it is to come again in its order. */
-  #goOn({ incoming }: Held, outcome: Outcome): void {
-    const behind = incoming ? this.#intake?.settled(incoming, outcome) : undefined;
-    for (const { delivery } of behind ?? []) this.#settlePart(delivery, RELEASE);
+  #isLater({ isFailed = false, outcome: { settle }, incoming }: Held): boolean {
+    if (settle === 'release' && isFailed) return true;
+    const isAgain = settle === 'release' || settle === 'modify';
+    return isAgain && incoming !== undefined && this.#intake?.isInOrder(incoming) === true;
   }
 
   #settleHeld({ delivery, outcome, size }: Held, settled?: Settled): void {
@@ -605,8 +617,19 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   /** All that fail meanwhile are released together. */
   #releaseLater(held: Held): void {
     this.#failed.push(held);
-    const release = this.#connection.guarded(() => this.#releaseFailed());
+    const release = this.#connection.guarded(() => this.#becomeQuiet());
     this.#failedTimer ??= setTimeout(release, pauseAfter(this.#failures++, RELEASE_PAUSE));
+  }
+
+  /** What comes of a group while one of its messages waits to be given back is given back with it, and then in order. */
+  #becomeQuiet(): void {
+    if (!this.#intake?.isBroken) return this.#releaseFailed();
+    this.#isQuiet = true;
+    this.#link.setCredit(0);
+    this.#failedTimer = setTimeout(
+      this.#connection.guarded(() => this.#releaseFailed()),
+      QUIET,
+    );
   }
 
   #releaseFailed(): void {
@@ -614,10 +637,11 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     this.#failedTimer = undefined;
     const failed = this.#failed;
     this.#failed = [];
-    for (const held of failed) {
-      this.#settleHeld(held);
-      this.#goOn(held, RELEASE);
-    }
+    for (const held of failed) this.#settleHeld(held);
+    this.#intake?.mend();
+    if (!this.#isQuiet) return;
+    this.#isQuiet = false;
+    if (this.#link.isAttached) this.#attached();
   }
 
   #settle(delivery: IncomingDelivery, outcome: Outcome, settled?: Settled): void {

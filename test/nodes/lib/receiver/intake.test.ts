@@ -1,4 +1,5 @@
 import should from 'should';
+import type { Incoming } from '../../../../nodes/lib/message/message';
 import type { AmqpFields } from '../../../../nodes/lib/message/fields';
 import { Intake, type IntakeOptions, type Pending } from '../../../../nodes/lib/receiver/intake';
 
@@ -210,5 +211,49 @@ describe('an intake', () => {
       trial.take('1');
       should(trial.attempts).eql([1, 1, 1]);
     });
+  });
+});
+
+const ofGroup = (group?: string): Incoming => ({ fields: group === undefined ? {} : { group_id: group } }) as Incoming;
+
+describe('an intake of which a group is broken', () => {
+  let given: string[];
+  let intake: Intake<string>;
+  beforeEach(() => {
+    given = [];
+    intake = new Intake(
+      { inOrder: true },
+      {
+        give: (messages) => given.push(...messages.map(({ delivery }) => delivery)),
+        later: () => () => {},
+      },
+    );
+  });
+  const take = (...deliveries: string[]): boolean[] => deliveries.map((one) => intake.take(ofGroup(one[0]), one));
+
+  it('gives back what comes after a message that is to come again, also what comes only then', () => {
+    take('a1', 'a2', 'b1');
+    const behind = intake.settled(ofGroup('a'), { settle: 'release' });
+    should(behind.map(({ delivery }) => delivery)).eql(['a2']);
+    should(intake.isBroken).be.true();
+    should(take('a3', 'b2')).eql([false, true]);
+    should(intake.size).equal(1);
+    intake.mend();
+    should(take('a1')).eql([true]);
+    should(given).eql(['a1', 'b1', 'a1']);
+  });
+
+  it('goes on behind a message that is rejected', () => {
+    take('a1', 'a2');
+    intake.settled(ofGroup('a'), { settle: 'reject' });
+    should(given).eql(['a1', 'a2']);
+    should(intake.isBroken).be.false();
+  });
+
+  it('knows of no group after the link was lost', () => {
+    take('a1', 'a2');
+    intake.settled(ofGroup('a'), { settle: 'modify' });
+    intake.clear();
+    should(take('a1')).eql([true]);
   });
 });
