@@ -632,4 +632,42 @@ describe('embedded broker', () => {
       process.getActiveResourcesInfo().length.should.be.belowOrEqual(before);
     });
   });
+
+  describe('filters', () => {
+    const filter = { a: rhea.types.wrap_described('x', 'app:a'), b: 'y' };
+
+    for (const [confirmsFilters, answered] of [
+      [undefined, []],
+      [true, ['a', 'b']],
+      [['b'], ['b']],
+      [['c'], []],
+    ] as const) {
+      it(`are confirmed as it is told (${JSON.stringify(confirmsFilters)})`, async () => {
+        await start({ confirmsFilters: confirmsFilters as boolean | string[] | undefined });
+        const link = await receiver(await connect(), { address: 'q', filter });
+        should(Object.keys((link.source.filter as object | undefined) ?? {})).eql(answered);
+      });
+    }
+  });
+
+  it('knows properties and the largest message of a link, and the error of its detach', async () => {
+    await start();
+    const client = await connect();
+    const link = await receiver(client, 'q', { properties: { a: 1 }, max_message_size: 77 });
+    should(broker.links()).match([{ properties: { a: 1 }, maxMessageSize: 77 }]);
+    const detached = once(broker, 'detach');
+    link.close({ condition: 'app:why', description: 'because' });
+    should((await detached)[0]).match({ error: { condition: 'app:why', description: 'because' } });
+  });
+
+  it('gives volatile addresses only for settled messages, and to requests of the same session', async () => {
+    await start();
+    const client = await connect();
+    const source = { dynamic: true, capabilities: ['rabbitmq:volatile-queue'], expiry_policy: 'link-detach' };
+    await should(receiver(client, source, { snd_settle_mode: 0 })).be.rejected();
+    const link = await receiver(client, source, { snd_settle_mode: 1 });
+    const elsewhere = await sender(client, 'q');
+    should(await send(elsewhere, { reply_to: link.source.address, body: 'x' })).equal('rejected');
+    should(await send(elsewhere, { reply_to: 'other', body: 'x' })).equal('accepted');
+  });
 });

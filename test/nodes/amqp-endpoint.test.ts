@@ -526,6 +526,48 @@ describe('amqp-endpoint', () => {
       await connected('receiver');
     });
 
+    it('are disconnected, and connected again, by a msg to any of them', async () => {
+      const broker = await start();
+      const all = ['sender', 'receiver', 'requester', 'responder'];
+      const addresses: Record<string, object> = { receiver: { address: 'r' }, responder: { address: 's' } };
+      await load(flow(endpointNode(broker.port), ...all.map((name) => node(`amqp-${name}`, addresses[name]))));
+      for (const name of all) {
+        for (const one of all) await status(one, 'connected');
+        inject(name, { action: 'disconnect' });
+        for (const one of all) await status(one, '.idle');
+        should(broker.connections()).equal(0);
+        inject(name, { action: 'connect' });
+      }
+      for (const one of all) await status(one, 'connected');
+    });
+
+    it('stay disconnected when one of them is deployed anew', async () => {
+      const broker = await start();
+      await load(flow(endpointNode(broker.port), node('amqp-sender')));
+      await status('sender', 'connected');
+      inject('sender', { action: 'disconnect' });
+      await status('sender', '.idle');
+      await helper.setFlows(flow(endpointNode(broker.port), node('amqp-sender', { name: 'new' })), 'nodes');
+      const done = message('completed');
+      inject('sender', { payload: 1 });
+      should(broker.connections()).equal(0);
+      inject('sender', { action: 'connect' });
+      await done;
+      await status('sender', 'connected');
+    });
+
+    it('are disconnected while there is no server to connect to', async () => {
+      const broker = await start();
+      await broker.stop();
+      await load(flow(endpointNode(broker.port), node('amqp-sender')));
+      await status('sender', '.reason.refused');
+      inject('sender', { action: 'disconnect' });
+      await status('sender', '.idle');
+      await broker.resume();
+      inject('sender', { action: 'connect' });
+      await status('sender', 'connected');
+    });
+
     it('hand its status to the Status nodes of their flows', async () => {
       const broker = await start();
       const watch = { id: 'watch', type: 'status', z: 'flow', scope: null, wires: [['seen']] };

@@ -73,6 +73,45 @@ describe('a link pair', () => {
     pair.close();
   });
 
+  it('does not take an answer that comes late for that of the next question', async () => {
+    await open({ management: true });
+    broker.answer('/management', 'none', 2);
+    const pair = await LinkPair.open(connection, { ...NODE, timeout: 200 });
+    const question = { to: '/queues/a', subject: 'GET', reply_to: '$me' };
+    await should(pair.ask({ ...question, message_id: 'early' }, null)).be.rejected();
+    const arrived = once(broker, 'answer');
+    const asked = pair.ask({ ...question, message_id: 'now' }, null);
+    await arrived;
+    broker.put('/management', { correlation_id: 'early', body: 'late' });
+    broker.put('/management', { correlation_id: 'now', body: 'right' });
+    should((await asked).body!.content).equal('right');
+    pair.close();
+  });
+
+  it('fails a question over an answer that cannot be decoded, and goes on', async () => {
+    await open({ management: true });
+    broker.answer('/management', 'none', 1);
+    const pair = await LinkPair.open(connection, NODE);
+    const question = { message_id: 'a', to: '/queues/a', subject: 'GET', reply_to: '$me' };
+    const arrived = once(broker, 'answer');
+    const asked = pair.ask(question, null);
+    await arrived;
+    broker.put('/management', Buffer.from('005377ff', 'hex'));
+    await should(asked).be.rejectedWith({ code: 'AMQP_DECODE' });
+    should((await pair.ask(question, null)).fields).match({ subject: '404' });
+    pair.close();
+  });
+
+  it('tells when it is over, and why', async () => {
+    await open({ management: true });
+    const pair = await LinkPair.open(connection, NODE);
+    const over = once(pair.over, 'abort');
+    broker.detach('/management', { condition: 'app:why' });
+    await over;
+    should(pair.loss).match({ code: 'AMQP_LINK_REFUSED', condition: 'app:why' });
+    pair.close();
+  });
+
   it('fails a question when the connection is lost, and all later ones', async () => {
     await open({});
     const pair = await LinkPair.open(connection, NODE);
