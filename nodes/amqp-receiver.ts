@@ -10,6 +10,7 @@ import {
   onErrorOf,
   type ReceiverDef,
   receiverOptions,
+  refuseAsked,
   subscriptionOf,
 } from './flow/options';
 import { isOwnError } from './flow/own-error';
@@ -55,6 +56,7 @@ export default function init(RED: NodeAPI): void {
     const eventHub = service === 'eventhubs' ? eventHubOptions(this, settings, options) : undefined;
     const isSeveral = isOfSeveral(settings, service);
     if (isSeveral && endpoint.isListening) settings.refuse('addresses', 'is for an endpoint that connects to a server');
+    if (endpoint.isListening) refuseAsked(settings, options);
     const isTransactional = isInTransactions(settings, options);
     if (isTransactional && endpoint.isListening)
       settings.refuse('transaction', 'is for an endpoint that connects to a server');

@@ -86,7 +86,7 @@ export default function init(RED: NodeAPI): void {
       const end = (error?: Error): void => endMsg(this, done, error);
       try {
         if (endpoint.takesToken(msg)) return end();
-        const action = actionOf(msg);
+        const action = actionOf(msg, 'pending');
         if (action === 'pending') {
           send([null, Object.assign(msg, { payload: requester.pending() })]);
           return end();
@@ -117,7 +117,8 @@ export default function init(RED: NodeAPI): void {
               const bad = error ?? (failsByStatus ? statusError(incoming) : undefined);
               if (place) {
                 const one = oneOf(msg, reply, place);
-                isLast = isMarked(one);
+                // Whoever answers with an error has nothing more to say.
+                isLast = isMarked(one) || bad !== undefined;
                 if (bad) failure ??= bad;
                 else send([null, one]);
                 return;

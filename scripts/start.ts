@@ -106,7 +106,7 @@ async function main(): Promise<void> {
 }
 
 async function embeddedBroker(closing: (() => Promise<unknown>)[]): Promise<Peer> {
-  const broker = await Broker.start({ port: await freePort(5672) });
+  const broker = await Broker.start({ port: await freePort(5672), management: true });
   closing.push(() => broker.stop());
   return { host: 'localhost', port: broker.port, usetls: false, credentials: { user: '', pass: '' } };
 }

@@ -217,7 +217,8 @@ export class Endpoint {
   /** A line of the log: what is wrong, and what to do about it where that is known. */
   #lineOf(name: string, { message, diagnosis }: AmqpError): string {
     // A login that was not even tried was refused by nobody.
-    const key = name === 'auth' && diagnosis ? 'disconnected' : name;
+    const own = name === 'auth' && diagnosis ? 'disconnected' : name;
+    const key = own === 'disconnected' && this.isListening ? 'not-listening' : own;
     const line = this.#RED._(`amqp-endpoint.log.${key}`, { peer: this.#peer, reason: message });
     return diagnosis ? `${line}; ${this.#RED._(`amqp-endpoint.log.remedy.${diagnosis}`)}` : line;
   }

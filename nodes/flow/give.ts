@@ -1,5 +1,5 @@
 import type { Node } from 'node-red';
-import { AmqpError, amqpError, flowError, messageOf } from '../lib/errors';
+import { AmqpError, amqpError, flowError, messageOf, nameOf } from '../lib/errors';
 
 /**
  * Gives a msg to the flow. Node-RED copies it for each wire but the first, and throws for one that is nested too deeply:
@@ -37,7 +37,15 @@ export function endAfter(node: Node, doing: Promise<unknown>, done: (error?: Err
   );
 }
 
-/** What a msg asks of a node that sends: with a payload it is a message, whatever else it has. */
-export function actionOf(msg: object): unknown {
-  return 'payload' in msg ? undefined : (msg as { action?: unknown }).action;
+/**
+ * What a msg asks of a node that sends, one of `actions`: with a payload it is a message, whatever else it has. Throws
+ * AMQP_BAD_INPUT for any other text: nobody means to send an empty message by that.
+ */
+export function actionOf<A extends string>(msg: object, ...actions: A[]): A | 'connect' | 'disconnect' | undefined {
+  const { action } = msg as { action?: unknown };
+  if ('payload' in msg || typeof action !== 'string') return undefined;
+  const all = ['connect', 'disconnect', ...actions] as const;
+  const known = all.find((one) => one === action);
+  if (known === undefined) throw amqpError('AMQP_BAD_INPUT.asked', { actions: all.join(', '), given: nameOf(action) });
+  return known;
 }

@@ -185,6 +185,15 @@ function intakeOptions(settings: Settings): Pick<ReceiverOptions, keyof IntakeOp
   };
 }
 
+/** Refuses what is asked of a server's source: what clients send comes unfiltered, and is not kept without them. */
+export function refuseAsked(settings: Settings, { source = {} }: ReceiverOptions): void {
+  const why = 'is for an endpoint that connects to a server';
+  if (subscriptionOf(settings)) settings.refuse('subscription', why);
+  if (source.selector) settings.refuse('selector', why);
+  if (source.filters) settings.refuse('filters', why);
+  if (source.browse) settings.refuse('browse', why);
+}
+
 /** Whether each message is in one transaction with what the flow sends over it. */
 export function isInTransactions(settings: Settings, { settle, together }: ReceiverOptions): boolean {
   if (!settings.flag('transaction', false)) return false;

@@ -19,6 +19,7 @@ export const ERROR_TEXTS = {
   'AMQP_BAD_INPUT.nothing': 'the msg has nothing for a receiver: no delivery, credit or action',
   'AMQP_BAD_INPUT.action':
     'msg.action is not one of pause, resume, drain, subscribe, unsubscribe, subscriptions, detach, connect, disconnect, peek, receive, info, forget: {given}',
+  'AMQP_BAD_INPUT.asked': 'msg.action is not one of {actions}: {given}',
   'AMQP_BAD_INPUT.count': 'msg.count is not a whole number from 1 to {most}: {given}',
   'AMQP_BAD_INPUT.service-bus':
     'msg.action {given} is for the receivers of Azure Service Bus: choose that as the server kind of the endpoint',
@@ -124,7 +125,7 @@ export const ERROR_TEXTS = {
   'AMQP_NO_ADDRESS.unknown': 'the address cannot be found out: {text}',
   'AMQP_NO_ADDRESS.message': 'the message has no address: set it in the node, msg.amqp.to or msg.topic',
   'AMQP_NO_ADDRESS.stored': 'they have no address, and neither has the node',
-  'AMQP_NO_ADDRESS.subscribe': 'there is no address to subscribe to: set it in the node or in msg.topic',
+  'AMQP_NO_ADDRESS.subscribe': 'there is no address to subscribe to: set it in the node, msg.address or msg.topic',
   'AMQP_NO_ENDPOINT.none': 'no AMQP endpoint is chosen',
   'AMQP_NO_ENDPOINT.disabled': 'the AMQP endpoint of the node is disabled',
   'AMQP_NO_REPLY_TO.none': 'the request has no reply_to, so its sender waits for no reply',

@@ -56,6 +56,7 @@ export type Diagnosis =
   | 'no-token'
   | 'no-websocket'
   | 'other-protocol'
+  | 'port-taken'
   | 'proxy-login'
   | 'proxy-refused'
   | 'proxy-unreachable'

@@ -6,6 +6,7 @@ type Untold =
   | 'given-up'
   | 'mechanism'
   | 'no-token'
+  | 'port-taken'
   | `redirect-${string}`
   | 'token-expired'
   | 'token-refused'

@@ -164,8 +164,10 @@ export class Listener
   #failed(server: net.Server, cause: NodeJS.ErrnoException): void {
     if (this.#server !== server) return;
     const { port, backoff } = this.settings;
-    const why = cause.code === 'EADDRINUSE' ? 'another program uses the port' : messageOf(cause);
-    this.#change({ name: 'disconnected', error: amqpError('AMQP_LISTEN.port', { port, why }, { cause }) });
+    const isTaken = cause.code === 'EADDRINUSE';
+    const why = isTaken ? 'another program uses the port' : messageOf(cause);
+    const origin = { cause, ...(isTaken && { diagnosis: 'port-taken' as const }) };
+    this.#change({ name: 'disconnected', error: amqpError('AMQP_LISTEN.port', { port, why }, origin) });
     server.close();
     this.#server = undefined;
     this.#retry = setTimeout(

@@ -54,7 +54,8 @@ export function stateOf(outcome: Outcome, limit: number): Buffer {
 }
 
 /** Condition and description of an error (2.8.14) that a flow gives. Throws AMQP_BAD_INPUT for what cannot be sent. */
-export function checkedError(error: object): { condition: string; description?: string } {
+export function checkedError(error: unknown): { condition: string; description?: string } {
+  if (typeof error !== 'object' || error === null) throw amqpError('AMQP_BAD_INPUT.object', { path: 'msg.error' });
   const { condition, description } = error as { condition?: unknown; description?: unknown };
   if (typeof condition !== 'string' || !SYMBOL.test(condition) || condition.length > LONGEST_CONDITION)
     throw amqpError('AMQP_BAD_INPUT.condition', { longest: LONGEST_CONDITION });

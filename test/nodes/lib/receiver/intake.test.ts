@@ -84,6 +84,7 @@ describe('an intake', () => {
         trial.settle('b1');
         should(trial.given).eql([['a1'], ['b1'], ['b2']]);
         // They come again.
+        trial.intake.mend();
         trial.take('a1', 'a2', 'a3');
         trial.settle('a1');
         should(trial.given.slice(3)).eql([['a1'], ['a2']]);
@@ -187,6 +188,7 @@ describe('an intake', () => {
       for (let round = 0; round < 3; round++) {
         trial.take('a1', 'a2');
         trial.settle('a1', 'release');
+        trial.intake.mend();
       }
       trial.take('a1', 'a2');
       trial.settle('a1');
