@@ -63,7 +63,6 @@ for (const [version, kind] of [
           quorum('quorum'),
           'classic',
           'requests',
-          'priority',
         ],
       });
       await helper.startServer();
@@ -419,20 +418,6 @@ for (const [version, kind] of [
         should(failed.length).be.belowOrEqual(1);
         should(told).eql([...names.filter((name) => told.includes(name)), names[0]]);
       });
-    });
-
-    it('gives messages to the receiver with the highest priority', async () => {
-      await trial.load([
-        trial.receiver({ ...queue('priority'), consumerpriority: 1, creditwindow: 10 }),
-        trial.receiver({ id: 'high', ...queue('priority'), consumerpriority: 5, creditwindow: 10, wires: [['high']] }),
-        trial.receiver({ id: 'low', ...queue('priority'), consumerpriority: -1, creditwindow: 10 }),
-        trial.sender(queue('priority')),
-      ]);
-      await Promise.all(['receiver', 'high', 'low'].map((id) => trial.settled(id)));
-      const [received, high] = [trial.inbox(), trial.inbox('high')];
-      for (const n of numbers(20)) await trial.deliver({ payload: n });
-      should(payloads(await high.take(20))).eql(numbers(20));
-      should(received.all).be.empty();
     });
   });
 }

@@ -16,6 +16,8 @@ interface Differences {
   lacks?: ('selector' | 'no-local')[];
   /** It keeps what is larger than the receiver takes, and ends the session over it each time. */
   keepsLarge?: true;
+  /** It knows of priorities of receivers. */
+  ranks?: true;
   /** What of `TERMINI` it does not do, and tells. */
   ignores?: (keyof typeof TERMINI)[];
 }
@@ -32,9 +34,9 @@ const TERMINI = {
 
 const PEERS: Record<string, Differences> = {
   'RabbitMQ 3.10': { lacks: ['selector', 'no-local'], ignores: ['kept', 'kept with its session', 'copy'] },
-  'RabbitMQ 4.0': { lacks: ['selector', 'no-local'], keepsLarge: true, ignores: ['copy'] },
-  'RabbitMQ 4.3': { lacks: ['selector', 'no-local'], keepsLarge: true, ignores: ['copy'] },
-  'ActiveMQ Artemis': { lacks: ['no-local'] },
+  'RabbitMQ 4.0': { lacks: ['selector', 'no-local'], keepsLarge: true, ranks: true, ignores: ['copy'] },
+  'RabbitMQ 4.3': { lacks: ['selector', 'no-local'], keepsLarge: true, ranks: true, ignores: ['copy'] },
+  'ActiveMQ Artemis': { lacks: ['no-local'], ranks: true },
   'ActiveMQ Classic': { ignores: ['kept with its session'] },
   'Qpid Broker-J': { counts: true, ignores: ['kept with its session'] },
 };
@@ -49,12 +51,12 @@ const QUEUES = [
   'local',
   'size',
   'terminus',
-  'move',
+  'priority',
 ];
 const payloads = (messages: Msg[]) => messages.map(({ payload }) => payload);
 const attemptOf = ({ delivery }: Msg) => (delivery as { attempt?: number } | undefined)?.attempt;
 
-for (const [name, { counts, lacks = [], keepsLarge, ignores = [] }] of Object.entries(PEERS)) {
+for (const [name, { counts, lacks = [], keepsLarge, ranks, ignores = [] }] of Object.entries(PEERS)) {
   const peer: Peer = peerNamed(name);
 
   describe(`a receiver on ${name}`, function () {
@@ -293,6 +295,26 @@ for (const [name, { counts, lacks = [], keepsLarge, ignores = [] }] of Object.en
       await trial.deliver({ payload: 'small' });
       should((await received.next()).payload).equal('small');
     });
+
+    if (ranks) {
+      it('gets all that there is when it is the one with the highest priority', async () => {
+        const address = peer.queue('priority');
+        await trial.load([
+          trial.receiver({ ...address, consumerpriority: 1, creditwindow: 10 }),
+          trial.receiver({ id: 'high', ...address, consumerpriority: 5, creditwindow: 10, wires: [['high']] }),
+          trial.receiver({ id: 'low', ...address, consumerpriority: -1, creditwindow: 10 }),
+          trial.sender(address),
+        ]);
+        await Promise.all(['receiver', 'high', 'low'].map((id) => trial.settled(id)));
+        const [received, high] = [trial.inbox(), trial.inbox('high')];
+        // It is attached, but its credit may not have arrived.
+        while (high.all.length === 0) await trial.deliver({ payload: 'early' });
+        for (const n of numbers(20)) await trial.deliver({ payload: n });
+        await high.until(({ payload }) => payload === 19);
+        should(payloads(high.all).filter((payload) => payload !== 'early')).eql(numbers(20));
+        should(payloads(received.all).filter((payload) => payload !== 'early')).be.empty();
+      });
+    }
 
     for (const [what, more] of Object.entries(TERMINI)) {
       const isIgnored = (ignores as string[]).includes(what);
