@@ -114,11 +114,12 @@ export default function init(RED: NodeAPI): void {
             const fault = give(() => {
               if (!isTold && isWired(this, OUTCOME)) request ??= RED.util.cloneMessage(msg);
               const { msg: reply, error } = received(incoming, delivery, mapping);
-              const bad = error ?? (failsByStatus ? statusError(incoming) : undefined);
+              const refusal = failsByStatus ? statusError(incoming) : undefined;
+              const bad = error ?? refusal;
               if (place) {
                 const one = oneOf(msg, reply, place);
-                // Whoever answers with an error has nothing more to say.
-                isLast = isMarked(one) || bad !== undefined;
+                // Whoever was to say which is the last has failed.
+                isLast = isMarked(one) || (refusal !== undefined && endMarker !== undefined);
                 if (bad) failure ??= bad;
                 else send([null, one]);
                 return;

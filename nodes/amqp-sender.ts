@@ -153,7 +153,7 @@ export default function init(RED: NodeAPI): void {
     };
 
     const act = (msg: NodeMessage & { error?: object }): Promise<void> | undefined => {
-      const action = actionOf(msg, 'detach');
+      const action = actionOf(msg, 'detach', 'cancel');
       if (action === 'detach') return sender.detach(msg.error && checkedError(msg.error));
       return endpoint.act(action);
     };
