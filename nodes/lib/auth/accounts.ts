@@ -75,12 +75,22 @@ export class Accounts {
   }
 
   has(name: string): boolean {
-    return this.#accounts.has(name);
+    return this.#find(name) !== undefined;
+  }
+
+  /** Names are compared as SASLprep has them. */
+  #find(name: string): Account | undefined {
+    try {
+      return this.#accounts.get(prepared('user name', name));
+    } catch {
+      // One that it does not allow is nobody's.
+      return undefined;
+    }
   }
 
   /** That of a name; `isKnown` false: it is made up. */
   of(name: string): { account: Account; isKnown: boolean } {
-    const account = this.#accounts.get(name);
+    const account = this.#find(name);
     if (account) return { account, isKnown: true };
     const bytes = createHmac(ACCOUNT_HASH, this.#secret).update(name).digest();
     const made = bytes.toString('base64');
