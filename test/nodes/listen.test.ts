@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Connection, EventContext, Sender } from 'rhea';
+import type { Connection, Sender } from 'rhea';
 import should from 'should';
 import { type Account, accountOf } from '../../nodes/lib/auth/accounts';
 import { connectTo, first, receiver, sender, take } from '../broker/client';
@@ -19,12 +19,12 @@ import {
   message,
   messages,
   node,
+  nodes,
   send,
   status,
 } from '../flow';
 import { clients, detached, freePort, listening, sendTo, takeFrom } from '../listen';
 import { coreNode, type NodeConfig } from '../node-red';
-import { nodes } from '../flow';
 import { secretOf } from '../secrets';
 
 const fixture = (name: string): string => join(__dirname, '..', 'fixtures', name);
@@ -33,18 +33,10 @@ let port: number;
 const open = new Set<Connection>();
 
 /** A client, closed after the test. */
-async function client(options: object = {}): Promise<Connection> {
+async function client(options: Record<string, unknown> = {}): Promise<Connection> {
   const connection = await connectTo(port, options);
   open.add(connection);
   return connection;
-}
-
-async function leave(connection: Connection): Promise<void> {
-  open.delete(connection);
-  if (connection.is_closed()) return;
-  const closed = once(connection, 'connection_close');
-  connection.close();
-  await closed;
 }
 
 /** Ends a connection without a word. */
@@ -135,7 +127,7 @@ describe('an endpoint that listens', () => {
     });
 
     it('gives a flow several messages as one, of each client in its order', async () => {
-      await start(node('amqp-receiver', { settle: 'flow', together: 3, togethertime: 60 }));
+      await start(node('amqp-receiver', { settle: 'flow', together: 3, togethertime: 1 }));
       const link = await sender(await client(), 'q');
       const out = message('out');
       const outcomes = Promise.all([1, 2, 3].map((n) => sendTo(link, n)));
@@ -609,6 +601,184 @@ describe('an endpoint that listens', () => {
         await sender(connection, address).should.be.rejectedWith({ condition: /^amqp:not-/ });
       for (const address of ['nobody', 'q', 'temporary/made-up'])
         await receiver(connection, address).should.be.rejectedWith({ condition: 'amqp:not-found' });
+    });
+  });
+
+  it('refuses a port that another endpoint has, and takes it once that is gone', async () => {
+    const first = [listening(port), node('amqp-receiver')];
+    const second = [
+      listening(port, { id: 'second' }),
+      node('amqp-receiver', { id: 'two', endpoint: 'second', address: 'two' }),
+    ];
+    await load(flow(...first));
+    await clients(0);
+    await helper.setFlows(flow(...first, ...second), 'nodes');
+    should(await status('second', 'status.disconnected')).match({ fill: 'red' });
+    should(await sendTo(await sender(await client(), 'q'), 1)).eql({ state: 'accepted' });
+    await helper.setFlows(flow(...second), 'nodes');
+    await clients(0, 'second');
+    should(await sendTo(await sender(await client(), 'two'), 1)).eql({ state: 'accepted' });
+  });
+
+  it('sends clients away when it is redeployed, and has them back', async () => {
+    const configs = flow(listening(port), node('amqp-receiver', { settle: 'flow' }));
+    await load(configs);
+    const connection = await client();
+    const link = await sender(connection, 'q');
+    const out = message('out');
+    link.send({ body: 1 });
+    const msg = await out;
+    const closed = once(connection, 'connection_error');
+    await helper.setFlows(
+      configs.map((one) => (one.id === 'broker' ? { ...one, maxlinks: 7 } : one)),
+      'nodes',
+    );
+    await closed;
+    should((connection.error as unknown as { condition: string }).condition).equal('amqp:connection:forced');
+    const again = message('out');
+    (await sender(await client(), 'q')).send({ body: 2 });
+    should((await again).payload).equal(2);
+    const caught = message('caught');
+    inject('receiver', msg);
+    should(code(await caught)).equal('AMQP_DELIVERY_LOST');
+  });
+
+  describe('with accounts', () => {
+    const password = secretOf('password');
+    const tls = (files: object = {}): NodeConfig => ({
+      id: 'tls',
+      type: 'tls-config',
+      cert: fixture('server.crt'),
+      key: fixture('server.key'),
+      ca: fixture('ca.crt'),
+      ...files,
+    });
+    let accounts: Account[];
+    const lines = (): string[] => helper.log().args.flatMap(([{ msg }]) => String(msg));
+
+    before(async () => {
+      accounts = [await accountOf('user', password), await accountOf('client', secretOf('other password'))];
+    });
+
+    async function guarded(properties: object = {}, ...more: NodeConfig[]): Promise<void> {
+      helper.settings({ amqpEndpointReconnectTime: 20 });
+      const configs = flow(listening(port, { anonymous: false, ...properties }), ...more, node('amqp-receiver'));
+      await helper.load([...nodes, coreNode('network/05-tls')], configs, {
+        broker: { accounts: JSON.stringify(accounts) },
+      });
+      await clients(0);
+    }
+
+    /** How a login ends. */
+    const login = (options: Record<string, unknown>): Promise<string> =>
+      client(options).then(
+        async (connection) => (await sendTo(await sender(connection, 'q'), 1)).state,
+        (error: Error & { condition?: string }) => error.condition ?? error.message,
+      );
+
+    it('lets in by PLAIN who has the password, and nobody else', async () => {
+      await guarded();
+      should(await login({ username: 'user', password })).equal('accepted');
+      const wrong = [{ username: 'user', password: 'wrong' }, { username: 'nobody', password }, { username: 'user' }];
+      should(await Promise.all(wrong.map(login))).eql(Array(3).fill('amqp:unauthorized-access'));
+    });
+
+    for (const sasl of ['PLAIN', 'SCRAM-SHA-256']) {
+      it(`lets our own nodes in by ${sasl}, and says so to the one with a wrong password`, async () => {
+        const own = (id: string, address: string): NodeConfig[] => [
+          endpointNode(port, { id, sasl }),
+          node('amqp-sender', { id: address, endpoint: id, address: 'q', wires: [[]] }),
+        ];
+        helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 60_000 });
+        await helper.load(
+          nodes,
+          flow(listening(port, { anonymous: false }), node('amqp-receiver'), ...own('good', 'a'), ...own('bad', 'b')),
+          {
+            broker: { accounts: JSON.stringify(accounts) },
+            good: { user: 'user', pass: password },
+            bad: { user: 'user', pass: secretOf('wrong password') },
+          },
+        );
+        await status('a', 'status.connected');
+        const out = message('out');
+        inject('a', { payload: 1 });
+        should((await out).payload).equal(1);
+        await status('bad', 'status.auth');
+        should(lines().filter((line) => /login-refused/.test(line)).length).equal(1);
+      });
+    }
+
+    it('lets nobody in without a login, and everybody when it is told to', async () => {
+      await guarded();
+      should(await login({})).not.equal('accepted');
+      await helper.unload();
+      await guarded({ anonymous: true });
+      should(await login({})).equal('accepted');
+      should(await login({ username: undefined })).equal('accepted');
+      should(await login({ username: 'user', password: 'wrong' })).equal('amqp:unauthorized-access');
+    });
+
+    it('is in error without accounts and without anonymous clients, and listens to nobody', async () => {
+      await load(flow(listening(port, { anonymous: false }), node('amqp-receiver'), node('amqp-sender')));
+      await status('broker', 'status.fault');
+      await client().should.be.rejected();
+      inject('sender', { payload: 1 });
+      inject('sender', { payload: 1 });
+      const errors = helper.log().args.filter(([{ level, id }]) => level === 20 && id === 'broker');
+      should(errors.length).equal(1);
+    });
+
+    it('is in error where the accounts cannot be read, and shows nothing of them', async () => {
+      await load(flow(listening(port), node('amqp-receiver')), { broker: { accounts: `[{"name":"${password}"}]` } });
+      await status('broker', 'status.fault');
+    });
+
+    it('speaks TLS, and is not there without', async () => {
+      await guarded({ usetls: true, tls: 'tls' }, tls());
+      const ca = readFileSync(fixture('ca.crt'));
+      const secure = { transport: 'tls', ca: [ca], servername: 'localhost' };
+      should(await login({ ...secure, username: 'user', password })).equal('accepted');
+      should(await login({ username: 'user', password })).not.equal('accepted');
+      should(await login({ ...secure, username: 'user', password })).equal('accepted');
+    });
+
+    it('takes the certificate of a client whose name is that of an account, and no other', async () => {
+      await guarded({ usetls: true, tls: 'tls', clientcertificates: true }, tls());
+      const own = (files: object): NodeConfig[] => [
+        { id: 'certificate', type: 'tls-config', ca: fixture('ca.crt'), servername: 'localhost', ...files },
+        endpointNode(port, { id: 'own', usetls: true, tls: 'certificate', sasl: 'EXTERNAL' }),
+        node('amqp-sender', { id: 'a', endpoint: 'own', wires: [[]] }),
+      ];
+      const configs = flow(
+        listening(port, { anonymous: false, usetls: true, tls: 'tls', clientcertificates: true }),
+        tls(),
+        node('amqp-receiver'),
+      );
+      const files = { cert: fixture('client.crt'), key: fixture('client.key') };
+      await helper.setFlows([...configs, ...own(files)], 'nodes');
+      await status('a', 'status.connected');
+      const out = message('out');
+      inject('a', { payload: 1 });
+      should((await out).payload).equal(1);
+      // That of a server of the same authority: there is no account "localhost".
+      await helper.setFlows([...configs, ...own({ cert: fixture('server.crt'), key: fixture('server.key') })], 'nodes');
+      await status('own', 'reason.mechanism');
+    });
+
+    it('is as good as new after a thousand logins with a wrong password', async function () {
+      this.timeout(60_000);
+      await guarded({ maxclients: 2000 });
+      const before = lines().length;
+      const secret = secretOf('wrong password');
+      let right = 0;
+      for (let round = 0; round < 4; round++) {
+        const wrong = Array.from({ length: 250 }, () => login({ username: 'user', password: secret }));
+        if ((await login({ username: 'user', password })) === 'accepted') right++;
+        for (const ended of await Promise.all(wrong)) should(ended).not.equal('accepted');
+      }
+      should(right).equal(4);
+      should(lines().length - before).be.below(10);
+      should(await login({ username: 'user', password })).equal('accepted');
     });
   });
 });

@@ -81,6 +81,7 @@ export class Client implements WireUser, Attaching {
     const { allowsAnonymous, takesCertificates } = settings;
     return mechanismsFor({
       accounts,
+      client: { from: this.from, isGone: () => this.isOver },
       allowsAnonymous,
       certified: takesCertificates ? certifiedName(this.#socket) : undefined,
       refused: (user) => this.#refused(user),
