@@ -8,6 +8,12 @@ import { Trial } from './trial';
 const QUEUES = ['orders', 'invoices', 'parcels'];
 type Work = (msg: Msg, done: (error?: Error) => void) => void;
 const pass: Work = (msg) => inject('invoices', msg);
+const fail: Work = (msg, done) => {
+  // The invoice was taken when the flow fails.
+  void message('alone-sent').then(() => done(new Error('the printer is out of paper')));
+  inject('alone', { ...msg, payload: 'in vain' });
+};
+const refused: Work = (msg) => inject('invoices', { ...msg, amqp: { priority: 'none' } });
 
 for (const name of ['ActiveMQ Artemis', 'ActiveMQ Classic', 'Qpid Broker-J']) {
   describe(`transactions on ${name}`, function () {
@@ -58,6 +64,11 @@ for (const name of ['ActiveMQ Artemis', 'ActiveMQ Classic', 'Qpid Broker-J']) {
       for (const id of ['receiver', 'seen-invoices', 'seen-parcels']) await status(id, 'connected');
     }
 
+    const lose: Work = (msg) => {
+      void message('alone-sent').then(() => broker.disconnect!());
+      inject('alone', { ...msg, payload: 'in vain' });
+    };
+
     it('take an order, and send an invoice and a parcel', async () => {
       await load(pass, pass);
       const [invoices, parcels] = [messages('got-invoice', 2), messages('got-parcel', 2)];
@@ -69,11 +80,6 @@ for (const name of ['ActiveMQ Artemis', 'ActiveMQ Classic', 'Qpid Broker-J']) {
     });
 
     it('send nothing when the flow fails, and the order comes again', async () => {
-      const fail: Work = (msg, done) => {
-        // The invoice was taken when the flow fails.
-        void message('alone-sent').then(() => done(new Error('the printer is out of paper')));
-        inject('alone', { ...msg, payload: 'in vain' });
-      };
       await load(fail, pass);
       const seen = collect('got-invoice');
       const parcel = message('got-parcel');
@@ -84,7 +90,6 @@ for (const name of ['ActiveMQ Artemis', 'ActiveMQ Classic', 'Qpid Broker-J']) {
     });
 
     it('send nothing when one of them is refused', async () => {
-      const refused: Work = (msg) => inject('invoices', { ...msg, amqp: { priority: 'none' } });
       await load(refused, pass);
       const [seen, caught] = [collect('got-invoice'), message('caught')];
       const [invoice, parcel] = [message('got-invoice'), message('got-parcel')];
@@ -96,10 +101,6 @@ for (const name of ['ActiveMQ Artemis', 'ActiveMQ Classic', 'Qpid Broker-J']) {
     });
 
     it('end with the connection: what was sent in them is gone, and the order comes again', async () => {
-      const lose: Work = (msg) => {
-        void message('alone-sent').then(() => broker.disconnect!());
-        inject('alone', { ...msg, payload: 'in vain' });
-      };
       await load(lose, pass);
       const seen = collect('got-invoice');
       const parcel = message('got-parcel');

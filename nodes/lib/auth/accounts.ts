@@ -17,8 +17,6 @@ const KEY_LENGTH = 32;
 const ITERATIONS = 10_000;
 /** Logins that hash at the same time: others wait, so that they do not use all of this computer. */
 const MOST_AT_ONCE = 2;
-/** Logins that wait for their turn. */
-const MOST_WAITING = 100;
 const derived = promisify(pbkdf2);
 
 /** What is kept of a password. Throws AMQP_AUTH for characters that SASLprep (RFC 4013) does not allow. */
@@ -58,13 +56,21 @@ async function keysOf(password: string, salt: Buffer, iterations: number): Promi
   return { stored: hashOf(hmac(salted, 'Client Key')), server: hmac(salted, 'Server Key') };
 }
 
+/** Who asks whether a password is right. */
+export interface Asking {
+  /** Their address. */
+  from?: string;
+  isGone?(): boolean;
+}
+
 /** The accounts of a listening endpoint. */
 export class Accounts {
   readonly #accounts: Map<string, Account>;
   /** Makes up what an unknown name would have: who asks is not to find out that it is unknown. */
   readonly #secret = randomBytes(32);
   #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  /** By where they come from, which take turns: who floods us from one place does not keep out others. */
+  readonly #waiting = new Map<string, (() => void)[]>();
 
   constructor(accounts: Account[]) {
     this.#accounts = new Map(accounts.map((one) => [one.name, one]));
@@ -75,12 +81,22 @@ export class Accounts {
   }
 
   has(name: string): boolean {
-    return this.#accounts.has(name);
+    return this.#find(name) !== undefined;
+  }
+
+  /** Names are compared as SASLprep has them. */
+  #find(name: string): Account | undefined {
+    try {
+      return this.#accounts.get(prepared('user name', name));
+    } catch {
+      // One that it does not allow is nobody's.
+      return undefined;
+    }
   }
 
   /** That of a name; `isKnown` false: it is made up. */
   of(name: string): { account: Account; isKnown: boolean } {
-    const account = this.#accounts.get(name);
+    const account = this.#find(name);
     if (account) return { account, isKnown: true };
     const bytes = createHmac(ACCOUNT_HASH, this.#secret).update(name).digest();
     const made = bytes.toString('base64');
@@ -88,26 +104,45 @@ export class Accounts {
     return { account: { name, salt, iterations: ITERATIONS, stored: made, server: made }, isKnown: false };
   }
 
-  /** Whether a password is that of the name. Too many at the same time are refused. */
-  async verify(name: string, password: string): Promise<boolean> {
-    if (this.#waiting.length >= MOST_WAITING) return false;
-    if (this.#running >= MOST_AT_ONCE) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    this.#running++;
+  /** Whether a password is that of the name. Nothing is done for who is gone when the turn comes. */
+  async verify(name: string, password: string, { from = '', isGone = () => false }: Asking = {}): Promise<boolean> {
+    if (this.#running < MOST_AT_ONCE) this.#running++;
+    else await new Promise<void>((resolve) => this.#wait(from, resolve));
     try {
-      const { account, isKnown } = this.of(name);
-      const { stored } = await keysOf(
-        prepared('password', password),
-        Buffer.from(account.salt, 'base64'),
-        account.iterations,
-      );
+      return !isGone() && (await this.#isRight(name, password));
+    } finally {
+      const next = this.#next();
+      if (next) next();
+      else this.#running--;
+    }
+  }
+
+  async #isRight(name: string, password: string): Promise<boolean> {
+    const { account, isKnown } = this.of(name);
+    try {
+      const { salt, iterations } = account;
+      const { stored } = await keysOf(prepared('password', password), Buffer.from(salt, 'base64'), iterations);
       return timingSafeEqual(stored, hashedKey(account)) && isKnown;
     } catch {
       // A password that cannot be one.
       return false;
-    } finally {
-      this.#running--;
-      this.#waiting.shift()?.();
     }
+  }
+
+  #wait(from: string, resolve: () => void): void {
+    const waiting = this.#waiting.get(from);
+    if (waiting) waiting.push(resolve);
+    else this.#waiting.set(from, [resolve]);
+  }
+
+  #next(): (() => void) | undefined {
+    const [first] = this.#waiting;
+    if (!first) return undefined;
+    const [from, waiting] = first;
+    const next = waiting.shift();
+    this.#waiting.delete(from);
+    if (waiting.length > 0) this.#waiting.set(from, waiting);
+    return next;
   }
 }
 

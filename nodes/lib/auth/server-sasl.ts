@@ -1,15 +1,18 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerMechanism, ServerMechanisms } from '../wire/accepted-wire';
-import { type Account, type Accounts, hashedKey, hashOf, hmac } from './accounts';
+import { type Account, type Accounts, type Asking, hashedKey, hashOf, hmac } from './accounts';
 
 export interface ServerLogin {
   accounts: Accounts;
+  client?: Asking;
   allowsAnonymous: boolean;
   /** The common name in the client's certificate, where that was verified. */
   certified: string | undefined;
   /** A login has failed. */
   refused: (user: string) => void;
+  /** Milliseconds before a client hears so. Default: `REFUSAL_DELAY`. */
+  refusalDelay?: number;
 }
 
 /** Milliseconds before a client hears that its login has failed: who guesses is not to try many. */
@@ -37,12 +40,12 @@ function external(certified: string): ServerMechanism {
 }
 
 /** RFC 4616. */
-function plain({ accounts, refused }: ServerLogin): ServerMechanism {
+function plain(login: ServerLogin): ServerMechanism {
   return single(async (response) => {
     const [as, username = '', password, ...more] = response.toString().split('\0');
     const isWhole = password !== undefined && more.length === 0 && (as === '' || as === username);
-    const outcome = isWhole && (await accounts.verify(username, password));
-    if (!outcome) await refusal(refused, username);
+    const outcome = isWhole && (await login.accounts.verify(username, password, login.client));
+    if (!outcome) await refusal(login, username);
     return { outcome, username };
   });
 }
@@ -60,8 +63,8 @@ function single(judge: (response: Buffer) => Promise<{ outcome: boolean; usernam
   return mechanism;
 }
 
-async function refusal(refused: (user: string) => void, username: string): Promise<void> {
-  await delay(REFUSAL_DELAY, undefined, { ref: false });
+async function refusal({ refused, refusalDelay = REFUSAL_DELAY }: ServerLogin, username: string): Promise<void> {
+  await delay(refusalDelay, undefined, { ref: false });
   refused(username);
 }
 
@@ -126,7 +129,7 @@ class Scram implements ServerMechanism {
   }
 
   async #fail(error: string): Promise<void> {
-    await refusal(this.#login.refused, this.username ?? '');
+    await refusal(this.#login, this.username ?? '');
     this.additionalData = Buffer.from(`e=${error}`);
     this.outcome = false;
   }

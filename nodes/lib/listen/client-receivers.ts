@@ -3,6 +3,7 @@ import { type Budget, Receiver, type ReceiverOptions, type ReceiverUser } from '
 import { Receivers } from '../receiver/receivers';
 import type { State } from '../state';
 import { ClientConnection, type Place } from './client-connection';
+import { STOPPED } from './client-routes';
 import type { Gone, Hub, Taker } from './hub';
 
 /** The largest message that is taken from a client where the node does not say, in bytes. */
@@ -72,6 +73,8 @@ export class ClientReceivers extends Receivers implements Taker {
     );
     this.add(receiver);
     if (this.#isPaused) receiver.pause();
+    // Until the flow has settled what it has, when all clients are sent away.
+    if (this.#isStopped) receiver.stop();
     receiver.open();
     this.emit('state', this.state);
     return () => {
@@ -140,7 +143,7 @@ export class ClientReceivers extends Receivers implements Taker {
     if (this.#address !== undefined) this.#hub.forget(this.#address, this);
     this.#hub.off('state', this.#changed);
     this.#isOpen = false;
-    await this.detach({ condition: 'amqp:link:detach-forced', description: 'the node is stopped or deployed anew' });
+    await this.detach(STOPPED);
     this.emit('state', this.state);
   }
 }

@@ -11,7 +11,15 @@ import type { Hub } from './hub';
 interface Route {
   readonly feed: Feed;
   readonly lane: Lane;
+  /** Messages on their way to it. */
+  inFlight: number;
 }
+
+/** Why clients are sent away that receive from the address of a node. */
+export const STOPPED = {
+  condition: 'amqp:link:detach-forced',
+  description: 'the node is stopped or deployed anew',
+};
 
 /**
  * Where a sender's messages wait for clients that receive from their address. The clients compete for them: each message
@@ -77,12 +85,17 @@ export class ClientRoutes implements Routing, Source {
   async close(): Promise<void> {
     this.hub.off('state', this.#changed);
     this.#isOpen = false;
-    for (const [address, { feed, lane }] of this.#routes) {
-      lane.clear();
-      feed.sources.delete(this);
-      this.hub.release(address);
-    }
+    const routes = Array.from(this.#routes.values());
     this.#routes.clear();
+    await Promise.all(
+      routes.map(async ({ feed, lane }) => {
+        lane.clear();
+        feed.sources.delete(this);
+        // What a client has had made for itself stays for as long as the client does.
+        if (feed.sources.size === 0 && !this.hub.isMade(feed.address)) await feed.dismissAll(STOPPED);
+        this.hub.release(feed.address);
+      }),
+    );
   }
 
   /** Clients that receive from the address are sent away, with an error if one is given. */
@@ -121,7 +134,7 @@ export class ClientRoutes implements Routing, Source {
     if (!route) return;
     if (route.lane.delete(entry)) this.waiting--;
     else if (entry.end) {
-      this.inFlight--;
+      this.count(route.feed, -1);
       route.feed.forget(entry);
     }
     this.#release(route);
@@ -153,28 +166,41 @@ export class ClientRoutes implements Routing, Source {
     this.user.changed();
   }
 
-  left(feed: Feed, _link: SenderLink): void {
-    const route = this.#routes.get(feed.address);
-    // An address that was made for a client is gone with it.
-    if (route && this.hub.isGone(feed.address)) this.#failAll(route);
+  left(_feed: Feed, _link: SenderLink): void {
     this.user.changed();
   }
 
+  gone(feed: Feed): void {
+    const route = this.#routes.get(feed.address);
+    if (!route) return;
+    this.#failAll(route);
+    this.#release(route);
+  }
+
   settled(entry: Entry, outcome: Outcome): void {
-    this.inFlight--;
     const route = this.#routes.get(this.addressOf(entry));
+    if (route) this.count(route.feed, -1);
     if (!outcome.mayRetry) route?.lane.taken(entry);
     this.user.settled(entry, outcome);
     if (route) this.#release(route);
   }
 
   failed(entry: Entry, error: AmqpError): void {
+    const route = this.#routes.get(this.addressOf(entry));
+    if (route) this.count(route.feed, -1);
     this.user.failed(entry, error);
   }
 
-  lost(inDoubt: Entry[], error: AmqpError): void {
-    this.inFlight -= inDoubt.length;
+  lost(feed: Feed, inDoubt: Entry[], error: AmqpError): void {
+    this.count(feed, -inDoubt.length);
     this.user.lost(inDoubt, error);
+  }
+
+  /** Counts what is on its way. */
+  protected count(feed: Feed, change: number): void {
+    this.inFlight += change;
+    const route = this.#routes.get(feed.address);
+    if (route) route.inFlight += change;
   }
 
   /** Hands over what can be sent. */
@@ -184,7 +210,7 @@ export class ClientRoutes implements Routing, Source {
       const entry = lane.shift();
       if (!entry) break;
       this.waiting--;
-      this.inFlight++;
+      this.count(feed, 1);
       feed.send(link, entry, this);
     }
     this.user.changed();
@@ -207,7 +233,7 @@ export class ClientRoutes implements Routing, Source {
       if (!route.lane.isRefused) this.#refused.delete(route);
       this.pump(route.feed, route.lane);
     });
-    const route: Route = { feed: this.hub.feed(address), lane: new Lane(ready, this.options.retryTime) };
+    const route: Route = { feed: this.hub.feed(address), lane: new Lane(ready, this.options.retryTime), inFlight: 0 };
     route.feed.sources.add(this);
     this.#routes.set(address, route);
     return route;
@@ -217,7 +243,8 @@ export class ClientRoutes implements Routing, Source {
   #release(route: Route): void {
     if (!route.lane.isRefused) this.#refused.delete(route);
     const { feed, lane } = route;
-    if (feed.address === this.options.address || !lane.isEmpty || this.inFlight > 0) return;
+    if (feed.address === this.options.address || !lane.isEmpty || route.inFlight > 0) return;
+    if (this.#routes.get(feed.address) !== route) return;
     this.#routes.delete(feed.address);
     feed.sources.delete(this);
     this.hub.release(feed.address);

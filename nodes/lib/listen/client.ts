@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { mechanismsFor } from '../auth/server-sasl';
 import type { PeerError } from '../errors';
-import type { AcceptedSession, Attaching } from '../wire/accepted-session';
+import type { AcceptedSession, AttachAnswer, Attaching } from '../wire/accepted-session';
 import { AcceptedWire } from '../wire/accepted-wire';
 import type { AskedLink } from '../wire/remote';
 import { MIN_MAX_FRAME_SIZE, type WireUser } from '../wire/wire';
@@ -49,6 +49,8 @@ export class Client implements WireUser, Attaching {
   readonly #links = new Set<Gone>();
   /** Bytes of deliveries that have not come whole. */
   #held = 0;
+  /** Links that were refused, and that it has not detached yet. */
+  #refusals = 0;
   #timer: NodeJS.Timeout;
 
   constructor(listener: ClientUser, socket: Socket) {
@@ -81,6 +83,7 @@ export class Client implements WireUser, Attaching {
     const { allowsAnonymous, takesCertificates } = settings;
     return mechanismsFor({
       accounts,
+      client: { from: this.from, isGone: () => this.isOver },
       allowsAnonymous,
       certified: takesCertificates ? certifiedName(this.#socket) : undefined,
       refused: (user) => this.#refused(user),
@@ -89,12 +92,14 @@ export class Client implements WireUser, Attaching {
 
   /** The login has failed: the client hears so, and goes. */
   #refused(user: string): void {
+    if (this.isOver) return;
     this.#listener.refused(this, user);
     this.#later(LAST_WORDS);
   }
 
   #later(delay: number): void {
     clearTimeout(this.#timer);
+    if (this.isOver) return;
     this.#timer = setTimeout(
       this.#listener.guarded(() => this.discard()),
       delay,
@@ -129,11 +134,12 @@ export class Client implements WireUser, Attaching {
 
   // For sessions
 
-  attaching(session: AcceptedSession, asked: AskedLink): { address?: string; gone: Gone } | PeerError {
-    if (this.#links.size >= this.#listener.settings.maxLinks)
-      return { condition: TOO_MUCH, description: 'the client has too many links' };
+  attaching(session: AcceptedSession, asked: AskedLink): AttachAnswer {
+    const { maxLinks } = this.#listener.settings;
+    if (this.#links.size >= maxLinks)
+      return this.#refuse({ condition: TOO_MUCH, description: 'the client has too many links' });
     const answer = this.#listener.attach(asked, { wire: this.#wire, session });
-    if (!('gone' in answer)) return answer;
+    if (!('gone' in answer)) return this.#refuse(answer);
     const gone = this.#listener.guarded(() => {
       if (this.#links.delete(gone)) answer.gone();
     });
@@ -147,6 +153,13 @@ export class Client implements WireUser, Attaching {
     this.#held += bytes;
     listener.memory += bytes;
     if (bytes > 0 && listener.memory > listener.settings.maxMemory) throw new Error('too much has not come whole');
+  }
+
+  /** What was refused is kept until the client has detached it. */
+  #refuse(refusal: PeerError): AttachAnswer {
+    if (++this.#refusals > this.#listener.settings.maxLinks)
+      throw new Error('the client does not detach the links that it was refused');
+    return { refusal, gone: () => void this.#refusals-- };
   }
 
   // For the wire

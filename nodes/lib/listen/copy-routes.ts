@@ -23,7 +23,10 @@ interface Copy {
   readonly lane: Lane;
 }
 
-/** Copies that may wait for one client. One that is further behind is sent away: its memory is that of all. */
+/**
+ * Copies without an outcome that a client may have beyond what the fastest has. One that is further behind is sent away: as
+ * long as it has not had them, they fill the buffer of the sender.
+ */
 const MOST_BEHIND = 1000;
 const NOTHING = (): void => {};
 
@@ -43,10 +46,6 @@ export class CopyRoutes extends ClientRoutes {
     super.delete(entry);
   }
 
-  override ready(feed: Feed): void {
-    for (const link of feed.links) this.#pumpTo(feed, link);
-  }
-
   override left(feed: Feed, link: SenderLink): void {
     this.#lanes.delete(link);
     const lost = Array.from(this.#copies).filter(([, copy]) => copy.link === link);
@@ -57,8 +56,8 @@ export class CopyRoutes extends ClientRoutes {
   override settled(entry: Entry, outcome: Outcome): void {
     const copy = this.#copies.get(entry);
     if (!copy) return;
-    this.inFlight--;
     const { original, feed, link, lane } = copy;
+    this.count(feed, -1);
     const { retryTime } = this.options;
     if (outcome.mayRetry && retryTime > 0 && !isOverdue(entry, retryTime) && feed.links.includes(link))
       return lane.retry(entry, outcome.sent.state === 'released');
@@ -70,7 +69,8 @@ export class CopyRoutes extends ClientRoutes {
 
   override failed(entry: Entry, error: AmqpError): void {
     const copy = this.#copies.get(entry);
-    if (!copy) return super.failed(entry, error);
+    if (!copy) return;
+    this.count(copy.feed, -1);
     copy.original.refusal ??= {
       sent: { address: copy.feed.address, state: 'rejected' },
       peer: { condition: 'amqp:link:message-size-exceeded', description: error.message },
@@ -79,29 +79,36 @@ export class CopyRoutes extends ClientRoutes {
   }
 
   /** Of a client that is gone. */
-  override lost(inDoubt: Entry[]): void {
-    this.inFlight -= inDoubt.length;
+  override lost(feed: Feed, inDoubt: Entry[]): void {
+    this.count(feed, -inDoubt.length);
     for (const entry of inDoubt) {
       const copy = this.#copies.get(entry);
       if (copy) this.#without(entry, copy.original);
     }
   }
 
-  /** Makes the copies of what waits, and hands over what can be sent. */
+  /** Hands over what can be sent, and makes copies of what waits, as fast as the fastest client takes them. */
   protected override pump(feed: Feed, lane: Lane): void {
-    if (this.isPaused || feed.links.length === 0) return;
-    for (let entry = lane.shift(); entry; entry = lane.shift()) {
+    if (this.isPaused) return;
+    this.#pumpAllTo(feed);
+    while (feed.links.some(({ isReady }) => isReady)) {
+      const entry = lane.shift();
+      if (!entry) break;
       this.waiting--;
       this.#copy(entry, feed);
+      this.#pumpAllTo(feed);
     }
-    this.ready(feed);
     this.user.changed();
+  }
+
+  #pumpAllTo(feed: Feed): void {
+    for (const link of Array.from(feed.links)) this.#pumpTo(feed, link);
   }
 
   #copy(entry: Entry, feed: Feed): void {
     const original: Original = { entry, copies: new Set(), isTaken: false };
     this.#originals.set(entry, original);
-    for (const link of feed.links) {
+    for (const link of Array.from(feed.links)) {
       const { bytes, format } = entry;
       const copy = new Entry(bytes, NOTHING, { address: feed.address, format });
       copy.sequence = entry.sequence;
@@ -109,7 +116,18 @@ export class CopyRoutes extends ClientRoutes {
       const queue = this.#laneOf(feed, link);
       this.#copies.set(copy, { original, feed, link, lane: queue.lane });
       queue.lane.put(copy);
-      if (++queue.behind > MOST_BEHIND) this.#sendAway(link);
+      queue.behind++;
+    }
+    this.#sendAwaySlow(feed);
+  }
+
+  #sendAwaySlow(feed: Feed): void {
+    const behindOf = (link: SenderLink): number => this.#lanes.get(link)?.behind ?? 0;
+    const least = feed.links.reduce((fewest, link) => Math.min(fewest, behindOf(link)), Infinity);
+    const description = `this client is more than ${MOST_BEHIND} messages behind others`;
+    for (const link of Array.from(feed.links)) {
+      if (behindOf(link) - least <= MOST_BEHIND) continue;
+      void feed.dismiss(link, { condition: 'amqp:resource-limit-exceeded', description });
     }
   }
 
@@ -129,14 +147,9 @@ export class CopyRoutes extends ClientRoutes {
     while (link.isReady) {
       const copy = lane.shift();
       if (!copy) break;
-      this.inFlight++;
+      this.count(feed, 1);
       feed.send(link, copy, this);
     }
-  }
-
-  #sendAway(link: SenderLink): void {
-    const description = `more than ${MOST_BEHIND} messages wait for this client`;
-    void link.detach({ error: { condition: 'amqp:resource-limit-exceeded', description } });
   }
 
   /** A copy has its outcome, or its client is gone. */
@@ -159,7 +172,7 @@ export class CopyRoutes extends ClientRoutes {
     const queue = this.#lanes.get(link);
     if (queue) queue.behind--;
     if (!lane.delete(entry) && entry.end) {
-      this.inFlight--;
+      this.count(feed, -1);
       feed.forget(entry);
     }
   }

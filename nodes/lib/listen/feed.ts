@@ -1,6 +1,6 @@
 import type { Entry } from '../link/entry';
 import { type Outcome, SenderLink } from '../link/sender-link';
-import type { AmqpError } from '../errors';
+import type { AmqpError, PeerError } from '../errors';
 import { ClientConnection, type ClientOptions, type Place } from './client-connection';
 
 /** What feeds clients: the messages of one sender for one address. */
@@ -9,9 +9,11 @@ export interface Source {
   ready(feed: Feed): void;
   joined(feed: Feed, link: SenderLink): void;
   left(feed: Feed, link: SenderLink): void;
+  /** The address is not there any more. */
+  gone(feed: Feed): void;
   settled(entry: Entry, outcome: Outcome): void;
   failed(entry: Entry, error: AmqpError): void;
-  lost(inDoubt: Entry[], error: AmqpError): void;
+  lost(feed: Feed, inDoubt: Entry[], error: AmqpError): void;
 }
 
 /** The clients that receive from one address, each by a link of its own, and what feeds them. */
@@ -58,11 +60,35 @@ export class Feed {
     link.open();
     this.#tell((source) => source.joined(this, link));
     return () => {
-      this.#links.splice(this.#links.indexOf(link), 1);
       connection.over();
-      this.#tell((source) => source.left(this, link));
+      if (this.#remove(link)) this.#tell((source) => source.left(this, link));
       void link.close();
     };
+  }
+
+  /** False for one that was sent away before. */
+  #remove(link: SenderLink): boolean {
+    const at = this.#links.indexOf(link);
+    if (at >= 0) this.#links.splice(at, 1);
+    return at >= 0;
+  }
+
+  /** Sends a client away: whether it answers or not, nothing is for it any more. Resolves in bounded time. */
+  async dismiss(link: SenderLink, error: PeerError): Promise<void> {
+    if (!this.#remove(link)) return;
+    const detached = link.detach({ error });
+    this.#tell((source) => source.left(this, link));
+    await detached;
+  }
+
+  async dismissAll(error: PeerError): Promise<void> {
+    await Promise.all(Array.from(this.#links).map((link) => this.dismiss(link, error)));
+  }
+
+  /** The address is not there any more. */
+  end(): void {
+    void this.dismissAll({ condition: 'amqp:resource-deleted', description: `${this.address} is gone` });
+    this.#tell((source) => source.gone(this));
   }
 
   /** The next link that can take a message, in turn. */
@@ -96,9 +122,12 @@ export class Feed {
     const bySource = new Map<Source, Entry[]>();
     for (const entry of entries) {
       const source = this.#take(entry);
-      if (source) bySource.set(source, [...(bySource.get(source) ?? []), entry]);
+      if (!source) continue;
+      const inDoubt = bySource.get(source);
+      if (inDoubt) inDoubt.push(entry);
+      else bySource.set(source, [entry]);
     }
-    for (const [source, inDoubt] of bySource) source.lost(inDoubt, error);
+    for (const [source, inDoubt] of bySource) source.lost(this, inDoubt, error);
   }
 
   /** A source may leave when it is told. */

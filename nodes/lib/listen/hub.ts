@@ -24,6 +24,8 @@ export interface Hub extends ClientOptions, Pick<LinkConnection, 'guarded'> {
   newAddress(): string;
   /** Whether an address was made here, and is not there any more. */
   isGone(address: string): boolean;
+  /** Whether an address was made here, and is still there. */
+  isMade(address: string): boolean;
   /** What clients send to the address is for this one. Several share the clients. */
   receive(address: string, taker: Taker): void;
   forget(address: string, taker: Taker): void;

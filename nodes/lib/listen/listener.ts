@@ -80,6 +80,8 @@ export class Listener
   /** Those that were made for a link, and are still there. */
   readonly #made = new Set<string>();
   readonly #clients = new Set<Client>();
+  /** All connections, also those of which nothing has come yet. */
+  readonly #sockets = new Set<net.Socket>();
   /** When the log had a line on logins that failed, by where they came from. */
   readonly #told = new Map<string, number>();
   #server: net.Server | undefined;
@@ -121,6 +123,7 @@ export class Listener
   open(): void {
     if (this.#server || this.#isBarred) return;
     const { fault } = this.settings;
+    if (fault && this.state.name === 'fault') return;
     if (fault) return this.#change({ name: 'fault', error: fault });
     this.#listen();
   }
@@ -152,6 +155,10 @@ export class Listener
       : net.createServer(take);
     this.#server = server;
     server.maxConnections = maxClients;
+    server.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     // A handshake that fails is the client's matter.
     server.on('tlsClientError', () => {});
     server.on('error', (cause: NodeJS.ErrnoException) => this.#failed(server, cause));
@@ -182,13 +189,17 @@ export class Listener
     const server = this.#server;
     this.#server = undefined;
     const closed = new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
-    for (const client of Array.from(this.#clients)) client.close();
+    // It may be opened anew meanwhile.
+    const [clients, sockets] = [Array.from(this.#clients), Array.from(this.#sockets)];
+    for (const client of clients) client.close();
     const pause = new Pause();
     void closed.then(() => pause.end());
     if (server) await pause.wait(CLOSE_TIMEOUT);
-    for (const client of Array.from(this.#clients)) client.discard();
+    for (const client of clients) client.discard();
+    // A handshake of TLS may take as long as the client likes.
+    for (const socket of sockets) socket.destroy();
     await closed;
-    this.#change({ name: 'idle' });
+    if (!this.#server) this.#change({ name: 'idle' });
   }
 
   #take(socket: net.Socket): void {
@@ -214,7 +225,8 @@ export class Listener
 
   #tell(): void {
     const count = Array.from(this.#clients).filter(({ isOpen }) => isOpen).length;
-    this.#change({ name: 'listening', count });
+    const { state } = this;
+    if (state.name !== 'listening' || state.count !== count) this.#change({ name: 'listening', count });
   }
 
   #change(state: State): void {
@@ -247,14 +259,27 @@ export class Listener
     return address.startsWith(MADE) && !this.#made.has(address);
   }
 
+  isMade(address: string): boolean {
+    return this.#made.has(address);
+  }
+
   receive(address: string, taker: Taker): void {
+    if (address.startsWith(MADE)) this.#made.add(address);
     this.#receivers.set(address, [...(this.#receivers.get(address) ?? []), taker]);
   }
 
   forget(address: string, taker: Taker): void {
     const rest = (this.#receivers.get(address) ?? []).filter((one) => one !== taker);
     if (rest.length > 0) this.#receivers.set(address, rest);
-    else this.#receivers.delete(address);
+    else {
+      this.#receivers.delete(address);
+      this.#made.delete(address);
+    }
+  }
+
+  /** How many there are that nodes feed, or clients receive from. */
+  get fed(): number {
+    return this.#feeds.size;
   }
 
   feed(address: string): Feed {
@@ -271,9 +296,8 @@ export class Listener
   attach(asked: AskedLink, place: Place): { gone: Gone; address?: string } | PeerError {
     const { role, address, dynamic, isUnknown, isPreSettled } = asked;
     if (isUnknown) return { condition: 'amqp:not-implemented', description: 'there is no such kind of node here' };
-    if (role === 'receiver' && dynamic) return this.#attachMade(place, isPreSettled);
-    if (dynamic || address === undefined)
-      return { condition: 'amqp:not-implemented', description: 'name the address to send to' };
+    if (dynamic) return role === 'receiver' ? this.#attachMade(place, isPreSettled) : this.#make(place);
+    if (address === undefined) return { condition: 'amqp:not-implemented', description: 'name the address to send to' };
     if (role === 'sender') {
       const [first, ...others] = this.#receivers.get(address) ?? [];
       if (!first) return notFound(address);
@@ -281,20 +305,42 @@ export class Listener
       const least = others.reduce((best, one) => (one.count < best.count ? one : best), first);
       return { gone: least.attach(place) };
     }
-    const feed = this.#feeds.get(address);
-    if (!feed || feed.sources.size === 0) return notFound(address);
-    return { gone: feed.attach(place, isPreSettled) };
+    // What was made for a client is there before anything is sent to it.
+    const feed = this.#isOfClient(address) ? this.feed(address) : this.#feeds.get(address);
+    if (!feed || !(feed.sources.size > 0 || this.#isOfClient(address))) return notFound(address);
+    const detached = feed.attach(place, isPreSettled);
+    const gone = (): void => {
+      detached();
+      this.release(address);
+    };
+    return { gone };
+  }
+
+  #isOfClient(address: string): boolean {
+    return this.#made.has(address) && !this.#receivers.has(address);
   }
 
   #attachMade(place: Place, isPreSettled: boolean): { gone: Gone; address: string } {
     const address = this.newAddress();
     const detached = this.feed(address).attach(place, isPreSettled);
     const gone = (): void => {
-      this.#made.delete(address);
       detached();
-      this.release(address);
+      this.#unmake(address);
     };
     return { gone, address };
+  }
+
+  /** JMS makes a temporary queue by a link that is to send to it, and sends nothing by that. */
+  #make(place: Place): { gone: Gone; address: string } {
+    const address = this.newAddress();
+    place.session.attachReceiver(address, {});
+    return { gone: () => this.#unmake(address), address };
+  }
+
+  #unmake(address: string): void {
+    this.#made.delete(address);
+    this.#feeds.get(address)?.end();
+    this.release(address);
   }
 }
 

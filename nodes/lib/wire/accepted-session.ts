@@ -11,12 +11,21 @@ const { unwrap } = require('rhea/lib/terminus.js') as {
 /** What becomes of a link that a client attaches. */
 export interface Attaching {
   /**
-   * Attaches our end, by `attachSender` or `attachReceiver` of the session, before it returns. Gives the address, where that is
-   * made here, and what is to be called once the link is gone; or an error, with which it is refused.
+   * Attaches our end, by `attachSender` or `attachReceiver` of the session, before it returns, unless it refuses the link.
+   * May throw, which ends the connection.
    */
-  attaching(session: AcceptedSession, asked: AskedLink): { address?: string; gone: () => void } | PeerError;
+  attaching(session: AcceptedSession, asked: AskedLink): AttachAnswer;
   /** Bytes of deliveries that have not come whole: more, or fewer. Throws where that is too much. */
   hold(bytes: number): void;
+}
+
+export interface AttachAnswer {
+  /** Where that is made here. */
+  address?: string;
+  /** Why the link is refused. */
+  refusal?: PeerError;
+  /** To be called once the link is gone. */
+  gone: () => void;
 }
 
 /**
@@ -28,6 +37,8 @@ export class AcceptedSession extends Session {
   /** What is being attached: the name that rhea knows it by, and what the client asks for. */
   #attach: Attach | undefined;
   #end: LinkEnd | undefined;
+  /** The client's handles that are in use. */
+  readonly #handles = new Set<number>();
   /** What the client hears once its attach is answered, by the name of the link. */
   readonly #refusals = new Map<string, PeerError>();
 
@@ -46,21 +57,35 @@ export class AcceptedSession extends Session {
   }
 
   protected override endOf(attach: Attach): LinkEnd {
-    const { name, role, source, target } = attach;
+    const { name, role, source, target, handle } = attach;
     const key = `${role ? 'to' : 'from'} ${name}`;
     if (this.ownEnd(key)) throw new Error(`the client attaches the link ${name} twice`);
+    if (this.#handles.has(handle)) throw new Error(`the client uses the handle ${handle} twice`);
     const asked = askedOf(attach, unwrap(role ? source : target));
     attach.name = key;
     this.#attach = attach;
     this.#end = undefined;
     const answer = this.#listener.attaching(this, asked);
-    if ('gone' in answer && this.#end) {
-      if (answer.address !== undefined) this.#name(answer.address, role);
-      (this.#end as LinkEnd).once('close', answer.gone);
-      this.once('end', answer.gone);
-    } else this.#refuse(key, role, 'gone' in answer ? { condition: 'amqp:internal-error' } : answer);
+    const { address, refusal } = answer;
+    const attached = this.#end as LinkEnd | undefined;
+    if (refusal || !attached) this.#refuse(key, role, refusal ?? { condition: 'amqp:internal-error' });
+    else if (!this.ownEnd(key)) {
+      // It was taken back.
+      answer.gone();
+      throw new Error('the answer to an attach of the client would be larger than any frame that it takes');
+    } else if (address !== undefined) this.#name(address, role);
     this.#attach = undefined;
-    return this.#end!;
+    const end = this.#end!;
+    this.#handles.add(handle);
+    const gone = (): void => {
+      this.#handles.delete(handle);
+      end.off('close', gone);
+      this.off('end', gone);
+      answer.gone();
+    };
+    end.on('close', gone);
+    this.on('end', gone);
+    return end;
   }
 
   override attachSender(name: string, options: LinkEndOptions): SendingEnd {

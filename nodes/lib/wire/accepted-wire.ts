@@ -30,6 +30,8 @@ export type ServerMechanisms = Record<string, () => ServerMechanism>;
 
 /** Bytes that a client may send before its login is answered. */
 const MAX_EARLY = 2 ** 16;
+/** Bytes that a client has not read, beyond which nothing more is read of what it sends: answers would gather without end. */
+const MOST_UNREAD = 2 ** 20;
 const MAX_SESSIONS_ERROR = 'amqp:resource-limit-exceeded';
 
 /** A connection that a client has opened to us. */
@@ -74,6 +76,10 @@ export class AcceptedWire extends Wire {
     socket.setMaxListeners(0);
     this.output = new Output(socket);
     this.rhea.accept(socket);
+    socket.on('data', () => {
+      if (this.output.unread > MOST_UNREAD) socket.pause();
+    });
+    socket.on('drain', () => socket.resume());
     const layer = this.rhea.sasl_transport as RheaSaslServer | RheaSelective;
     this.#watchLogin('transports' in layer ? layer.transports[3]! : layer);
   }
