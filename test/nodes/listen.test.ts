@@ -613,7 +613,7 @@ describe('an endpoint that listens', () => {
     await load(flow(...first));
     await clients(0);
     await helper.setFlows(flow(...first, ...second), 'nodes');
-    should(await status('second', 'status.disconnected')).match({ fill: 'red' });
+    should(await status('second', 'reason.port-taken')).match({ fill: 'red' });
     should(await sendTo(await sender(await client(), 'q'), 1)).eql({ state: 'accepted' });
     await helper.setFlows(flow(...second), 'nodes');
     await clients(0, 'second');
