@@ -18,6 +18,8 @@ const { ...traces } = log;
 let connection: Inner;
 let session: Inner;
 let sender: Inner;
+/** The peer's side, which has accepted ours. */
+let accepted: Inner;
 /** What has been created is there before it has begun. */
 let channels: Inner;
 /** What rhea gave to the function that opens the socket. */
@@ -75,6 +77,8 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   'begin.incoming_window': ['number', () => fieldsOf('session.on_begin')['incoming_window']],
   'attach.name': ['string', () => fieldsOf('session.on_attach')['name']],
   'attach.handle': ['number', () => fieldsOf('session.on_attach')['handle']],
+  'attach.role': ['boolean', () => fieldsOf('session.on_attach')['role']],
+  'attach.snd_settle_mode': ['number', () => fieldsOf('session.on_attach')['snd_settle_mode']],
   'attach.source.descriptor.value': ['number', () => fieldsOf('session.on_attach')['source'].descriptor.value],
   'attach.target.descriptor.value': ['number', () => fieldsOf('session.on_attach')['target'].descriptor.value],
   'attach.initial_delivery_count': ['number', () => fieldsOf('session.on_attach')['initial_delivery_count']],
@@ -92,6 +96,19 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
     'object',
     () => fieldsOf('connection.sasl_transport.on_sasl_outcome')['additional_data'] ?? null,
   ],
+  'accepted.accept': ['function', () => accepted['accept']],
+  'accepted.remote_channel_map': ['object', () => accepted['remote_channel_map']],
+  'accepted.container.sasl_server_mechanisms': ['object', () => accepted['container'].sasl_server_mechanisms],
+  'accepted.sasl_transport.transports': ['object', () => accepted['sasl_transport'].transports],
+  'server.mechanism': ['object', () => accepted['sasl_transport'].transports[3].mechanism],
+  'server.do_step': ['function', () => accepted['sasl_transport'].transports[3].do_step],
+  'server.on_sasl_init': ['function', () => accepted['sasl_transport'].transports[3].on_sasl_init],
+  'server.on_sasl_response': ['function', () => accepted['sasl_transport'].transports[3].on_sasl_response],
+  'server.transport.encode': ['function', () => accepted['sasl_transport'].transports[3].transport.encode],
+  'session.create_sender': ['function', () => session['create_sender']],
+  'session.create_receiver': ['function', () => session['create_receiver']],
+  'link.set_source': ['function', () => sender['set_source']],
+  'link.set_target': ['function', () => sender['set_target']],
   'log.frames.enabled': ['boolean', () => 'enabled' in traces['frames'] || undefined],
   'log.raw.enabled': ['boolean', () => 'enabled' in traces['raw'] || undefined],
   'types.List32': ['function', () => List32],
@@ -128,7 +145,7 @@ describe('rhea', () => {
     peer.sasl_server_mechanisms.enable_anonymous();
     let theirs: Inner;
     peer.on('connection_open', ({ connection: one }: Inner) => {
-      theirs = one;
+      accepted = theirs = one;
       one.local.open.channel_max = 7;
     });
     peer.once('receiver_open', ({ receiver: link }: Inner) => link.close());
@@ -136,6 +153,7 @@ describe('rhea', () => {
       link.set_source({ address: 'q' });
       link.set_target({});
       link.local.attach.initial_delivery_count = 3;
+      link.local.attach.snd_settle_mode = 2;
     });
     peer.once('receiver_close', ({ session: one }: Inner) => one.close());
     server = peer.listen({
