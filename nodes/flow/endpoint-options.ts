@@ -100,7 +100,7 @@ export class EndpointSettings {
     const first = this.#time('amqpEndpointReconnectTime', 500);
     const accounts = this.#accounts();
     const allowsAnonymous = settings.flag('anonymous', false);
-    const takesCertificates = tls !== undefined && settings.flag('clientcertificates', false);
+    const takesCertificates = settings.flag('clientcertificates', false) && tls !== undefined;
     if (accounts.length === 0 && !allowsAnonymous)
       settings.refuse('accounts', 'is empty, so that no client could log in');
     return {

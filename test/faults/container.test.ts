@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import type { EventContext } from 'rhea';
 import should from 'should';
+import { accountOf } from '../../nodes/lib/auth/accounts';
+import { freePort } from '../../scripts/free-port';
 import { Broker, type LinkInfo, type Login } from '../../broker/broker';
 import { type Link, nameOf } from '../../broker/rhea';
 import { HttpProxy } from '../doubles/http-proxy';
@@ -25,7 +27,7 @@ const EXCEPT: Record<string, Record<string, string[]>> = {
   'what only the editor shows': {
     'amqp-endpoint': ['name'],
     'amqp-sender': ['name'],
-    'amqp-receiver': ['name'],
+    'amqp-receiver': ['name', 'outputs'],
     'amqp-requester': ['name'],
     'amqp-responder': ['name'],
   },
@@ -88,6 +90,12 @@ const NEEDS: Record<string, object> = {
   startvalue: { endpoint: 'hub', start: 'offset' },
   places: { endpoint: 'hub' },
   epoch: { endpoint: 'hub' },
+  maxclients: { role: 'listen', anonymous: true },
+  maxlinks: { role: 'listen', anonymous: true },
+  maxmemory: { role: 'listen', anonymous: true },
+  anonymous: { role: 'listen' },
+  clientcertificates: { role: 'listen', anonymous: true },
+  accounts: { role: 'listen', anonymous: true },
   togethertime: { together: 5 },
   replycount: { replies: 'several' },
   endmarker: { replies: 'several' },
@@ -319,6 +327,49 @@ describe('Node-RED in a container, configured by its environment', function () {
       browse: false,
       dynamic: false,
     });
+    site.add('amqp-sender', 'special', {
+      endpoint: 'unverified',
+      address: 'special',
+      linkname: 'will',
+      capabilities: 'temporary-queue',
+      durability: 'configuration',
+      expiry: 'never',
+      expirytime: 60,
+      copies: false,
+    });
+    site.add('amqp-receiver', 'careful', {
+      endpoint: 'unverified',
+      addresses: 'one',
+      address: 'special',
+      linkname: 'line-7',
+      capabilities: 'shared',
+      durability: 'configuration',
+      expiry: 'never',
+      expirytime: 70,
+      distribution: 'move',
+      consumerpriority: 3,
+      maxmessagesize: 10,
+      unfiltered: true,
+      settle: 'flow',
+      transaction: false,
+      together: 5,
+      togethertime: 2,
+      maxattempts: 4,
+      exhausted: 'output',
+      order: 'group',
+    });
+    site.add('amqp-endpoint', 'own', {
+      role: 'listen',
+      host: '127.0.0.1',
+      port: await freePort(),
+      anonymous: false,
+      clientcertificates: false,
+      accounts: JSON.stringify([await accountOf('device', secretOf('device'))]),
+      maxclients: 10,
+      maxlinks: 5,
+      maxmemory: 8,
+    });
+    site.add('amqp-receiver', 'devices', { endpoint: 'own', address: 'in' });
     const service = { host: bus.connectionString(), peer: 'servicebus' };
     site.add('amqp-endpoint', 'bus', service);
     const sessions = { endpoint: 'bus', address: 'work', sessions: 2, sessionidle: 9 };
@@ -356,7 +407,18 @@ describe('Node-RED in a container, configured by its environment', function () {
       replycapability: 'temporary-topic',
     });
     site.add('amqp-requester', 'fixed', { ...request, ...reply, replyto: 'fixed', replyaddress: 'answers' });
+    site.add('amqp-requester', 'gather', {
+      endpoint: 'unverified',
+      address: 'all',
+      replyto: 'fixed',
+      replyaddress: 'gathered',
+      replies: 'several',
+      replycount: 3,
+      endmarker: 'payload.last',
+      statuserrors: true,
+    });
     site.add('amqp-responder', 'responder', {
+      errorreplies: true,
       ...written,
       ...read,
       endpoint: 'broker',
@@ -379,7 +441,7 @@ describe('Node-RED in a container, configured by its environment', function () {
 
     await start(site);
     const isAll = (): boolean =>
-      Object.keys(links).length === 11 &&
+      Object.keys(links).length === 15 &&
       'line|receiver' in credit &&
       'responder:request' in credit &&
       'ask' in sent &&
@@ -411,6 +473,22 @@ describe('Node-RED in a container, configured by its environment', function () {
       'responder:request': { address: 'answer', source: { capabilities: ['queue'] } },
       'responder:reply': {},
       far: { address: 'far' },
+      will: {
+        address: 'special',
+        target: { capabilities: ['temporary-queue'], durable: 1, expiry_policy: 'never', timeout: 60 },
+      },
+      'line-7': {
+        address: 'special',
+        source: {
+          capabilities: ['shared'],
+          durable: 1,
+          expiry_policy: 'never',
+          timeout: 70,
+          distribution_mode: 'move',
+        },
+      },
+      'gather:request': { address: 'all' },
+      'gather:reply': { address: 'gathered' },
     });
     should(links['line|receiver']!.source).not.have.property('distribution_mode');
     should(credit).match({ 'line|receiver': 7, 'responder:request': 9 });
