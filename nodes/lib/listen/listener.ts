@@ -70,6 +70,7 @@ export class Listener
   implements Hub, Links, ClientUser
 {
   state: State = { name: 'idle' };
+  readonly isDirect = true;
   readonly options: LinkConnection['options'];
   readonly accounts: Accounts;
   readonly settings: ListenerOptions;
