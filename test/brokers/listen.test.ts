@@ -180,16 +180,15 @@ describe('an endpoint that listens', function () {
         .should.be.rejectedWith(/amqp:not-found/);
     });
 
-    for (const mechanism of ['PLAIN', 'SCRAM-SHA-256']) {
-      it(`lets it log in by ${mechanism}`, async () => {
-        await listen({ anonymous: false });
-        const out = message('out');
-        await client({ mechanism }).call('send', url(`user:${password}@`), 'in', [sent('a')]);
-        should((await out).payload).equal('a');
-        const wrong = client({ mechanism }).call('send', url('user:wrong@'), 'in', [sent('a')]);
-        await wrong.should.be.rejectedWith(/auth/i);
-      });
-    }
+    // Proton itself has no SCRAM: JMS has.
+    it('lets it log in by PLAIN, with the right password', async () => {
+      await listen({ anonymous: false });
+      const out = message('out');
+      await client().call('send', url(`user:${password}@`), 'in', [sent('a')]);
+      should((await out).payload).equal('a');
+      const wrong = client().call('send', url('user:wrong@'), 'in', [sent('a')]);
+      await wrong.should.be.rejectedWith(/auth/i);
+    });
 
     it('speaks TLS with it', async () => {
       await listen({ anonymous: false, usetls: true, tls: 'tls' });

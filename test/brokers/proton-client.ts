@@ -19,12 +19,12 @@ export class Proton {
   readonly #answers: AsyncIterator<string>;
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Logs in by `mechanism`, and trusts `ca`, the path of a certificate. */
-  constructor({ mechanism, ca }: { mechanism?: string; ca?: string } = {}) {
+  /** It trusts `ca`, the path of a certificate. */
+  constructor({ ca }: { ca?: string } = {}) {
     // -I: or else "import proton" would find the script itself
     this.#process = spawn(python!, ['-I', join(__dirname, 'proton.py')], {
       stdio: ['pipe', 'pipe', 'inherit'],
-      env: { ...process.env, ...(mechanism && { PROTON_MECHANISM: mechanism }), ...(ca && { PROTON_CA: ca }) },
+      env: { ...process.env, ...(ca && { PROTON_CA: ca }) },
     });
     this.#answers = createInterface(this.#process.stdout!)[Symbol.asyncIterator]();
   }

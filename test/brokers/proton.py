@@ -155,7 +155,7 @@ def of_message(message):
 
 
 def connect(url):
-    mechanism = os.environ.get("PROTON_MECHANISM") or ("PLAIN" if Url(url).username else "ANONYMOUS")
+    mechanism = "PLAIN" if Url(url).username else "ANONYMOUS"
     domain = None
     if "PROTON_CA" in os.environ:
         domain = SSLDomain(SSLDomain.MODE_CLIENT)
