@@ -7,11 +7,12 @@ Values are given as [type, value], integers and timestamps as text, all that is 
 """
 
 import json
+import os
 import struct
 import sys
 from uuid import UUID
 
-from proton import Data, Message, Url, symbol
+from proton import Data, Message, SSLDomain, Url, symbol
 from proton.reactor import ReceiverOption
 from proton.utils import BlockingConnection
 
@@ -155,7 +156,12 @@ def of_message(message):
 
 def connect(url):
     mechanism = "PLAIN" if Url(url).username else "ANONYMOUS"
-    return BlockingConnection(url, timeout=TIMEOUT, allowed_mechs=mechanism)
+    domain = None
+    if "PROTON_CA" in os.environ:
+        domain = SSLDomain(SSLDomain.MODE_CLIENT)
+        domain.set_trusted_ca_db(os.environ["PROTON_CA"])
+        domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME)
+    return BlockingConnection(url, timeout=TIMEOUT, allowed_mechs=mechanism, ssl_domain=domain)
 
 
 def encode(tree):

@@ -1,8 +1,4 @@
 // Against Proton, the AMQP library of someone else: its codec and ours, and its messages and ours over a connection.
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import should from 'should';
 import { Decoder } from '../../nodes/lib/codec/decoder';
 import { Encoder } from '../../nodes/lib/codec/encoder';
@@ -10,46 +6,11 @@ import { flow, helper, inject, load, message, messages, type Msg } from '../flow
 import { Broker } from '../../broker/broker';
 import { artemis } from './artemis';
 import { type BrokerKind, needed } from './broker';
+import { Proton } from './proton-client';
 import { savedEndpoint, savedNode } from './saved';
 
 /** A value as the Python side has it: see proton.py. */
 type Tree = [type: string, value: unknown];
-
-const python = ['/usr/bin/python3', 'python3'].find(
-  (command) => spawnSync(command, ['-I', '-c', 'import proton.utils']).status === 0,
-);
-
-/** Python with Proton, which does one request after the other. */
-class Proton {
-  readonly #process: ChildProcess;
-  readonly #answers: AsyncIterator<string>;
-  #last: Promise<unknown> = Promise.resolve();
-
-  constructor() {
-    // -I: or else "import proton" would find the script itself
-    this.#process = spawn(python!, ['-I', join(__dirname, 'proton.py')], { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.#answers = createInterface(this.#process.stdout!)[Symbol.asyncIterator]();
-  }
-
-  async call<T>(name: string, ...parameters: unknown[]): Promise<T> {
-    const next = this.#last.then(() => {
-      this.#process.stdin!.write(`${JSON.stringify([name, ...parameters])}\n`);
-      return this.#answers.next();
-    });
-    this.#last = next;
-    const { done, value } = await next;
-    if (done) throw new Error('Python has ended');
-    const { result, error } = JSON.parse(value) as { result: T; error?: string };
-    if (error) throw new Error(error);
-    return result;
-  }
-
-  async end(): Promise<void> {
-    const closed = once(this.#process, 'close');
-    this.#process.stdin!.end();
-    await closed;
-  }
-}
 
 const amqp = (type: string, value: unknown) => ({ $amqp: type, value });
 const symbol = (text: string) => amqp('symbol', text);
@@ -317,7 +278,7 @@ describe('with Proton', function () {
 
   before(async function () {
     await needed(this, 'Proton', () => {
-      if (!python) throw new Error('no Python with Proton (Debian: apt-get install python3-qpid-proton)');
+      Proton.find();
     });
     proton = new Proton();
   });

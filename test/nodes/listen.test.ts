@@ -511,6 +511,23 @@ describe('an endpoint that listens', () => {
       should(await taken).eql(['hi']);
     });
 
+    it('accepts a request once the flow has answered, for a client that waits for that before it takes the reply', async () => {
+      await start(node('amqp-responder'));
+      const connection = await client();
+      const link = await replies(connection);
+      const out = message('out');
+      let isAccepted = false;
+      const told = sendTo(await sender(connection, 'q'), 'hi', { reply_to: link.source.address, message_id: 'm' });
+      void told.then(() => (isAccepted = true));
+      const request = await out;
+      should(isAccepted).be.false();
+      const completed = message('completed');
+      inject('responder', { ...request, payload: 'reply' });
+      should(await told).eql({ state: 'accepted' });
+      should(await takeFrom(link, 1)).eql(['reply']);
+      should((await completed).sent!.state).equal('accepted');
+    });
+
     it('replies to a temporary queue that a link for sending has made, as JMS asks for it', async () => {
       await start(node('amqp-responder', { wires: [['responder']] }));
       const connection = await client();

@@ -11,7 +11,7 @@ export interface ServerLogin {
   certified: string | undefined;
   /** A login has failed. */
   refused: (user: string) => void;
-  /** Milliseconds before a client hears so. Default: `REFUSAL_DELAY`. */
+  /** Most milliseconds before a client hears so: it is not to be dropped before. Default: `REFUSAL_DELAY`. */
   refusalDelay?: number;
 }
 
@@ -64,7 +64,7 @@ function single(judge: (response: Buffer) => Promise<{ outcome: boolean; usernam
 }
 
 async function refusal({ refused, refusalDelay = REFUSAL_DELAY }: ServerLogin, username: string): Promise<void> {
-  await delay(refusalDelay, undefined, { ref: false });
+  await delay(Math.min(refusalDelay, REFUSAL_DELAY), undefined, { ref: false });
   refused(username);
 }
 

@@ -28,6 +28,8 @@ export interface Links extends Pick<LinkConnection, 'guarded'> {
   sender(options: SenderOptions): Sender;
   receiver(options: ReceiverOptions, user: ReceiverUser): Receiving;
   emit(event: 'fault', error: unknown): boolean;
+  /** The peer is who sends and receives, and no server between them. */
+  readonly isDirect?: boolean;
 }
 
 /** Links that we attach. */

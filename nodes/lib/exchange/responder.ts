@@ -72,6 +72,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   /** By the number that ends the token. */
   readonly #requests: Expiring<Request>;
   readonly #receiver: Receiving;
+  readonly #isDirect: boolean;
   readonly #replies: Sender;
   /** Ends `leave`. */
   readonly #left = new Pause();
@@ -79,6 +80,7 @@ export class Responder extends EventEmitter<{ state: [State] }> {
   constructor(links: Links, options: ResponderOptions, user: ReceiverUser) {
     super();
     this.#options = options;
+    this.#isDirect = links.isDirect === true;
     const { name, address, kind, creditWindow, windowBytes, timeout, retryTime, styles } = options;
     this.#requests = new Expiring(
       timeout,
@@ -150,6 +152,13 @@ export class Responder extends EventEmitter<{ state: [State] }> {
     const entry = new Entry(bytes, (error, sent) => this.#sent(id, request, error, sent, done), { address: replyTo });
     request.entry = entry;
     this.#replies.send(entry);
+    if (this.#isDirect && request.entry === entry) this.#acceptEarly(id, request);
+  }
+
+  /** A client may wait for its request to be accepted before it looks at what comes, which is the reply. */
+  #acceptEarly(id: string, request: Request): void {
+    request.isHeld = false;
+    if (this.#receiver.holds(id)) this.#receiver.settle(id, { settle: 'accept' });
   }
 
   /** True while the request can be replied to. */

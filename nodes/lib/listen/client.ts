@@ -80,13 +80,14 @@ export class Client implements WireUser, Attaching {
 
   #mechanisms(): ReturnType<typeof mechanismsFor> {
     const { accounts, settings } = this.#listener;
-    const { allowsAnonymous, takesCertificates } = settings;
+    const { allowsAnonymous, takesCertificates, connectTimeout } = settings;
     return mechanismsFor({
       accounts,
       client: { from: this.from, isGone: () => this.isOver },
       allowsAnonymous,
       certified: takesCertificates ? certifiedName(this.#socket) : undefined,
       refused: (user) => this.#refused(user),
+      refusalDelay: connectTimeout / 2,
     });
   }
 

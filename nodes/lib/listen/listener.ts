@@ -70,6 +70,7 @@ export class Listener
   implements Hub, Links, ClientUser
 {
   state: State = { name: 'idle' };
+  readonly isDirect = true;
   readonly options: LinkConnection['options'];
   readonly accounts: Accounts;
   readonly settings: ListenerOptions;
@@ -159,8 +160,8 @@ export class Listener
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
     });
-    // A handshake that fails is the client's matter.
-    server.on('tlsClientError', () => {});
+    // A handshake that fails is the client's matter. Node ends the socket of some, but not of one that takes too long.
+    server.on('tlsClientError', (_error: Error, socket: net.Socket) => socket.destroy());
     server.on('error', (cause: NodeJS.ErrnoException) => this.#failed(server, cause));
     server.listen({ host, port }, () => {
       this.#failures = 0;

@@ -132,6 +132,8 @@ export abstract class LinkEnd extends EventEmitter<{ open: []; close: [PeerError
 
   /** Detaches. With `closed` the peer keeps nothing of the terminus (2.6.4). */
   detach(closed: boolean, error?: PeerError): void {
+    // What was said first holds: rhea would write what was said last.
+    if (this.isDetached && !this.session.isEnded) return;
     this.isDetached = true;
     if (error) this.#rhea.local.detach.error = error;
     // R90: rhea writes it all the same, also by itself when the peer detaches, and the peer ends the connection over it.
