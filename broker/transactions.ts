@@ -193,8 +193,7 @@ export class Transactions {
   /** The messages go back as those of a failed delivery; what was sent is forgotten. */
   private rollBack({ given }: Transaction): void {
     const failed = described(MODIFIED, [rhea.types.wrap_boolean(true)]);
-    for (const { session, delivery, apply } of given)
-      if (session.is_open() && this.host.isOut(delivery)) apply(failed);
+    for (const { session, delivery, apply } of given) if (session.is_open() && this.host.isOut(delivery)) apply(failed);
   }
 
   /** The link to the coordinator is gone, and with it what has begun over it. */
