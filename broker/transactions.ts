@@ -11,6 +11,8 @@ const NAMES: Record<string, number> = {
   'amqp:transactional-state:list': TRANSACTIONAL,
 };
 const { Reader } = rhea.types as unknown as { Reader: new (bytes: Buffer) => { read(): Typed } };
+/** The place of the field. */
+const STATE_OF_TRANSFER = 7;
 /** The section of a message with its body as one value, up to that value. */
 const VALUE_HEAD = 3;
 
@@ -102,6 +104,13 @@ export class Transactions {
         frame.performative.coordinator = target;
       }
       onAttach(frame);
+    };
+    const onTransfer = session.on_transfer.bind(session);
+    session.on_transfer = (frame) => {
+      // It would leave out of what kind the state is.
+      const { performative } = frame;
+      Object.defineProperty(performative, 'state', { value: performative.value[STATE_OF_TRANSFER] });
+      onTransfer(frame);
     };
     const onDisposition = session.on_disposition.bind(session);
     session.on_disposition = (frame) => {

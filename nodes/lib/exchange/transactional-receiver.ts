@@ -119,7 +119,7 @@ export class TransactionalReceiver extends Receivers {
   }
 
   /** It takes one message at a time, whatever the flow asks for. */
-  override grant(): void {}
+  override grant(_credit: number): void {}
 
   /**
    * Sends a message with the one of this token. What becomes of it is told by its `done`: accepted, it counts once the
