@@ -103,9 +103,14 @@ export class TransactionalReceiver extends Receivers {
     if (name === 'connected' && this.#isOpen) super.open();
     if (name === 'refused') {
       if (this.#transaction) this.#rollBack(this.#transaction);
-      void this.#receiver.detach();
+      // Not in this turn: where the session has ended, the receiver is not told of it yet, and would wait for an answer.
+      setImmediate(this.#connection.guarded(() => this.#detachUncoordinated()));
     }
     this.emit('state', this.state);
+  }
+
+  #detachUncoordinated(): void {
+    if (this.#coordinator.state.name === 'refused') void this.#receiver.detach();
   }
 
   override async subscribe(address?: string): Promise<boolean> {

@@ -264,6 +264,7 @@ describe('a receiver in transactions', () => {
     broker.answer('invoices', 'none', 1);
     const id = await token();
     const sent = should(send(id, invoices)).be.rejectedWith(ROLLED_BACK);
+    await until(() => (broker.received['invoices'] ?? 0) > 0);
     const settled = should(settle(id)).be.rejectedWith(ROLLED_BACK);
     receiver.fail(id, { settle: 'release' });
     await Promise.all([sent, settled]);
@@ -411,6 +412,7 @@ describe('a receiver in transactions', () => {
   it('receives nothing while there is no coordinator any more', async () => {
     await open();
     await settle(await token());
+    await until(() => broker.depth('orders') === 0);
     broker.refuse(COORDINATOR, { condition: 'amqp:not-allowed' });
     broker.dropSockets();
     await reached('refused');
