@@ -78,6 +78,8 @@ export function isCoordinator({ coordinator }: Fields): boolean {
 export class Transactions {
   /** What clients asked for, oldest first. */
   readonly steps: Step[] = [];
+  /** bytes of an id (at most 32, 4.5.4) */
+  idSize = 4;
   private readonly open = new Map<string, Transaction>();
   private readonly turns = new Map<Step, { turn: Turn; times: number }>();
   private last = 0;
@@ -177,7 +179,7 @@ export class Transactions {
 
   private declare(link: Link, refusal?: PeerError): Typed {
     if (refusal) return rejected(refusal);
-    const id = Buffer.alloc(4);
+    const id = Buffer.alloc(this.idSize);
     id.writeUInt32BE(++this.last);
     this.open.set(id.toString('hex'), { id, link, sent: [], given: [] });
     return described(DECLARED, [rhea.types.wrap_binary(id)]);

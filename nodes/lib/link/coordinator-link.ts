@@ -20,6 +20,8 @@ interface Question extends OutgoingDelivery {
 
 /** Milliseconds that the coordinator has to give credit, and to answer. */
 const ANSWER_TIMEOUT = 30_000;
+/** Bytes of the id of a transaction (4.5.4). */
+const LONGEST_ID = 32;
 const OUTCOMES = ['accepted', 'rejected', 'released', 'modified', 'declared'].map((name) => `amqp:${name}:list`);
 
 /** The link by which transactions are begun and ended (part 4). They belong to its session. */
@@ -43,7 +45,7 @@ export class CoordinatorLink extends Link<SendingEnd> {
     if (this.state.name === 'connecting') await this.#wait(() => this.state.name === 'connecting');
     const { descriptor, bytes } = await this.#ask(DESCRIPTOR.declare, []);
     const id = bytes && transactionIn(descriptor, bytes);
-    if (id) return id;
+    if (id && id.length <= LONGEST_ID) return id;
     throw amqpError('AMQP_TRANSACTION.declare', {}, { peer: errorIn({ descriptor, bytes }) });
   }
 

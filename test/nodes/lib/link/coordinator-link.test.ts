@@ -81,6 +81,16 @@ describe('a link to what coordinates transactions', () => {
     await link.declare();
   });
 
+  it('takes ids of up to 32 bytes', async () => {
+    await open();
+    broker.transactions.idSize = 32;
+    const id = await link.declare();
+    should(id).have.length(32);
+    await link.discharge(id, false);
+    broker.transactions.idSize = 33;
+    await should(link.declare()).be.rejectedWith({ code: 'AMQP_TRANSACTION' });
+  });
+
   it('tells why the peer does not commit, as for a transaction that it does not know', async () => {
     await open();
     broker.transactions.answer('commit', { condition: 'amqp:transaction:rollback' }, 1);
