@@ -37,7 +37,7 @@ export interface Sent {
 interface Given {
   session: PeerSession;
   delivery: Delivery;
-  apply(state: unknown): void;
+  apply: (state: unknown) => void;
 }
 
 interface Transaction {
@@ -233,6 +233,6 @@ function rejected(error: PeerError): Typed {
 function answer(delivery: Delivery, state: Typed): void {
   const { connection } = delivery.link;
   connection._process();
-  delivery.update(true, state as never);
+  delivery.update(true, state);
   connection._process();
 }

@@ -7,6 +7,27 @@ import { Broker, type BrokerOptions } from '../../broker/broker';
 
 type Work = (msg: Msg, done: (error?: Error) => void) => void;
 const pass: Work = (msg) => inject('invoices', msg);
+const hold: Work = () => {};
+const printThenFail: Work = (msg, done) => {
+  void message('alone-sent').then(() => done(new Error('out of paper')));
+  inject('alone', msg);
+};
+const print: Work = (msg) => inject('alone', msg);
+const printAndAccept: Work = (msg) => {
+  inject('alone', { ...msg, payload: 'late' });
+  inject('receiver', { ...msg });
+};
+const sendElsewhere: Work = (msg, done) => {
+  void message('audited').then(() => {
+    inject('alone', { payload: 'without delivery' });
+    void message('alone-sent').then(() => done(new Error('out of paper')));
+  });
+  inject('audit', { ...msg });
+};
+
+function work(...steps: Work[]): void {
+  helper.getNode('work').on('input', (msg, _send, done) => steps.shift()!(msg, done));
+}
 
 describe('a flow in transactions', () => {
   let broker: Broker;
@@ -54,8 +75,11 @@ describe('a flow in transactions', () => {
     work(...steps);
   }
 
-  function work(...steps: Work[]): void {
-    helper.getNode('work').on('input', (msg, _send, done) => steps.shift()!(msg as Msg, done));
+  /** What the flow gets. */
+  function given(): Promise<Msg> {
+    const came = message('work');
+    broker.put('orders', { body: 'order' });
+    return came;
   }
 
   const depths = () => Object.fromEntries(['orders', 'invoices', 'parcels'].map((name) => [name, broker.depth(name)]));
@@ -80,11 +104,7 @@ describe('a flow in transactions', () => {
   });
 
   it('sends nothing when it fails: the message comes again', async () => {
-    const fail: Work = (msg, done) => {
-      void message('alone-sent').then(() => done(new Error('out of paper')));
-      inject('alone', msg);
-    };
-    await start({}, {}, fail, pass);
+    await start({}, {}, printThenFail, pass);
     broker.put('orders', { body: 'order' });
     await answered();
     should(broker.transactions.steps).eql(['declare', 'rollback', 'declare', 'commit']);
@@ -106,19 +126,14 @@ describe('a flow in transactions', () => {
   });
 
   it('sends nothing when it takes too long: the message comes again', async () => {
-    const forget: Work = (msg) => inject('alone', msg);
-    await start({}, { settletimeout: 0.1 }, forget, pass);
+    await start({}, { settletimeout: 0.1 }, print, pass);
     broker.put('orders', { body: 'order' });
     await answered();
     should(broker.transactions.steps).eql(['declare', 'rollback', 'declare', 'commit']);
   });
 
   it('has the last word of what is still on its way', async () => {
-    const both: Work = (msg) => {
-      inject('alone', { ...msg, payload: 'late' });
-      inject('receiver', { ...msg });
-    };
-    await start({}, {}, both);
+    await start({}, {}, printAndAccept);
     broker.holdCredit('invoices');
     const sent = message('alone-sent');
     broker.put('orders', { body: 'order' });
@@ -180,14 +195,7 @@ describe('a flow in transactions', () => {
   });
 
   it('sends outside of them what another endpoint sends, and what was not received', async () => {
-    const audit: Work = (msg, done) => {
-      void message('audited').then(() => {
-        inject('alone', { payload: 'without delivery' });
-        void message('alone-sent').then(() => done(new Error('out of paper')));
-      });
-      inject('audit', { ...msg });
-    };
-    await start({}, {}, audit, (msg) => inject('receiver', msg));
+    await start({}, {}, sendElsewhere, (msg) => inject('receiver', msg));
     broker.put('orders', { body: 'order' });
     while (broker.depth('orders') > 0) await delay(5);
     should(broker.messages('audit').map((one) => one!.body)).eql(['order']);
@@ -196,10 +204,8 @@ describe('a flow in transactions', () => {
   });
 
   it('goes on in its transaction when the receiver is deployed anew meanwhile', async () => {
-    let held: Msg | undefined;
-    await start({}, {}, (msg) => (held = msg), pass);
-    broker.put('orders', { body: 'order' });
-    while (!held) await delay(5);
+    await start({}, {}, hold, pass);
+    const held = await given();
     const sent = message('alone-sent');
     inject('alone', { ...held, payload: 'before' });
     await sent;
@@ -215,10 +221,8 @@ describe('a flow in transactions', () => {
   });
 
   it('has nothing half done when all is deployed anew meanwhile', async () => {
-    let held: Msg | undefined;
-    await start({}, {}, (msg) => (held = msg));
-    broker.put('orders', { body: 'order' });
-    while (!held) await delay(5);
+    await start({}, {}, hold);
+    const held = await given();
     const sent = message('alone-sent');
     inject('alone', held);
     await sent;
@@ -228,10 +232,8 @@ describe('a flow in transactions', () => {
   });
 
   it('goes on when a sender is deployed anew meanwhile', async () => {
-    let held: Msg | undefined;
-    await start({}, {}, (msg) => (held = msg), pass);
-    broker.put('orders', { body: 'order' });
-    while (!held) await delay(5);
+    await start({}, {}, hold, pass);
+    const held = await given();
     const sent = message('alone-sent');
     inject('alone', held);
     await sent;
@@ -247,11 +249,9 @@ describe('a flow in transactions', () => {
   });
 
   it('has nothing half done when a sender is deployed anew with a message on its way', async () => {
-    let held: Msg | undefined;
-    await start({}, {}, (msg) => (held = msg), pass);
+    await start({}, {}, hold, pass);
     broker.holdCredit('invoices');
-    broker.put('orders', { body: 'order' });
-    while (!held) await delay(5);
+    const held = await given();
     inject('alone', held);
     while (!broker.links().some(({ name }) => name === 'receiver:alone')) await delay(5);
     const next = configs.map((one) => (one.id === 'alone' ? { ...one, name: 'new' } : one));

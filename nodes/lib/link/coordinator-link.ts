@@ -62,9 +62,10 @@ export class CoordinatorLink extends Link<SendingEnd> {
     encoder.value({ $amqp: 'described', descriptor: { $amqp: 'ulong', value: descriptor }, value: fields });
     const bytes = encoder.finish();
     const { end } = this;
+    if (!end) throw amqpError('AMQP_DISCONNECTED.detached');
     // In a loop: of several that wait, those before may have used the credit up.
-    while (end && this.end === end && !end.isReady) await this.#wait(() => this.end === end && !end.isReady);
-    if (!end || this.end !== end) throw amqpError('AMQP_DISCONNECTED.detached');
+    while (this.end === end && !end.isReady) await this.#wait(() => this.end === end && !end.isReady);
+    if (this.end !== end) throw amqpError('AMQP_DISCONNECTED.detached');
     return new Promise<Settled>((resolve, reject) => {
       const ended = (): void => {
         clearTimeout(timer);

@@ -26,6 +26,10 @@ const to = (address: string): SenderOptions => ({
   timeout: 0,
 });
 
+async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await delay(2);
+}
+
 describe('a receiver in transactions', () => {
   let broker: Broker;
   let connection: Connection;
@@ -104,10 +108,6 @@ describe('a receiver in transactions', () => {
     invoices: broker.depth('invoices'),
     parcels: broker.depth('parcels'),
   });
-
-  async function until(isSo: () => boolean): Promise<void> {
-    while (!isSo()) await delay(2);
-  }
 
   async function reached(state: string): Promise<void> {
     while (receiver.state.name !== state) await once(receiver, 'state');

@@ -83,17 +83,19 @@ describe('an outcome', () => {
   });
 });
 
+const bytes = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex');
+
+function read(outcome: string): RemoteOutcome | undefined {
+  const fields = bytes(`02 a0020102 ${outcome}`);
+  return readOutcome(0x34, Buffer.concat([bytes('005334 c0'), Buffer.of(fields.length), fields]));
+}
+
 describe('the state of what belongs to a transaction', () => {
   const id = Buffer.from('0102', 'hex');
-  const bytes = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex');
-  function read(outcome: string): RemoteOutcome | undefined {
-    const fields = bytes(`02 a0020102 ${outcome}`);
-    return readOutcome(0x34, Buffer.concat([bytes('005334 c0'), Buffer.of(fields.length), fields]));
-  }
 
   it('is written as the specification has it (4.5.8)', () => {
     should(stateIn(id).toString('hex')).equal('005334c00501a0020102');
-    should(hex({ settle: 'accept', transaction: id })).equal('005334c00902a0020102' + '00532445');
+    should(hex({ settle: 'accept', transaction: id })).equal('005334c00902a002010200532445');
     should(hex({ settle: 'accept', transaction: Buffer.alloc(32, 1) })).match(/^005334c02702a020(01){32}00532445$/);
   });
 
