@@ -130,12 +130,12 @@ export class Transactions {
   ): void {
     const transaction = this.open.get(id.toString('hex'));
     if (!transaction) return session.close(errorOf(UNKNOWN));
-    const { first, last = first } = performative as { first: number; last?: number };
+    const { first, last, settled } = performative as { first: number; last?: number | null; settled: boolean };
     for (let number = first; number <= (last ?? first); number++) {
       const delivery = session.outgoing.deliveries.by_id(number);
       if (!delivery) continue;
       const apply = (state: unknown): void =>
-        onDisposition({ performative: { role: true, first: number, last: number, settled: true, state } });
+        onDisposition({ performative: { role: true, first: number, last: number, settled, state } });
       transaction.given.push({ session, delivery, apply: (state) => apply(state ?? outcome) });
     }
   }

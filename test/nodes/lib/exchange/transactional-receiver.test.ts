@@ -157,6 +157,21 @@ describe('a receiver in transactions', () => {
     );
   });
 
+  it('may have the peer answer outcomes', async () => {
+    await open({ isAnswered: true });
+    const id = await token();
+    await send(id, invoices);
+    receiver.fail(id, { settle: 'release' });
+    const next = await token(2);
+    await send(next, invoices);
+    broker.transactions.answer('commit', { condition: 'amqp:transaction:rollback' }, 1);
+    await should(settle(next)).be.rejectedWith(ROLLED_BACK);
+    await answeredAgain(3);
+    broker.put('orders', { body: 'nothing to send' });
+    await settle(await token(4));
+    should(broker.depth('orders')).equal(0);
+  });
+
   it('sends messages of several frames', async () => {
     await open({}, { maxFrameSize: 512 });
     const id = await token();
