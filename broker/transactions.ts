@@ -78,7 +78,7 @@ export function isCoordinator({ coordinator }: Fields): boolean {
 export class Transactions {
   /** What clients asked for, oldest first. */
   readonly steps: Step[] = [];
-  /** bytes of an id (at most 32, 4.5.4) */
+  /** bytes of an id (at most 32 by 4.5.4, which Artemis exceeds) */
   idSize = 4;
   private readonly open = new Map<string, Transaction>();
   private readonly turns = new Map<Step, { turn: Turn; times: number }>();
