@@ -9,6 +9,7 @@ import { decode, inspect, recount } from './bytes';
 import { type Attached, type Entry, type LinkInfo, Queue } from './queue';
 import { type Accounts, certifiedName, type Login, mechanismsOf, saslOf, type ScramOptions, watchLogin } from './sasl';
 import { azureResponse, rabbitResponse, responseTo } from './management';
+import { isCoordinator, transactionalIn, Transactions } from './transactions';
 import { renewalIn, TokenBook, type Tokens } from './tokens';
 import { type HttpAnswer, type Upgrade, type WebSocketOptions, webSocketServer } from './websocket';
 import {
@@ -33,6 +34,7 @@ export type { PeerError } from './rhea';
 export type { Tokens } from './tokens';
 export type { HttpAnswer, Upgrade, WebSocketOptions } from './websocket';
 export type { Login, ScramOptions } from './sasl';
+export type { Step, Turn } from './transactions';
 
 export interface BrokerOptions {
   host?: string;
@@ -82,6 +84,8 @@ export interface BrokerOptions {
   management?: boolean;
   /** refuse queues that were not declared, instead of making them (default false) */
   mustExist?: boolean;
+  /** coordinate local transactions (default false) */
+  transactions?: boolean;
 }
 
 export type Answer = 'accept' | 'reject' | 'release' | 'modify' | 'none';
@@ -97,6 +101,9 @@ export interface Disposition {
 
 type Outcome = 'accepted' | 'rejected' | 'released' | 'modified';
 const DEAD_LETTERS = 'DLQ';
+/** by which attaches to what coordinates transactions are refused, and held */
+export const COORDINATOR = '$coordinator';
+const REFUSED: PeerError = { condition: 'amqp:not-allowed', description: 'rejected' };
 const MANAGEMENT = '/management';
 const AZURE_MANAGEMENT = /(^|\/)\$management$/;
 /** asks RabbitMQ for an address whose messages come at most once, on the session of whoever names it for replies */
@@ -133,6 +140,12 @@ export class Broker extends EventEmitter {
   readonly received: Record<string, number> = {};
   /** what consumers answered, oldest first; the oldest go when there are very many */
   readonly dispositions: Disposition[] = [];
+  /** what has begun, and hooks to misbehave, where `transactions` says that there are any */
+  readonly transactions = new Transactions({
+    route: ({ address, bytes, format }) => void this.route(address, bytes, format),
+    isOut: (delivery) => this.attached.get(delivery.link as Link)?.unsettled.has(delivery) === true,
+    drop: ({ connection }) => this.dropSocketOf(connection),
+  });
 
   private readonly container = rhea.create_container({ id: 'embedded-broker' });
   private readonly sockets = new Map<Duplex, Connection | undefined>();
@@ -297,7 +310,12 @@ export class Broker extends EventEmitter {
   }
 
   dropSockets(): void {
+    this.dropSocketOf();
+  }
+
+  private dropSocketOf(only?: Connection): void {
     for (const [socket, connection] of this.sockets) {
+      if (only && only !== connection) continue;
       socket.destroy();
       connection?._disconnected();
     }
@@ -456,6 +474,7 @@ export class Broker extends EventEmitter {
     keepDirectionsApart(session);
     keepBytes(session);
     takeEarlyFlows(session);
+    this.transactions.teach(session);
     const onFlow = session.on_flow.bind(session);
     session.on_flow = (frame) => {
       onFlow(frame);
@@ -484,7 +503,9 @@ export class Broker extends EventEmitter {
       this.refusals.get(wanted) ??
       (wanted === MANAGEMENT && this.isManagement(wanted)
         ? this.objectionToPair(asked)
-        : (this.objectionToVolatile(asked) ?? this.objection(reads, dynamic, wanted)));
+        : (this.objectionToVolatile(asked) ??
+          this.objectionToCoordinator(asked) ??
+          this.objection(reads, dynamic, wanted)));
     if (refusal) {
       Object.assign(
         link.local.attach,
@@ -493,12 +514,13 @@ export class Broker extends EventEmitter {
       link.close(errorOf(refusal));
       return;
     }
-    const address = dynamic ? `dynamic-${randomUUID()}` : wanted;
-    const named = address ? { address } : {};
+    const address = isCoordinator(asked) ? COORDINATOR : dynamic ? `dynamic-${randomUUID()}` : wanted;
+    const named = wanted || dynamic ? { address } : {};
     const filter = this.confirmed(source?.filter);
     link.local.attach.source = echo(source, reads ? { ...named, filter } : {});
     link.local.attach.target = echo(target, reads ? {} : named);
     link.local.attach.snd_settle_mode = asked.snd_settle_mode;
+    if (isCoordinator(asked)) link.local.attach.target = asked.coordinator;
     if (reads) link.local.attach.rcv_settle_mode = asked.rcv_settle_mode;
     else link.local.attach.max_message_size = this.options.maxMessageSize;
 
@@ -569,6 +591,12 @@ export class Broker extends EventEmitter {
     return { condition: 'amqp:not-allowed', description: `${MANAGEMENT} wants a pair of links, both settled` };
   }
 
+  private objectionToCoordinator(asked: Fields): PeerError | undefined {
+    if (!isCoordinator(asked)) return undefined;
+    if (!this.options.transactions) return { condition: 'amqp:not-implemented', description: 'no transactions' };
+    return this.refusals.get(COORDINATOR);
+  }
+
   private onDetach(link: Link): void {
     // outcomes that came along with the detach first
     link.connection._process();
@@ -603,6 +631,7 @@ export class Broker extends EventEmitter {
   private forget(which: (attached: Attached) => boolean, closed?: boolean, error?: PeerError): void {
     for (const attached of [...this.attached.values()].filter(which)) {
       this.halt(attached);
+      this.transactions.forget(attached.link);
       this.attached.delete(attached.link);
       this.emit('detach', { ...attached.info, closed, ...(error && { error }) });
     }
@@ -627,12 +656,22 @@ export class Broker extends EventEmitter {
       Object.assign(delivery, { settled: true }); // frees it in rhea without a word to the peer
       return;
     }
+    if (isCoordinator(link.remote.attach)) {
+      this.topUp(attached);
+      return this.transactions.ask(delivery, bytes);
+    }
     const address = attached.info.address || inspect(bytes).to || '';
     this.received[address] = (this.received[address] ?? 0) + 1;
     this.topUp(attached);
     const planned = this.plannedAnswer(address);
     this.emit('answer', { address, answer: planned });
     if (planned === 'none') return;
+    const transactional = transactionalIn(delivery.remote_state);
+    if (transactional) {
+      const sent = { address, bytes, format: delivery.format - 1 };
+      const refusal = planned === 'accept' ? this.objection(false, false, address) : REFUSED;
+      return this.transactions.take(delivery, transactional.id, sent, refusal);
+    }
     if (this.isManagement(address)) {
       this.manage(attached, bytes);
       return this.settle(delivery, 'accept');

@@ -1,6 +1,6 @@
 /* oxlint-disable no-underscore-dangle -- rhea's inner methods are named so */
 // What a server needs of rhea beyond its typings, and around its traps.
-import rhea, { type AmqpError, type Receiver, type Sender, type Session } from 'rhea';
+import rhea, { type AmqpError, type Delivery, type Receiver, type Sender, type Session } from 'rhea';
 
 export type Fields = Record<string, any>;
 export type Frame = { performative: Fields; payload?: Buffer };
@@ -12,10 +12,12 @@ export type PeerSession = Session & {
     next_pending_delivery: number;
     available(): number;
     transfer_window(): number;
+    deliveries: { by_id(id: number): Delivery | undefined };
   };
   on_attach(frame: Frame): void;
   on_transfer(frame: Frame): void;
   on_flow(frame: Frame): void;
+  on_disposition(frame: Frame): void;
 };
 export interface PeerError {
   condition?: string;

@@ -153,6 +153,7 @@ export const ERROR_TEXTS = {
   'AMQP_TIMEOUT.message': 'not sent within {seconds} s{because}',
   'AMQP_TIMEOUT.reply': 'the reply could not be delivered in time',
   'AMQP_TIMEOUT.drain': 'the peer does not answer to drain',
+  'AMQP_TIMEOUT.transaction': 'the peer does not let transactions begin or end',
   'AMQP_TOO_LARGE.received': 'a message is larger than the {most} bytes that the receiver takes',
   'AMQP_TOO_LARGE.message': 'the message has {size} bytes, the peer takes no more than {most}',
   'AMQP_TRANSACTION.commit': 'the transaction was rolled back: the message comes again, and nothing was sent',

@@ -22,9 +22,16 @@ interface Transaction {
   /** Something of it was not taken. */
   hasFailed: boolean;
   isOver: boolean;
+  /** From when the flow has accepted the message. */
+  committing?: Promise<void>;
+  /** Of the time in which the flow is to settle the message. */
+  timer?: NodeJS.Timeout;
   /** Ends the wait for those outcomes. */
   readonly sent: Pause;
 }
+
+/** Milliseconds that `close` waits for the answer to a commit. */
+const COMMIT_TIME = 2000;
 
 /**
  * Receives messages one at a time, each in a transaction with all that the flow sends over it (part 4): the peer forgets the
@@ -40,6 +47,13 @@ export class TransactionalReceiver extends Receivers {
   /** By the names of those who send: on the session, with all else as they have it. */
   readonly #senders = new Map<string, { options: SenderOptions; sender: Sender }>();
   #transaction: Transaction | undefined;
+  /** Of messages that the flow still has, and whose transactions were rolled back: to accept them now would lose what was sent. */
+  readonly #rolledBack = new Set<string>();
+  /** Commits that the peer has not answered. */
+  readonly #commits = new Set<Promise<void>>();
+  /** Senders of nodes that were deployed anew, which detach. */
+  readonly #closings = new Set<Promise<void>>();
+  readonly #settleTimeout: number;
   #isOpen = false;
 
   constructor(connection: LinkConnection, options: ReceiverOptions, user: ReceiverUser) {
@@ -48,18 +62,19 @@ export class TransactionalReceiver extends Receivers {
     const session = this.#session;
     this.#connection = connection;
     this.#name = name;
+    this.#settleTimeout = options.settleTimeout;
     this.#coordinator = new CoordinatorLink(connection, `${name}:transactions`, session);
-    this.#coordinator.on('state', (state) => {
-      // Without it nothing could be sent in answer to a message.
-      if (state.name === 'connected' && this.#isOpen) super.open();
-      this.emit('state', this.state);
-    });
+    this.#coordinator.on('state', (state) => this.#coordinated(state));
     this.#receiver = new Receiver(
       connection,
       // One at a time: a session has one transaction, with most peers.
       { ...options, session, settle: 'flow', creditWindow: 1 },
       {
         ...user,
+        message: (incoming, delivery) => {
+          this.#rollBackLate();
+          user.message(incoming, delivery);
+        },
         lost: () => {
           this.#giveUp();
           user.lost?.();
@@ -78,7 +93,38 @@ export class TransactionalReceiver extends Receivers {
   override open(): void {
     this.#isOpen = true;
     this.#coordinator.open();
+    if (this.#coordinator.state.name === 'connected') super.open();
   }
+
+  #coordinated({ name }: State): void {
+    // What it has begun has gone with it.
+    if (name !== 'connected' && this.#transaction) this.#transaction.hasFailed = true;
+    // Without it nothing could be sent in answer to a message.
+    if (name === 'connected' && this.#isOpen) super.open();
+    if (name === 'refused') {
+      if (this.#transaction) this.#rollBack(this.#transaction);
+      // Not in this turn: where the session has ended, the receiver is not told of it yet, and would wait for an answer.
+      setImmediate(this.#connection.guarded(() => this.#detachUncoordinated()));
+    }
+    this.emit('state', this.state);
+  }
+
+  #detachUncoordinated(): void {
+    if (this.#coordinator.state.name === 'refused') void this.#receiver.detach();
+  }
+
+  override async subscribe(address?: string): Promise<boolean> {
+    if (this.#coordinator.state.name === 'connected' || address !== undefined) {
+      const isSubscribed = await super.subscribe(address);
+      this.#isOpen ||= isSubscribed;
+      return isSubscribed;
+    }
+    this.open();
+    return true;
+  }
+
+  /** It takes one message at a time, whatever the flow asks for. */
+  override grant(_credit: number): void {}
 
   /**
    * Sends a message with the one of this token. What becomes of it is told by its `done`: accepted, it counts once the
@@ -110,8 +156,6 @@ export class TransactionalReceiver extends Receivers {
     const { name } = options;
     const known = this.#senders.get(name);
     if (known?.options === options) return known.sender;
-    // That of a node as it was before it was deployed anew.
-    void known?.sender.close(0);
     const { store: _, ...rest } = options;
     const sender = new Sender(this.#connection, {
       ...rest,
@@ -124,34 +168,65 @@ export class TransactionalReceiver extends Receivers {
     });
     this.#senders.set(name, { options, sender });
     sender.on('state', () => this.emit('state', this.state));
-    sender.open();
+    if (!known) sender.open();
+    // That of a node as it was before it was deployed anew: its link has the same name.
+    else void this.#closeSender(known.sender).then(() => this.#senders.get(name)?.sender === sender && sender.open());
     return sender;
+  }
+
+  #closeSender(sender: Sender): Promise<void> {
+    sender.removeAllListeners();
+    const closing = sender.close(0).finally(() => this.#closings.delete(closing));
+    this.#closings.add(closing);
+    return closing;
   }
 
   #transactionOf(token: string): Transaction {
     const present = this.#transaction;
     if (present?.token === token && !present.isOver) return present;
-    // Of a message that was given back since, by its time-out.
+    // Of a message that was given back since, by its time-out, or of another one of a batch.
     if (present) this.#rollBack(present);
     const id = this.#coordinator.declare();
     id.catch(() => {});
     const entries = new Set<Entry>();
-    const transaction = { token, id, entries, hasFailed: false, isOver: false, sent: new Pause() };
+    const transaction: Transaction = { token, id, entries, hasFailed: false, isOver: false, sent: new Pause() };
     this.#transaction = transaction;
+    // By then at the latest the message was given back, unless it is settled.
+    const late = this.#connection.guarded(() => this.#rollBackLate());
+    if (this.#settleTimeout > 0) transaction.timer = setTimeout(late, this.#settleTimeout);
     return transaction;
+  }
+
+  /** Of a message that the flow has not settled in time. */
+  #rollBackLate(): void {
+    const transaction = this.#transaction;
+    if (transaction && !this.holds(transaction.token)) this.#rollBack(transaction);
+    for (const token of this.#rolledBack) if (!this.holds(token)) this.#rolledBack.delete(token);
   }
 
   override settle(token: string, outcome: Outcome, settled?: Settled): void {
     const transaction = this.#begun(token);
-    if (outcome.settle !== 'accept' || !transaction) {
-      super.settle(token, outcome, settled);
-      if (transaction) this.#rollBack(transaction);
-    } else if (!this.holds(token)) throw this.#receiver.notHeld(token);
-    else void this.#commit(transaction).then(() => settled?.(), settled);
+    if (outcome.settle === 'accept' && this.holds(token)) {
+      if (this.#rolledBack.has(token)) return settled?.(rolledBack());
+      if (transaction) return this.#accept(transaction, settled);
+    }
+    super.settle(token, outcome, settled);
+    this.#rolledBack.delete(token);
+    if (transaction) this.#rollBack(transaction);
+  }
+
+  /** More than one node may say that the flow is done with a message. */
+  #accept(transaction: Transaction, settled?: Settled): void {
+    transaction.committing ??= this.#commit(transaction);
+    transaction.committing.then(
+      () => settled?.(),
+      (error: AmqpError) => settled?.(error),
+    );
   }
 
   override fail(token: string, outcome: Outcome, settled?: Settled): void {
     super.fail(token, outcome, settled);
+    this.#rolledBack.delete(token);
     const transaction = this.#begun(token);
     if (transaction) this.#rollBack(transaction);
   }
@@ -161,7 +236,10 @@ export class TransactionalReceiver extends Receivers {
   }
 
   async #commit(transaction: Transaction): Promise<void> {
-    const id = await transaction.id;
+    const id = await transaction.id.catch((error: unknown) => {
+      this.#rollBack(transaction);
+      throw error;
+    });
     // The flow may be done with the message before all that it sends has its outcome.
     while (transaction.entries.size > 0) await transaction.sent.wait(Infinity);
     if (transaction.isOver || !this.holds(transaction.token)) throw rolledBack();
@@ -169,17 +247,29 @@ export class TransactionalReceiver extends Receivers {
       this.#rollBack(transaction);
       throw rolledBack();
     }
-    transaction.isOver = true;
-    this.#transaction = undefined;
+    this.#end(transaction);
     this.#receiver.settle(transaction.token, { settle: 'accept', transaction: id });
+    const commit = this.#discharge(id).finally(() => this.#commits.delete(commit));
+    this.#commits.add(commit);
+    await commit;
+  }
+
+  async #discharge(id: Buffer): Promise<void> {
     // The outcome is to be before the commit, which is written at once.
     await new Promise<void>((resolve) => setImmediate(resolve));
     await this.#coordinator.discharge(id, false);
   }
 
-  #rollBack(transaction: Transaction): void {
+  #end(transaction: Transaction): void {
     transaction.isOver = true;
+    clearTimeout(transaction.timer);
     if (this.#transaction === transaction) this.#transaction = undefined;
+  }
+
+  #rollBack(transaction: Transaction): void {
+    if (transaction.isOver) return;
+    this.#end(transaction);
+    if (this.holds(transaction.token)) this.#rolledBack.add(transaction.token);
     this.#failAll(transaction);
     // Where that fails it has gone with its session.
     transaction.id.then((id) => this.#coordinator.discharge(id, true)).catch(() => {});
@@ -188,9 +278,9 @@ export class TransactionalReceiver extends Receivers {
   /** The session is gone, and with it what had begun. */
   #giveUp(): void {
     const transaction = this.#transaction;
-    this.#transaction = undefined;
+    this.#rolledBack.clear();
     if (!transaction) return;
-    transaction.isOver = true;
+    this.#end(transaction);
     this.#failAll(transaction);
   }
 
@@ -202,17 +292,34 @@ export class TransactionalReceiver extends Receivers {
   }
 
   override async detach(error?: PeerError): Promise<void> {
+    this.#isOpen = false;
     if (this.#transaction) this.#rollBack(this.#transaction);
     await super.detach(error);
+  }
+
+  override async unsubscribe(): Promise<void> {
+    await super.unsubscribe();
+    this.#isOpen = false;
   }
 
   override async close(): Promise<void> {
     this.#isOpen = false;
     if (this.#transaction) this.#rollBack(this.#transaction);
+    await this.#answered();
     await super.close();
-    await Promise.all(Array.from(this.#senders.values(), ({ sender }) => sender.close(0)));
+    for (const { sender } of this.#senders.values()) void this.#closeSender(sender);
+    this.#senders.clear();
+    await Promise.all(this.#closings);
     await this.#coordinator.close();
     this.#session.end();
+  }
+
+  /** Resolves once the commits on their way are answered: else it would not be known what became of them. */
+  async #answered(): Promise<void> {
+    if (this.#commits.size === 0) return;
+    const pause = new Pause();
+    void Promise.allSettled(this.#commits).then(() => pause.end());
+    await pause.wait(COMMIT_TIME);
   }
 }
 

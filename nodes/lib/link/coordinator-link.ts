@@ -2,9 +2,11 @@ import { DESCRIPTOR } from '../codec/codes';
 import { Encoder } from '../codec/encoder';
 import type { LinkConnection } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
+import { Pause } from '../pause';
 import type { OutgoingDelivery, SendingEnd } from '../wire/link-end';
 import { readOutcome, transactionIn } from '../wire/outcome';
 import type { Session } from '../wire/session';
+import type { State } from '../state';
 import { Link } from './link';
 import type { SharedSession } from './shared-session';
 
@@ -16,27 +18,34 @@ interface Question extends OutgoingDelivery {
   lost(error: AmqpError): void;
 }
 
-/** Milliseconds that the coordinator has to answer. */
+/** Milliseconds that the coordinator has to give credit, and to answer. */
 const ANSWER_TIMEOUT = 30_000;
+/** Most bytes of a transaction's id: 32 (4.5.4), but Artemis has longer ones. The head of a transfer has no room for 223. */
+const LONGEST_ID = 200;
 const OUTCOMES = ['accepted', 'rejected', 'released', 'modified', 'declared'].map((name) => `amqp:${name}:list`);
 
 /** The link by which transactions are begun and ended (part 4). They belong to its session. */
 export class CoordinatorLink extends Link<SendingEnd> {
   readonly #session: SharedSession;
+  readonly #answerTimeout: number;
   readonly #questions = new Set<Question>();
-  /** Those that wait for credit. */
-  #waiting: (() => void)[] = [];
+  /** Those that wait for a link or credit. */
+  readonly #waiting = new Set<Pause>();
 
-  constructor(connection: LinkConnection, name: string, session: SharedSession) {
+  /** `answerTimeout`: milliseconds that the peer has to give credit, and then to answer. */
+  constructor(connection: LinkConnection, name: string, session: SharedSession, answerTimeout = ANSWER_TIMEOUT) {
     super(connection, name);
     this.#session = session;
+    this.#answerTimeout = answerTimeout;
   }
 
   /** Begins a transaction. Resolves with its id; rejects with an AmqpError. */
   async declare(): Promise<Buffer> {
+    // After a reconnect, what is to be answered may be here before this link is.
+    if (this.state.name === 'connecting') await this.#wait(() => this.state.name === 'connecting');
     const { descriptor, bytes } = await this.#ask(DESCRIPTOR.declare, []);
     const id = bytes && transactionIn(descriptor, bytes);
-    if (id) return id;
+    if (id && id.length <= LONGEST_ID) return id;
     throw amqpError('AMQP_TRANSACTION.declare', {}, { peer: errorIn({ descriptor, bytes }) });
   }
 
@@ -52,7 +61,11 @@ export class CoordinatorLink extends Link<SendingEnd> {
     encoder.describe(DESCRIPTOR.value);
     encoder.value({ $amqp: 'described', descriptor: { $amqp: 'ulong', value: descriptor }, value: fields });
     const bytes = encoder.finish();
-    const end = await this.#ready();
+    const { end } = this;
+    if (!end) throw amqpError('AMQP_DISCONNECTED.detached');
+    // In a loop: of several that wait, those before may have used the credit up.
+    while (this.end === end && !end.isReady) await this.#wait(() => this.end === end && !end.isReady);
+    if (this.end !== end) throw amqpError('AMQP_DISCONNECTED.detached');
     return new Promise<Settled>((resolve, reject) => {
       const ended = (): void => {
         clearTimeout(timer);
@@ -66,28 +79,39 @@ export class CoordinatorLink extends Link<SendingEnd> {
         },
         lost: (error) => {
           ended();
+          end.forget(question);
           reject(error);
         },
       };
-      const timer = setTimeout(() => question.lost(amqpError('AMQP_IN_DOUBT.transaction')), ANSWER_TIMEOUT);
+      const late = (): void => question.lost(amqpError('AMQP_IN_DOUBT.transaction'));
+      const timer = setTimeout(this.connection.guarded(late), this.#answerTimeout);
       this.#questions.add(question);
       end.send(question, bytes, false);
     });
   }
 
-  /** The end, once it has credit. Rejects where there is no link. */
-  async #ready(): Promise<SendingEnd> {
-    const { end } = this;
-    if (!end) throw amqpError('AMQP_DISCONNECTED.detached');
-    if (!end.isReady) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    if (this.end !== end) throw amqpError('AMQP_DISCONNECTED.detached');
-    return end;
+  async #wait(isToWait: () => boolean): Promise<void> {
+    const until = performance.now() + this.#answerTimeout;
+    const pause = new Pause();
+    this.#waiting.add(pause);
+    try {
+      while (isToWait()) {
+        const left = until - performance.now();
+        if (left <= 0) throw amqpError('AMQP_TIMEOUT.transaction');
+        await pause.wait(left);
+      }
+    } finally {
+      this.#waiting.delete(pause);
+    }
   }
 
   #wake(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resume of waiting) resume();
+    for (const pause of this.#waiting) pause.end();
+  }
+
+  protected override change(state: State): void {
+    super.change(state);
+    this.#wake();
   }
 
   protected override get sharedSession(): SharedSession {

@@ -585,7 +585,8 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   /** Settles one message of a delivery, and the delivery with its last: accepted if all of them were. */
   #settlePart(held: Held, outcome: Outcome, settled?: Settled): void {
-    if (outcome.settle !== 'accept' && held.outcome.settle === 'accept') held.outcome = outcome;
+    const isMore = outcome.settle !== 'accept' || outcome.transaction !== undefined;
+    if (isMore && held.outcome.settle === 'accept') held.outcome = outcome;
     const isLast = --held.messages === 0;
     const isLater = this.#isLater(held) && !this.#isStopped;
     if (isLast && !isLater) this.#settleHeld(held, settled);

@@ -1,6 +1,13 @@
 import should from 'should';
 import type { AmqpError } from '../../../../nodes/lib/errors';
-import { type Outcome, stateOf } from '../../../../nodes/lib/wire/outcome';
+import {
+  type Outcome,
+  readOutcome,
+  type RemoteOutcome,
+  stateIn,
+  stateOf,
+  transactionIn,
+} from '../../../../nodes/lib/wire/outcome';
 
 const written = (outcome: Outcome, limit = Infinity): Buffer => stateOf(outcome, limit);
 const hex = (outcome: Outcome): string => written(outcome).toString('hex');
@@ -73,5 +80,48 @@ describe('an outcome', () => {
       const bytes = written(reject({ condition: 'a', description: 'x'.repeat(pad) + description }), 512);
       should(bytes.toString()).not.containEql('\ufffd\ufffd');
     }
+  });
+});
+
+const bytes = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex');
+
+function read(outcome: string): RemoteOutcome | undefined {
+  const fields = bytes(`02 a0020102 ${outcome}`);
+  return readOutcome(0x34, Buffer.concat([bytes('005334 c0'), Buffer.of(fields.length), fields]));
+}
+
+describe('the state of what belongs to a transaction', () => {
+  const id = Buffer.from('0102', 'hex');
+
+  it('is written as the specification has it (4.5.8)', () => {
+    should(stateIn(id).toString('hex')).equal('005334c00501a0020102');
+    should(hex({ settle: 'accept', transaction: id })).equal('005334c00902a002010200532445');
+    should(hex({ settle: 'accept', transaction: Buffer.alloc(32, 1) })).match(/^005334c02702a020(01){32}00532445$/);
+  });
+
+  it('is read with the outcome in it', () => {
+    should(read('00532445')).eql({ state: 'accepted' });
+    should(read('00532645')).eql({ state: 'released' });
+    should(read('005325 c0 0a 01 00531d c0 04 01 a3 01 61')).match({
+      state: 'rejected',
+      error: { condition: 'a' },
+    });
+    should(read('005327 c0 03 02 41 41')).match({ state: 'modified', isUndeliverable: true });
+    // By name, in place of its number.
+    should(read('00 a3 12 616d71703a61636365707465643a6c697374 45')).eql({ state: 'accepted' });
+  });
+
+  it('says nothing without an outcome, or with what is none', () => {
+    should(readOutcome(0x34, stateIn(id))).equal(undefined);
+    for (const none of ['40', '43', '45', '00533445', '00533345', 'a10161']) should(read(none)).equal(undefined, none);
+    should(readOutcome(0x34, bytes('00533445'))).equal(undefined);
+  });
+
+  it('has an id only where the peer has begun one (4.5.6)', () => {
+    should(transactionIn(0x33, bytes('005333 c0 05 01 a0020102'))).eql(id);
+    should(transactionIn(0x24, bytes('00532445'))).equal(undefined);
+    should(transactionIn(0x25, bytes('00532545'))).equal(undefined);
+    for (const bad of ['00533345', '005333 c0 02 01 40', '005333 c0 04 01 a1 01 61'])
+      should(transactionIn(0x33, bytes(bad))).equal(undefined, bad);
   });
 });

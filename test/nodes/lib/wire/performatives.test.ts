@@ -6,7 +6,7 @@ import rhea from 'rhea';
 import should from 'should';
 import { Output } from '../../../../nodes/lib/wire/output';
 import { TRANSFER_SIZE, writeDisposition, writeFlow, writeTransfer } from '../../../../nodes/lib/wire/performatives';
-import { stateOf } from '../../../../nodes/lib/wire/outcome';
+import { stateIn, stateOf } from '../../../../nodes/lib/wire/outcome';
 
 interface Frame {
   size: number;
@@ -59,6 +59,32 @@ describe('a performative', () => {
         should(whole!.size - size).be.belowOrEqual(TRANSFER_SIZE);
       });
     }
+  }
+
+  for (const length of [1, 32, 200]) {
+    it(`of a transfer has the state of a transaction whose id has ${length} bytes, in each of its frames`, async () => {
+      const id = Buffer.alloc(length, 7);
+      const state = stateIn(id);
+      const payload = Buffer.alloc(20_000, 'payload');
+      const head = { channel: 1, handle: MAX, id: MAX, format: 0x80013700, isSettled: false, state };
+      const cuts = [0, 100, 9000, payload.length];
+      const all = await written((output) => {
+        for (let i = 0; i < 3; i++) writeTransfer(output, { ...head, more: i < 2 }, payload, cuts[i]!, cuts[i + 1]!);
+        writeTransfer(output, { ...head, format: 0, isSettled: true, more: false }, payload, 0, 0);
+      });
+      should(all).have.length(4);
+      for (const { performative, size, payload: part } of all) {
+        const raw = performative['value'];
+        should(raw).have.length(8);
+        should(raw[6].value).equal(null);
+        should(raw[7].descriptor.value).equal(0x34);
+        should(raw[7].value[0].value.equals(id)).equal(true);
+        should(performative).match({ handle: MAX, delivery_id: MAX });
+        should(size - (part?.length ?? 0)).be.belowOrEqual(TRANSFER_SIZE + state.length);
+      }
+      should(all.map(({ performative: { more } }) => more)).eql([true, true, false, false]);
+      should(Buffer.concat(all.map((one) => one.payload ?? Buffer.alloc(0))).equals(payload)).equal(true);
+    });
   }
 
   it('of a disposition is read with its state, however long that is', async () => {

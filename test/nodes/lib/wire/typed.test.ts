@@ -1,7 +1,7 @@
 import rhea, { type Typed } from 'rhea';
 import should from 'should';
 import { decode, encode, outgoing } from '../../../../nodes/lib/message/message';
-import { simple, SIMPLE_TYPES, typed } from '../../../../nodes/lib/wire/typed';
+import { coordinator, simple, SIMPLE_TYPES, typed } from '../../../../nodes/lib/wire/typed';
 
 const { Writer } = rhea.types as unknown as { Writer: new () => { write(value: Typed): void; toBuffer(): Buffer } };
 
@@ -11,6 +11,9 @@ function read(value: Typed | undefined): unknown {
   writer.write(rhea.types.wrap_described(value, 0x77));
   return decode(writer.toBuffer(), { fields: 'exact', body: 'exact' }).body!.content;
 }
+
+const { Reader } = rhea.types as unknown as { Reader: new (bytes: Buffer) => { read(): any } };
+const readBack = (bytes: Buffer) => new Reader(bytes).read();
 
 const OF_EACH: Record<string, unknown> = {
   boolean: true,
@@ -90,5 +93,19 @@ describe('a value for rhea', () => {
   it('is single where a list is not wanted', () => {
     should(simple([1])).equal(undefined);
     should(simple({ a: 1 })).equal(undefined);
+  });
+});
+
+describe('the target of a link that controls transactions', () => {
+  it('is written as the specification has it (4.5.1)', () => {
+    const writer = new Writer();
+    writer.write(coordinator());
+    const capability = Buffer.from('amqp:local-transactions').toString('hex');
+    // A described list of one field, an array of one symbol.
+    should(writer.toBuffer().toString('hex')).match(new RegExp(`^005330(c0|d0).*(a3|b3).*${capability}$`));
+    const { descriptor, value } = readBack(writer.toBuffer());
+    should(descriptor.value).equal(0x30);
+    should(value).have.length(1);
+    should(value[0].value.map(String)).eql(['amqp:local-transactions']);
   });
 });
