@@ -313,12 +313,15 @@ export class Endpoint {
     return true;
   }
 
-  /** The receiver whose transaction a message of the flow belongs to, by the token of what was received. */
+  /**
+   * The receiver whose transaction a message of the flow belongs to, by the token of what was received; also where that is
+   * over, so that nothing is sent outside of it unnoticed.
+   */
   transactionOf(msg: object): { receiver: TransactionalReceiver; token: string } | undefined {
     if (this.#transactional.size === 0) return undefined;
     const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
     if (typeof id !== 'string') return undefined;
-    for (const receiver of this.#transactional) if (receiver.holds(id)) return { receiver, token: id };
+    for (const receiver of this.#transactional) if (receiver.hasGiven(id)) return { receiver, token: id };
     return undefined;
   }
 

@@ -103,6 +103,16 @@ describe('a flow in transactions', () => {
     should(broker.transactions.steps).eql(['declare', 'commit', 'declare', 'commit', 'declare', 'commit']);
   });
 
+  it('fails what is sent for a message once its transaction is over: it would go outside of it', async () => {
+    await start({}, {}, pass);
+    const order = await given();
+    await answered();
+    const caught = message('caught');
+    inject('alone', { ...order, payload: 'too late' });
+    should((await caught).error).match({ code: 'AMQP_DELIVERY_SETTLED', source: { id: 'alone' } });
+    await ended(0, 1);
+  });
+
   it('sends nothing when it fails: the message comes again', async () => {
     await start({}, {}, printThenFail, pass);
     broker.put('orders', { body: 'order' });

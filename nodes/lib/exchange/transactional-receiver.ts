@@ -126,6 +126,11 @@ export class TransactionalReceiver extends Receivers {
   /** It takes one message at a time, whatever the flow asks for. */
   override grant(_credit: number): void {}
 
+  /** Whether the token is of a message that has come here, whatever became of it. */
+  hasGiven(token: string): boolean {
+    return token.startsWith(`${this.#name}.`);
+  }
+
   /**
    * Sends a message with the one of this token. What becomes of it is told by its `done`: accepted, it counts once the
    * transaction is committed. `options`: of who sends, the same object each time.
