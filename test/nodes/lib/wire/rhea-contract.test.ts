@@ -20,6 +20,9 @@ let session: Inner;
 let sender: Inner;
 /** What has been created is there before it has begun. */
 let channels: Inner;
+/** The connection as it is to who has accepted it, and what logs its client in. */
+let theirs: Inner;
+const login = (): Inner => theirs['sasl_transport'].transports[3];
 /** What rhea gave to the function that opens the socket. */
 let dialled: unknown[];
 let isNoDelay: unknown;
@@ -59,6 +62,18 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   'session.state.local_open': ['boolean', () => session['state'].local_open],
   'session.state.remote_open': ['boolean', () => session['state'].remote_open],
   'session.incoming.max_transfer_id': ['number', () => session['incoming'].max_transfer_id],
+  'accepted.accept': ['function', () => theirs['accept']],
+  'accepted.remote_channel_map': ['object', () => theirs['remote_channel_map']],
+  'accepted.sasl_transport.transports.3': ['object', login],
+  'login.do_step': ['function', () => login()['do_step']],
+  'login.on_sasl_init': ['function', () => login()['on_sasl_init']],
+  'login.on_sasl_response': ['function', () => login()['on_sasl_response']],
+  'login.mechanism': ['object', () => login()['mechanism']],
+  'login.outcome': ['number', () => login()['outcome']],
+  'session.create_sender': ['function', () => session['create_sender']],
+  'session.create_receiver': ['function', () => session['create_receiver']],
+  'link.set_source': ['function', () => sender['set_source']],
+  'link.set_target': ['function', () => sender['set_target']],
   'session.links': ['object', () => session['links']['receiver']],
   'link.local.handle': ['number', () => sender['local'].handle],
   'link.local.attach': ['object', () => sender['local'].attach],
@@ -72,6 +87,8 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   'begin.incoming_window': ['number', () => fieldsOf('session.on_begin')['incoming_window']],
   'attach.name': ['string', () => fieldsOf('session.on_attach')['name']],
   'attach.handle': ['number', () => fieldsOf('session.on_attach')['handle']],
+  'attach.role': ['boolean', () => fieldsOf('session.on_attach')['role']],
+  'attach.snd_settle_mode': ['number', () => fieldsOf('session.on_attach')['snd_settle_mode']],
   'attach.source.descriptor.value': ['number', () => fieldsOf('session.on_attach')['source'].descriptor.value],
   'attach.target.descriptor.value': ['number', () => fieldsOf('session.on_attach')['target'].descriptor.value],
   'attach.initial_delivery_count': ['number', () => fieldsOf('session.on_attach')['initial_delivery_count']],
@@ -91,6 +108,8 @@ const MEMBERS: Record<string, [type: string, look: () => unknown]> = {
   ],
   'log.frames.enabled': ['boolean', () => 'enabled' in traces['frames'] || undefined],
   'log.raw.enabled': ['boolean', () => 'enabled' in traces['raw'] || undefined],
+  'types.List32': ['function', () => (rhea.types as unknown as Inner)['List32']],
+  'types.Map32': ['function', () => (rhea.types as unknown as Inner)['Map32']],
   'types.Writer.write': ['function', () => new Writer().write],
   'types.Writer.toBuffer': ['function', () => new Writer().toBuffer],
 };
@@ -121,7 +140,6 @@ describe('rhea', () => {
     for (const one of [peer, container])
       for (const event of ['connection_close', 'disconnected', 'error', 'protocol_error']) one.on(event, () => {});
     peer.sasl_server_mechanisms.enable_anonymous();
-    let theirs: Inner;
     peer.on('connection_open', ({ connection: one }: Inner) => {
       theirs = one;
       one.local.open.channel_max = 7;
@@ -131,6 +149,7 @@ describe('rhea', () => {
       link.set_source({ address: 'q' });
       link.set_target({});
       link.local.attach.initial_delivery_count = 3;
+      link.local.attach.snd_settle_mode = 1;
     });
     peer.once('receiver_close', ({ session: one }: Inner) => one.close());
     server = peer.listen({
@@ -181,7 +200,7 @@ describe('rhea', () => {
     sender['close']();
     await ended;
     const closed = once(container, 'connection_close');
-    theirs!['close']({ condition: 'amqp:internal-error', info: { key: 'value' } });
+    theirs['close']({ condition: 'amqp:internal-error', info: { key: 'value' } });
     await closed;
   }
 
