@@ -101,6 +101,9 @@ export class EndpointSettings {
     const accounts = this.#accounts();
     const allowsAnonymous = settings.flag('anonymous', false);
     const takesCertificates = settings.flag('clientcertificates', false) && tls !== undefined;
+    // Without an authority of its own any would do that Node.js trusts for web sites.
+    if (takesCertificates && !tls.ca && !tls.pfx)
+      settings.refuse('clientcertificates', 'needs a CA certificate in the TLS configuration');
     if (accounts.length === 0 && !allowsAnonymous)
       settings.refuse('accounts', 'is empty, so that no client could log in');
     return {

@@ -782,6 +782,19 @@ describe('an endpoint that listens', () => {
       await status('own', 'reason.mechanism');
     });
 
+    it('is in error where any authority could vouch for a client', async () => {
+      helper.settings({});
+      await helper.load(
+        [...nodes, coreNode('network/05-tls')],
+        flow(
+          listening(port, { usetls: true, tls: 'tls', clientcertificates: true }),
+          tls({ ca: '' }),
+          node('amqp-receiver'),
+        ),
+      );
+      await status('broker', 'status.fault');
+    });
+
     it('is as good as new after a thousand logins with a wrong password', async function () {
       this.timeout(60_000);
       await guarded({ maxclients: 2000 });

@@ -42,6 +42,8 @@ export class AcceptedWire extends Wire {
   /** What has come behind a step of the login that is not answered yet: rhea would take it for more of the login. */
   #early: Buffer[] | undefined;
   #earlySize = 0;
+  /** The login has failed: there is no other try on this connection. */
+  #isRefused = false;
 
   /** `mechanisms`: none of them, and the client may go without SASL. */
   constructor(
@@ -116,16 +118,20 @@ export class AcceptedWire extends Wire {
       server[step] = (frame) => {
         this.#early = [];
         take(frame);
+        // A mechanism that was not offered.
+        this.#isRefused ||= Boolean(server.outcome);
       };
     }
     const doStep = server.do_step.bind(server);
     server.do_step = (challenge) => {
       doStep(challenge);
+      this.#isRefused ||= Boolean(server.outcome);
       this.#release();
     };
   }
 
   override others(bytes: Buffer): void {
+    if (this.#isRefused) return;
     if (!this.#early) return super.others(bytes);
     this.#earlySize += bytes.length;
     if (this.#earlySize > MAX_EARLY) throw new Error('the client does not wait for its login');

@@ -38,6 +38,8 @@ export interface RheaSaslClient {
 export interface RheaSaslServer {
   transport: RheaTransport & { encode(frame: { performative: { code?: number; additional_data?: Buffer } }): void };
   mechanism?: { additionalData?: Buffer };
+  /** The code of the outcome; 0: it lets in. */
+  outcome?: number;
   do_step(challenge: Buffer | undefined): void;
   on_sasl_init(frame: object): void;
   on_sasl_response(frame: object): void;

@@ -20,6 +20,7 @@ const BEGIN: amqp.Plan = {
 describe('an accepted wire', () => {
   let server: net.Server;
   let socket: net.Socket;
+  let accepted: net.Socket;
   let wire: AcceptedWire;
   let told: Told;
   let asked: AskedLink[];
@@ -47,7 +48,8 @@ describe('an accepted wire', () => {
         told.push([event, (error as Error | undefined)?.message]);
         events.emit('told');
       };
-    server = net.createServer((accepted) => {
+    server = net.createServer((one) => {
+      accepted = one;
       accepted.on('error', () => {});
       wire = new AcceptedWire(
         { containerId: 'server', properties: { product: 'x' }, idleTimeout: 0, maxSessions: 3 },
@@ -184,6 +186,45 @@ describe('an accepted wire', () => {
       ...Array(10).fill(amqp.frame(0, Buffer.alloc(0x4000 - 8).fill(0x40), 0)),
     );
     await until('unspoken');
+  });
+
+  it('takes one try at a login, and reads nothing behind that (5.3.2)', async () => {
+    let tries = 0;
+    const refused = (): ReturnType<ServerMechanisms[string]> => {
+      tries++;
+      return { outcome: false, start: async () => {}, step: async () => {} };
+    };
+    await start({ X: refused }, false);
+    const init = { code: amqp.INIT, fields: [amqp.sym('X')] };
+    await frame(write(amqp.protocolHeader(3), init, init, init), amqp.OUTCOME);
+    const written = new Promise<void>((resolve) => socket.write(amqp.write(init), () => resolve()));
+    await written;
+    await new Promise((resolve) => setImmediate(resolve));
+    should(tries).equal(1);
+  });
+
+  it('refuses a mechanism that was not offered, whatever its name', async () => {
+    for (const name of ['Y', 'PLAIN']) {
+      await start({ X: () => ({ start: async () => {}, step: async () => {} }) }, false);
+      const reader = write(amqp.protocolHeader(3), { code: amqp.INIT, fields: [amqp.sym(name)] });
+      should((await frame(reader, amqp.OUTCOME)).fields[0]).equal(1);
+      socket.destroy();
+      server.close();
+    }
+  });
+
+  it('reads nothing more of a client that does not read what it is answered', async () => {
+    await start();
+    write(amqp.protocolHeader(0), OPEN);
+    await until('opened');
+    socket.pause();
+    wire.output.append(Buffer.alloc(20 * 2 ** 20));
+    const paused = once(accepted, 'pause');
+    socket.write(amqp.frame(0, Buffer.alloc(0)));
+    await paused;
+    const resumed = once(accepted, 'resume');
+    socket.resume();
+    await resumed;
   });
 
   it('closes with an error', async () => {
