@@ -189,6 +189,16 @@ export class Endpoint {
     else node.log(line);
   }
 
+  #tellOfListening(): void {
+    const { settings } = this.#own as Listener;
+    const { host = '', tls, accounts } = settings;
+    this.#node.log(this.#RED._('amqp-endpoint.log.listening', { peer: this.#peer }));
+    // What logs in by PLAIN shows its password to all on the way.
+    if (tls || accounts.length === 0 || isLoopback(host) || this.#isWarned) return;
+    this.#isWarned = true;
+    this.#node.warn(this.#RED._('amqp-endpoint.log.unprotected-clients', { peer: this.#peer }));
+  }
+
   #noteLogin({ from, user }: RefusedLogin): void {
     this.#node.warn(this.#RED._('amqp-endpoint.log.login-refused', { from, user: cleaned(user, LONGEST_USER) }));
   }
@@ -207,8 +217,7 @@ export class Endpoint {
     else if ('error' in state) node.warn(this.#lineOf(state.name, state.error));
     else if (state.name === 'connected')
       node[this.#isQuiet ? 'debug' : 'log'](this.#RED._('amqp-endpoint.log.connected', { peer: this.#peer }));
-    else if (state.name === 'listening' && !this.#isTold)
-      node.log(this.#RED._('amqp-endpoint.log.listening', { peer: this.#peer }));
+    else if (state.name === 'listening' && !this.#isTold) this.#tellOfListening();
     // Of the clients that come and go the log has nothing.
     this.#isTold = state.name === 'listening';
     if (state.name !== 'connecting') this.#isQuiet = false;
