@@ -251,7 +251,7 @@ describe('an endpoint that listens, with clients that are hostile,', function ()
       code: amqp.INIT,
       fields: [amqp.sym('PLAIN'), amqp.binary(Buffer.from('\0user\0wrong'))],
     };
-    raw.write(SASL, wrong, ...Array(3000).fill(wrong));
+    raw.write(SASL, wrong, ...Array.from({ length: 3000 }, () => wrong));
     await raw.over();
     should(raw.frames.filter(({ code }) => code === amqp.OUTCOME).length).be.belowOrEqual(1);
     await recovered({ username: 'user', password });

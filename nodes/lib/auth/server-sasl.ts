@@ -10,7 +10,7 @@ export interface ServerLogin {
   /** The common name in the client's certificate, where that was verified. */
   certified: string | undefined;
   /** A login has failed. */
-  refused(user: string): void;
+  refused: (user: string) => void;
   /** Most milliseconds before a client hears so: it is not to be dropped before. Default: `REFUSAL_DELAY`. */
   refusalDelay?: number;
 }

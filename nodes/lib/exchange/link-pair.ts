@@ -171,7 +171,7 @@ export class LinkPair {
           if (given === undefined || String(bareOf(given)) === String(bareOf(id))) resolve(answer);
           else this.#replies.setCredit(CREDIT);
         } catch (error) {
-          reject(error as AmqpError);
+          reject(error);
         }
       };
     });

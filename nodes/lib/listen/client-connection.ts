@@ -32,10 +32,10 @@ export class ClientConnection
   readonly #place: Place;
   #user: ConnectionUser | undefined;
 
-  constructor({ options, fault }: ClientOptions, place: Place) {
+  constructor(listener: ClientOptions, place: Place) {
     super();
-    this.options = options;
-    this.on('fault', fault);
+    this.options = listener.options;
+    this.on('fault', (error) => listener.fault(error));
     this.#place = place;
   }
 

@@ -143,7 +143,8 @@ export class CopyRoutes extends ClientRoutes {
 
   #pumpTo(feed: Feed, link: SenderLink): void {
     const lane = this.#lanes.get(link)?.lane;
-    while (lane && !this.isPaused && link.isReady) {
+    if (!lane) return;
+    while (!this.isPaused && link.isReady) {
       const copy = lane.shift();
       if (!copy) break;
       this.count(feed, 1);

@@ -4,7 +4,9 @@ import { type AskedLink, askedOf } from './remote';
 import type { Attach, RheaLink, RheaSession } from './rhea';
 import { Session, type SessionUser } from './session';
 
-const { unwrap } = require('rhea/lib/terminus.js') as { unwrap(terminus: unknown): Record<string, unknown> | null };
+const { unwrap } = require('rhea/lib/terminus.js') as {
+  unwrap(this: void, terminus: unknown): Record<string, unknown> | null;
+};
 
 /** What becomes of a link that a client attaches. */
 export interface Attaching {
