@@ -44,7 +44,7 @@ export interface Told {
 export async function sendTo(link: Sender, body: unknown, fields: object = {}): Promise<Told> {
   if (!link.sendable()) await first(link, 'sendable');
   link.setMaxListeners(0);
-  const delivery = link.send({ body, ...fields } as Parameters<Sender['send']>[0]);
+  const delivery = link.send({ body, ...fields });
   return new Promise((resolve) => {
     for (const state of ['accepted', 'rejected', 'released', 'modified'])
       link.on(state, (context: EventContext) => {

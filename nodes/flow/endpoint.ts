@@ -7,7 +7,7 @@ import { isPlainObject } from '../lib/codec/notation';
 import { type AmqpError, amqpError, cleaned, messageOf } from '../lib/errors';
 import { type Links, linksOn } from '../lib/exchange/links';
 import { TransactionalReceiver } from '../lib/exchange/transactional-receiver';
-import { Listener, type ListenerOptions, type RefusedLogin } from '../lib/listen/listener';
+import { Listener, type ListenerOptions, type ClientNote } from '../lib/listen/listener';
 import { isSame, type State } from '../lib/state';
 import type { Server } from '../lib/wire/transport';
 import { isLoopback } from './server';
@@ -60,8 +60,8 @@ export interface ConnectingOptions extends ConnectionOptions {
   closeTime: number;
 }
 
-/** Of a name that a client logs in by, in characters. */
-const LONGEST_USER = 100;
+/** Of what a client has given as its name, or what was wrong with it, in characters. */
+const LONGEST_WORD = 200;
 /** What detaching and closing take at most, in milliseconds. */
 const DETACH_TIME = 7000;
 
@@ -116,7 +116,7 @@ export class Endpoint {
       this.isNamed = true;
       const listener = new Listener(options);
       this.#own = this.links = listener;
-      listener.on('note', (note) => this.#noteLogin(note));
+      listener.on('note', (note) => this.#noteClient(note));
       this.#watch(listener);
       return;
     }
@@ -199,8 +199,9 @@ export class Endpoint {
     this.#node.warn(this.#RED._('amqp-endpoint.log.unprotected-clients', { peer: this.#peer }));
   }
 
-  #noteLogin({ from, user }: RefusedLogin): void {
-    this.#node.warn(this.#RED._('amqp-endpoint.log.login-refused', { from, user: cleaned(user, LONGEST_USER) }));
+  #noteClient({ name, from, ...values }: ClientNote): void {
+    const cleanedValues = Object.entries(values).map(([key, text]) => [key, cleaned(text, LONGEST_WORD)]);
+    this.#node.warn(this.#RED._(`amqp-endpoint.log.${name}`, { from, ...Object.fromEntries(cleanedValues) }));
   }
 
   /** What logs in by password or token shows it to all on the way, where that is not this computer alone. */

@@ -208,6 +208,36 @@ describe('an endpoint that listens, with clients that are hostile,', function ()
     });
   }
 
+  it('drops one whose message never comes whole, once such fill the memory, and no other', async () => {
+    await start({ maxmemory: 1 });
+    const PART = Buffer.alloc(60_000);
+    const [first, second] = [await new Raw(port).begun(), await new Raw(port).begun()];
+    for (const raw of [first, second]) {
+      raw.write(attach(0, 'sender', 'q'));
+      await raw.until(amqp.FLOW);
+    }
+    first.write(...Array.from({ length: 15 }, () => transfer(0, PART, true)));
+    while (listener().memory < 15 * PART.length) await new Promise((resolve) => setImmediate(resolve));
+    second.write(...Array.from({ length: 5 }, () => transfer(0, PART, true)));
+    await second.over();
+    should(first.isOver).be.false();
+    should(listener().memory).equal(15 * PART.length);
+    should(helper.log().args.map(([{ msg }]) => String(msg))).containEql('amqp-endpoint.log.client-dropped');
+    await recovered();
+    should(listener().memory).equal(0);
+  });
+
+  it('keeps nothing of a message that is larger than the receiver takes', async () => {
+    await start({ maxmemory: 2 });
+    const raw = await new Raw(port).begun();
+    raw.write(attach(0, 'sender', 'q'));
+    await raw.until(amqp.FLOW);
+    raw.write(...Array.from({ length: 60 }, () => transfer(0, Buffer.alloc(60_000), true)), transfer(0, BODY));
+    await raw.until(amqp.DISPOSITION);
+    should(listener().memory).equal(0);
+    await works();
+  });
+
   const WRONG: [what: string, ...parts: (Buffer | amqp.Plan)[]][] = [
     ['speaks HTTP', Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n')],
     ['speaks TLS', Buffer.from('16030100c8010000c40303', 'hex')],
@@ -251,7 +281,7 @@ describe('an endpoint that listens, with clients that are hostile,', function ()
       code: amqp.INIT,
       fields: [amqp.sym('PLAIN'), amqp.binary(Buffer.from('\0user\0wrong'))],
     };
-    raw.write(SASL, wrong, ...Array(3000).fill(wrong));
+    raw.write(SASL, wrong, ...Array.from({ length: 3000 }, () => wrong));
     await raw.over();
     should(raw.frames.filter(({ code }) => code === amqp.OUTCOME).length).be.belowOrEqual(1);
     await recovered({ username: 'user', password });

@@ -60,7 +60,7 @@ async function keysOf(password: string, salt: Buffer, iterations: number): Promi
 export interface Asking {
   /** Their address. */
   from?: string;
-  isGone?(): boolean;
+  isGone?: () => boolean;
 }
 
 /** The accounts of a listening endpoint. */

@@ -32,10 +32,10 @@ export class ClientConnection
   readonly #place: Place;
   #user: ConnectionUser | undefined;
 
-  constructor(client: ClientOptions, place: Place) {
+  constructor(listener: ClientOptions, place: Place) {
     super();
-    this.options = client.options;
-    this.on('fault', (error) => client.fault(error));
+    this.options = listener.options;
+    this.on('fault', (error) => listener.fault(error));
     this.#place = place;
   }
 

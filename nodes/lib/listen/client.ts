@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { mechanismsFor } from '../auth/server-sasl';
-import type { PeerError } from '../errors';
+import { messageOf, type PeerError } from '../errors';
 import type { AcceptedSession, AttachAnswer, Attaching } from '../wire/accepted-session';
 import { AcceptedWire } from '../wire/accepted-wire';
 import type { AskedLink } from '../wire/remote';
@@ -35,6 +35,8 @@ export interface ClientUser {
   attach(asked: AskedLink, place: Place): { gone: Gone; address?: string } | PeerError;
   /** A login has failed. */
   refused(client: Client, user: string): void;
+  /** It has sent what cannot be, and is dropped. */
+  dropped(client: Client, reason: string): void;
   /** It has opened, or is gone. */
   changed(client: Client): void;
 }
@@ -202,7 +204,9 @@ export class Client implements WireUser, Attaching {
   }
 
   /** What a client sends that cannot be costs it its connection. */
-  #wrong(_error: unknown): void {
+  #wrong(error: unknown): void {
+    if (this.isOver) return;
+    this.#listener.dropped(this, messageOf(error));
     this.discard();
   }
 

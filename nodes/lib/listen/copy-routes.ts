@@ -143,8 +143,8 @@ export class CopyRoutes extends ClientRoutes {
 
   #pumpTo(feed: Feed, link: SenderLink): void {
     const lane = this.#lanes.get(link)?.lane;
-    if (!lane || this.isPaused) return;
-    while (link.isReady) {
+    if (!lane) return;
+    while (!this.isPaused && link.isReady) {
       const copy = lane.shift();
       if (!copy) break;
       this.count(feed, 1);

@@ -45,16 +45,13 @@ export interface ListenerOptions extends Omit<AcceptedOptions, 'maxSessions'> {
   fault?: ReturnType<typeof amqpError>;
 }
 
-/** Logins that have failed, of one client's address. */
-export interface RefusedLogin {
-  name: 'login-refused';
-  from: string;
-  user: string;
-}
+/** What is worth a line in the log of clients from one address: a login that has failed, or what cost a connection. */
+export type ClientNote =
+  { name: 'login-refused'; from: string; user: string } | { name: 'client-dropped'; from: string; reason: string };
 
-/** Milliseconds in which a log has one line of the logins from one address that fail. */
+/** Milliseconds in which a log has one line of each kind on the clients from one address. */
 const QUIET_TIME = 60_000;
-/** Addresses of which it is known that the log has had that line. */
+/** Such lines that are known of. */
 const MOST_TOLD = 1000;
 /** Begins the addresses that are made here. */
 const MADE = 'temporary/';
@@ -66,7 +63,7 @@ const CLOSE_TIMEOUT = 2000;
  * change, 'note' for what is worth a line in the log, and 'fault'.
  */
 export class Listener
-  extends EventEmitter<{ state: [State]; fault: [unknown]; note: [RefusedLogin] }>
+  extends EventEmitter<{ state: [State]; fault: [unknown]; note: [ClientNote] }>
   implements Hub, Links, ClientUser
 {
   state: State = { name: 'idle' };
@@ -83,7 +80,7 @@ export class Listener
   readonly #clients = new Set<Client>();
   /** All connections, also those of which nothing has come yet. */
   readonly #sockets = new Set<net.Socket>();
-  /** When the log had a line on logins that failed, by where they came from. */
+  /** When the log had a line on clients, by its kind and where they came from. */
   readonly #told = new Map<string, number>();
   #server: net.Server | undefined;
   #isBarred = false;
@@ -214,14 +211,25 @@ export class Listener
     if (this.#server?.listening) this.#tell();
   }
 
-  /** For a client: its login has failed. A line of the log for each attempt would be what an attacker fills a disk with. */
+  /** For a client. */
   refused({ from }: Client, user: string): void {
+    this.#note({ name: 'login-refused', from, user });
+  }
+
+  /** For a client. */
+  dropped({ from }: Client, reason: string): void {
+    this.#note({ name: 'client-dropped', from, reason });
+  }
+
+  /** A line of the log for each attempt would be what an attacker fills a disk with. */
+  #note(note: ClientNote): void {
+    const key = `${note.name} ${note.from}`;
     const now = performance.now();
-    if (now - (this.#told.get(from) ?? -Infinity) < QUIET_TIME) return;
-    this.#told.delete(from);
-    this.#told.set(from, now);
+    if (now - (this.#told.get(key) ?? -Infinity) < QUIET_TIME) return;
+    this.#told.delete(key);
+    this.#told.set(key, now);
     if (this.#told.size > MOST_TOLD) this.#told.delete(this.#told.keys().next().value!);
-    this.emit('note', { name: 'login-refused', from, user });
+    this.emit('note', note);
   }
 
   #tell(): void {

@@ -5,7 +5,7 @@ import type { Attach, RheaLink, RheaSession } from './rhea';
 import { Session, type SessionUser } from './session';
 
 const { unwrap } = require('rhea/lib/terminus.js') as {
-  unwrap: (terminus: unknown) => Record<string, unknown> | null;
+  unwrap(this: void, terminus: unknown): Record<string, unknown> | null;
 };
 
 /** What becomes of a link that a client attaches. */
@@ -103,15 +103,15 @@ export class AcceptedSession extends Session {
     return this.#attached(name, link as unknown as RheaLink, options, new ReceivingEnd(this, link, limit));
   }
 
-  /** Answers with what the client asks for, less what is not done here: its filters. */
+  /** Answers with what the client asks for, less what is not done here: filters, and to be kept while the client is away. */
   #attached<E extends LinkEnd>(_name: string, link: RheaLink, options: LinkEndOptions, end: E): E {
     const { name, role, source, target, snd_settle_mode: mode } = this.#attach!;
     const { attach } = link.local;
     attach.name = name.replace(/^(to|from) /, '');
     Object.assign(attach, { snd_settle_mode: options.snd_settle_mode ?? mode, rcv_settle_mode: 0 });
     const asked = unwrap(role ? source : target);
-    const { address, durable, capabilities } = asked ?? {};
-    const own = { address, durable, ...(Array.isArray(capabilities) && { capabilities }) };
+    const { address, capabilities } = asked ?? {};
+    const own = { address, ...(Array.isArray(capabilities) && { capabilities }) };
     if (role) {
       link.set_source(own);
       attach.target = target;

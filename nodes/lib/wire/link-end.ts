@@ -293,6 +293,15 @@ export interface IncomingDelivery {
   isTooLarge?: true;
 }
 
+/** A delivery of which more frames are to come. */
+interface Partial {
+  delivery: IncomingDelivery;
+  chunks: Buffer[];
+  /** Bytes that have come, and those of them that are kept. */
+  size: number;
+  held: number;
+}
+
 /** What a receiving end calls. */
 export interface ReceivingUser {
   message(delivery: IncomingDelivery): void;
@@ -307,7 +316,7 @@ export class ReceivingEnd extends LinkEnd {
   /** Deliveries that came, and that we have not settled. */
   #held = 0;
   /** A delivery of which more frames are to come. */
-  #partial: { delivery: IncomingDelivery; chunks: Buffer[]; size: number } | undefined;
+  #partial: Partial | undefined;
 
   constructor(session: EndSession, link: Receiver, limit = Infinity) {
     super(session, link);
@@ -350,8 +359,8 @@ export class ReceivingEnd extends LinkEnd {
       const delivery = this.#begin(transfer);
       if (isAborted) this.#count();
       else if (more) {
-        this.#partial = { delivery, chunks: [payload], size: payload.length };
-        this.session.hold(payload.length);
+        this.#partial = { delivery, chunks: [], size: 0, held: 0 };
+        this.#keep(this.#partial, payload);
       } else if (payload.length > this.#limit) this.#refuse(delivery);
       else this.#deliver(delivery);
       return;
@@ -363,12 +372,7 @@ export class ReceivingEnd extends LinkEnd {
       this.#endPartial();
       return this.#count();
     }
-    partial.size += payload.length;
-    this.session.hold(payload.length);
-    if (partial.size > this.#limit) partial.chunks = [];
-    else if (partial.size > MAX_MESSAGE_SIZE)
-      throw new Error(`the peer sent a message of more than ${MAX_MESSAGE_SIZE} bytes`);
-    else partial.chunks.push(payload);
+    this.#keep(partial, payload);
     if (transfer.isSettled) delivery.isSettled = true;
     if (more) return;
     this.#endPartial();
@@ -377,8 +381,24 @@ export class ReceivingEnd extends LinkEnd {
     this.#deliver(delivery);
   }
 
+  /** Of a message that is too large nothing is kept. */
+  #keep(partial: Partial, payload: Buffer): void {
+    partial.size += payload.length;
+    if (partial.size > this.#limit) {
+      partial.chunks = [];
+      this.session.hold(-partial.held);
+      partial.held = 0;
+    } else if (partial.size > MAX_MESSAGE_SIZE) {
+      throw new Error(`the peer sent a message of more than ${MAX_MESSAGE_SIZE} bytes`);
+    } else {
+      partial.chunks.push(payload);
+      partial.held += payload.length;
+      this.session.hold(payload.length);
+    }
+  }
+
   #endPartial(): void {
-    if (this.#partial) this.session.hold(-this.#partial.size);
+    if (this.#partial) this.session.hold(-this.#partial.held);
     this.#partial = undefined;
   }
 

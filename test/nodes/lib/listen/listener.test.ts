@@ -4,7 +4,7 @@ import should from 'should';
 import { type Account, accountOf } from '../../../../nodes/lib/auth/accounts';
 import { amqpError } from '../../../../nodes/lib/errors';
 import { Entry } from '../../../../nodes/lib/link/entry';
-import { Listener, type ListenerOptions, type RefusedLogin } from '../../../../nodes/lib/listen/listener';
+import { Listener, type ListenerOptions, type ClientNote } from '../../../../nodes/lib/listen/listener';
 import type { Sender } from '../../../../nodes/lib/sender/sender';
 import type { State } from '../../../../nodes/lib/state';
 import { connectTo, receiver } from '../../../broker/client';
@@ -137,7 +137,7 @@ describe('a listener', () => {
 
   it('tells of the logins from one place that fail no more than once a minute', async () => {
     make({ accounts: [account], allowsAnonymous: false });
-    const notes: RefusedLogin[] = [];
+    const notes: ClientNote[] = [];
     listener.on('note', (note) => void notes.push(note));
     listener.open();
     await until('listening');

@@ -17,6 +17,22 @@ const BEGIN: amqp.Plan = {
   fields: [amqp.nul, amqp.uint(0), amqp.uint(10), amqp.uint(10)],
 };
 
+const attach = (handle: number, role: boolean): amqp.Plan => ({
+  code: amqp.ATTACH,
+  fields: [
+    amqp.str('same'),
+    amqp.uint(handle),
+    amqp.bool(role),
+    amqp.nul,
+    amqp.nul,
+    amqp.composite(0x28, [amqp.str('x')]),
+    amqp.composite(0x29, [amqp.str('x')]),
+    amqp.nul,
+    amqp.nul,
+    role ? amqp.nul : amqp.uint(0),
+  ],
+});
+
 describe('an accepted wire', () => {
   let server: net.Server;
   let socket: net.Socket;
@@ -266,7 +282,7 @@ describe('an accepted wire', () => {
         'session_close',
       ])
         container.on(event, () => {});
-      connection = container.connect({ host: '127.0.0.1', port: port(), reconnect: false, ...options } as never);
+      connection = container.connect({ host: '127.0.0.1', port: port(), reconnect: false, ...options });
       await once(connection, 'connection_open');
       socket = (connection as unknown as { socket: net.Socket }).socket;
     }
@@ -286,21 +302,6 @@ describe('an accepted wire', () => {
 
     it('take a sender and a receiver of one name (R23)', async () => {
       await start();
-      const attach = (handle: number, role: boolean): amqp.Plan => ({
-        code: amqp.ATTACH,
-        fields: [
-          amqp.str('same'),
-          amqp.uint(handle),
-          amqp.bool(role),
-          amqp.nul,
-          amqp.nul,
-          amqp.composite(0x28, [amqp.str('x')]),
-          amqp.composite(0x29, [amqp.str('x')]),
-          amqp.nul,
-          amqp.nul,
-          role ? amqp.nul : amqp.uint(0),
-        ],
-      });
       const reader = write(amqp.protocolHeader(0), OPEN, BEGIN, attach(0, true), attach(1, false));
       const attached: amqp.Frame[] = [];
       while (attached.length < 2) {
