@@ -156,6 +156,23 @@ export function amqpError(
   return new AmqpError(code, errorText(key, values), peer, cause, brief);
 }
 
+/**
+ * The callback, for a timer or an event: what it throws goes to `fault`. Nobody else would catch it there, and Node-RED
+ * would end (R11).
+ */
+export function guarded<A extends unknown[]>(
+  callback: (...args: A) => void,
+  fault: (error: unknown) => void,
+): (...args: A) => void {
+  return (...args) => {
+    try {
+      callback(...args);
+    } catch (error) {
+      fault(error);
+    }
+  };
+}
+
 /** What Node-RED, or a node of the flow, throws when it is given a msg. */
 export function flowError(cause: unknown): AmqpError {
   return amqpError('AMQP_FLOW.refused', { text: messageOf(cause) }, { cause });

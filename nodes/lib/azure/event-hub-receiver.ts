@@ -77,7 +77,6 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
   /** Nothing more is taken: the node is closing. */
   #isStopped = false;
   /** What was asked for before it was known which partitions there are. */
-  #isPaused = false;
   #granted = 0;
 
   constructor(connection: Connection, options: EventHubReceiverOptions, user: ReceiverUser) {
@@ -106,16 +105,6 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
     this.#isStopped = true;
     for (const { progress } of this.#partitions.values()) progress.stop();
     super.stop();
-  }
-
-  override pause(): void {
-    this.#isPaused = true;
-    super.pause();
-  }
-
-  override resume(): void {
-    this.#isPaused = false;
-    super.resume();
   }
 
   override grant(credit: number): void {
@@ -221,7 +210,6 @@ export class EventHubReceiver extends Receivers implements ConnectionUser {
     );
     this.#partitions.set(id, { id, receiver, progress });
     this.add(receiver);
-    if (this.#isPaused) receiver.pause();
     if (this.#granted > 0) receiver.grant(this.#granted);
     if (this.#isOpen) receiver.open();
   }

@@ -1,5 +1,5 @@
 import { type Login, mechanismsOf } from '../auth/sasl';
-import { type AmqpError, amqpError, type Diagnosis, type PeerError } from '../errors';
+import { type AmqpError, amqpError, type Diagnosis, guarded, type PeerError } from '../errors';
 import { DialledWire, MIN_MAX_FRAME_SIZE, type Wire, type WireOptions, type WireUser } from '../wire/wire';
 import { diagnose, diagnoseBytes, isRefusedLogin, TEXTS, type Told } from './diagnosis';
 
@@ -79,15 +79,8 @@ export class Attempt implements WireUser {
     return setTimeout(this.#guarded(callback), delay);
   }
 
-  /** R11: nobody catches what is thrown in a turn of its own. */
   #guarded(callback: () => void): () => void {
-    return () => {
-      try {
-        callback();
-      } catch (error) {
-        this.#user.fault(error);
-      }
-    };
+    return guarded(callback, (error) => this.fault(error));
   }
 
   // For the wire

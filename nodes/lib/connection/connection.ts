@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { REVEALING } from '../auth/sasl';
 import type { Token, Tokens } from '../auth/tokens';
-import { AmqpError, amqpError, messageOf } from '../errors';
+import { AmqpError, amqpError, guarded, messageOf } from '../errors';
 import { Pause } from '../pause';
 import { isSame, type State } from '../state';
 import type { Opened, Product } from '../wire/remote';
@@ -182,15 +182,9 @@ export class Connection extends EventEmitter<{
     return this.#wire;
   }
 
-  /** The callback, for a timer or the like: nobody catches what is thrown in there, and Node-RED would end (R11). */
+  /** For the callback of a timer or the like: what it throws is a fault of this connection. */
   guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
-    return (...args) => {
-      try {
-        callback(...args);
-      } catch (error) {
-        this.emit('fault', error);
-      }
-    };
+    return guarded(callback, (error) => this.emit('fault', error));
   }
 
   /** Some peers (IBM MQ) end the connection over a second session. Remembered as long as this object lives. */

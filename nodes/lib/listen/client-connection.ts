@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { ConnectionUser, LinkConnection, SessionLease } from '../connection/connection';
-import type { AmqpError } from '../errors';
+import { type AmqpError, guarded } from '../errors';
 import type { State } from '../state';
 import type { Product } from '../wire/remote';
 import type { Session } from '../wire/session';
@@ -65,13 +65,7 @@ export class ClientConnection
   }
 
   guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
-    return (...args) => {
-      try {
-        callback(...args);
-      } catch (error) {
-        this.emit('fault', error);
-      }
-    };
+    return guarded(callback, (error) => this.emit('fault', error));
   }
 
   /** The link is gone, or its connection is. */

@@ -19,11 +19,10 @@ export class ClientReceivers extends Receivers implements Taker {
   #address: string | undefined;
   #isOpen = false;
   #isStopped = false;
-  #isPaused = false;
   #links = 0;
 
   constructor(hub: Hub, options: ReceiverOptions, user: ReceiverUser) {
-    super();
+    super(options.name);
     this.#hub = hub;
     this.#options = options;
     this.#user = user;
@@ -44,7 +43,7 @@ export class ClientReceivers extends Receivers implements Taker {
     const { state } = this.#hub;
     if (!this.#isOpen) return { name: 'detached' };
     if (state.name !== 'listening') return state;
-    if (this.#isPaused) return { name: 'paused' };
+    if (this.isPaused) return { name: 'paused' };
     // Who waits for replies has to know where they come to.
     return this.#options.dynamic
       ? { name: 'connected', address: this.#address! }
@@ -72,7 +71,6 @@ export class ClientReceivers extends Receivers implements Taker {
       this.#user,
     );
     this.add(receiver);
-    if (this.#isPaused) receiver.pause();
     // Until the flow has settled what it has, when all clients are sent away.
     if (this.#isStopped) receiver.stop();
     receiver.open();
@@ -83,12 +81,6 @@ export class ClientReceivers extends Receivers implements Taker {
       void receiver.close();
       this.emit('state', this.state);
     };
-  }
-
-  protected override holderOf(id: string): Receiver {
-    // Of a client that is gone.
-    if (id.startsWith(`${this.#options.name}:`) && !this.namedIn(id)) throw amqpError('AMQP_DELIVERY_LOST.lost');
-    return super.holderOf(id);
   }
 
   override open(): void {
@@ -106,13 +98,11 @@ export class ClientReceivers extends Receivers implements Taker {
   }
 
   override pause(): void {
-    this.#isPaused = true;
     super.pause();
     this.emit('state', this.state);
   }
 
   override resume(): void {
-    this.#isPaused = false;
     super.resume();
     this.emit('state', this.state);
   }

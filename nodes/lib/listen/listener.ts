@@ -4,7 +4,7 @@ import * as tls from 'node:tls';
 import { Accounts, type Account } from '../auth/accounts';
 import { type Backoff, pauseAfter } from '../connection/backoff';
 import type { LinkConnection } from '../connection/connection';
-import { amqpError, messageOf, type PeerError } from '../errors';
+import { amqpError, guarded, messageOf, type PeerError } from '../errors';
 import { Pause } from '../pause';
 import { randomId } from '../random-id';
 import { isSame, type State } from '../state';
@@ -107,13 +107,7 @@ export class Listener
   }
 
   guarded<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
-    return (...args) => {
-      try {
-        callback(...args);
-      } catch (error) {
-        this.fault(error);
-      }
-    };
+    return guarded(callback, (error) => this.fault(error));
   }
 
   // The port

@@ -8,6 +8,16 @@ import type { Receiver } from './receiver';
 /** Several receivers as one. Tokens of messages are told apart by the names of their links. */
 export class Receivers extends EventEmitter<{ state: [State] }> {
   protected readonly all: Receiver[] = [];
+  /** One that is added is paused too. */
+  protected isPaused = false;
+  /** What the names of those begin with that come and go. */
+  readonly #prefix: string | undefined;
+
+  /** Where receivers come and go, each is named `<name>:<anything>`. */
+  constructor(name?: string) {
+    super();
+    if (name !== undefined) this.#prefix = `${name}:`;
+  }
 
   get count(): number {
     return this.all.length;
@@ -15,6 +25,7 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
 
   protected add(receiver: Receiver): void {
     this.all.push(receiver);
+    if (this.isPaused) receiver.pause();
     receiver.on('state', () => this.emit('state', this.state));
   }
 
@@ -81,16 +92,18 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
     return this.holderOf(id).notHeld(id);
   }
 
-  /** The one that holds a message, else the one that says best why it does not. Throws where there is none yet. */
+  /** The one that holds a message, else the one that says best why it does not. Throws where that one is gone. */
   protected holderOf(id: string): Receiver {
-    const holder = this.all.find((one) => one.holds(id)) ?? this.namedIn(id);
+    const holder = this.all.find((one) => one.holds(id)) ?? this.#namedIn(id);
+    if (holder) return holder;
     const [first] = this.all;
-    if (!holder && !first) throw amqpError('AMQP_DELIVERY_LOST.lost');
-    return holder ?? first!;
+    const isOfOneGone = this.#prefix !== undefined && id.startsWith(this.#prefix);
+    if (!first || isOfOneGone) throw amqpError('AMQP_DELIVERY_LOST.lost');
+    return first;
   }
 
   /** The one whose name a token begins with. One name may begin with another. */
-  protected namedIn(id: string): Receiver | undefined {
+  #namedIn(id: string): Receiver | undefined {
     const named = this.all.filter(({ name }) => id.startsWith(`${name}.`));
     return named.toSorted((one, other) => other.name.length - one.name.length)[0];
   }
@@ -101,10 +114,12 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
   }
 
   pause(): void {
+    this.isPaused = true;
     for (const one of this.all) one.pause();
   }
 
   resume(): void {
+    this.isPaused = false;
     for (const one of this.all) one.resume();
   }
 

@@ -29,10 +29,9 @@ export class Subscriptions extends Receivers {
   readonly #user: ReceiverUser;
   readonly #byAddress = new Map<string, { receiver: Receiver; options: ReceiverOptions }>();
   #isOpen = false;
-  #isPaused = false;
 
   constructor(connection: Connection, options: ReceiverOptions, user: ReceiverUser) {
-    super();
+    super(options.name);
     this.#connection = connection;
     this.#options = options;
     this.#user = user;
@@ -56,7 +55,6 @@ export class Subscriptions extends Receivers {
     const receiver = new Receiver(this.#connection, options, this.#user);
     this.#byAddress.set(address, { receiver, options });
     this.add(receiver);
-    if (this.#isPaused) receiver.pause();
     if (this.#isOpen) receiver.open();
     this.emit('state', this.state);
   }
@@ -92,12 +90,6 @@ export class Subscriptions extends Receivers {
     }));
   }
 
-  protected override holderOf(id: string): Receiver {
-    // Of a subscription that has ended since.
-    if (id.startsWith(`${this.#options.name}:`) && !this.namedIn(id)) throw amqpError('AMQP_DELIVERY_LOST.lost');
-    return super.holderOf(id);
-  }
-
   /** Without any subscription it waits for the flow to name one. */
   override get state(): State {
     return this.all.length === 0 ? { name: 'unsubscribed' } : super.state;
@@ -106,15 +98,5 @@ export class Subscriptions extends Receivers {
   override open(): void {
     this.#isOpen = true;
     super.open();
-  }
-
-  override pause(): void {
-    this.#isPaused = true;
-    super.pause();
-  }
-
-  override resume(): void {
-    this.#isPaused = false;
-    super.resume();
   }
 }

@@ -1,5 +1,5 @@
 import should from 'should';
-import { AmqpError, messageOf, nameOf } from '../../../nodes/lib/errors';
+import { AmqpError, guarded, messageOf, nameOf } from '../../../nodes/lib/errors';
 
 describe('AmqpError', () => {
   it('says what went wrong in our words and in those of the peer', () => {
@@ -66,5 +66,22 @@ describe('a value of a flow', () => {
       'of type object',
       'of type symbol',
     ]);
+  });
+});
+
+describe('a callback that is guarded', () => {
+  it('is called with what it is given, and tells what it throws (R11)', () => {
+    const seen: unknown[] = [];
+    const fault = new Error('thrown');
+    const callback = guarded(
+      (...args: unknown[]) => {
+        seen.push(args);
+        if (args.length === 0) throw fault;
+      },
+      (error) => seen.push(error),
+    );
+    callback(1, 'two');
+    callback();
+    should(seen).eql([[1, 'two'], [], fault]);
   });
 });
