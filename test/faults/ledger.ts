@@ -22,7 +22,7 @@ export class Ledger {
   readonly failed = new Map<number, string>();
   /** How often each has arrived. */
   readonly delivered = new Map<number, number>();
-  /** What must not be: a message that ended twice, one that nobody sent. */
+  /** What must not be: a message that ended twice, or before it was sent. */
   readonly violations: string[] = [];
   #changes = new EventEmitter<{ change: [] }>();
 
@@ -40,7 +40,6 @@ export class Ledger {
   }
 
   arrive(n: number): void {
-    if (!(n < this.sent)) this.violations.push(`${n} arrived, and was never sent`);
     this.delivered.set(n, (this.delivered.get(n) ?? 0) + 1);
     this.#changes.emit('change');
   }
@@ -74,6 +73,9 @@ export class Ledger {
     rows.push({ fault, ...counts });
     const missing = [...this.done].filter((n) => !this.delivered.has(n));
     const problems = [...this.violations];
+    // Known only now: what a process has sent is told by its own pipe, which may be read after the arrival.
+    const unsent = [...this.delivered.keys()].filter((n) => !(n < this.sent));
+    if (unsent.length > 0) problems.push(`arrived, and never sent: ${unsent.slice(0, 20).join(', ')}`);
     if (counts.sent !== counts.done + counts.failed) problems.push('not all that was sent has ended');
     if (missing.length > 0) problems.push(`done, but not delivered: ${missing.slice(0, 20).join(', ')}`);
     if (problems.length > 0) throw new Error(`${fault}: ${JSON.stringify(counts)}: ${problems.join('; ')}`);

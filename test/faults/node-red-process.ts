@@ -138,8 +138,7 @@ export class NodeRedProcess {
       case 'got':
         this.got.add(n);
         this.held.add(n);
-        // Another process, read later in this turn, may have sent it.
-        setImmediate(() => ledger.arrive(n));
+        ledger.arrive(n);
         break;
       case 'worked':
         this.worked.add(n);

@@ -240,11 +240,8 @@ describe('Node-RED that goes, with messages on their way', function () {
     beforeEach(() => {
       arrived = [];
       broker.on('message', (_address, { body }) => {
-        // That it was sent may be read later in this turn.
-        setImmediate(() => {
-          if (!ledger.delivered.has(body.n)) arrived.push(body.n);
-          ledger.arrive(body.n);
-        });
+        if (!ledger.delivered.has(body.n)) arrived.push(body.n);
+        ledger.arrive(body.n);
       });
     });
 
