@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NodeAPI } from 'node-red';
+import { admin } from './flow/admin';
 import { configOf, Endpoint, type EndpointNode } from './flow/endpoint';
 import { type Credentials, type EndpointDef, EndpointSettings } from './flow/endpoint-options';
 import { Settings } from './flow/settings';
-import { accountOf } from './lib/auth/accounts';
 
 const { name: product, version } = JSON.parse(readFileSync(join(__dirname, '../package.json'), 'utf8')) as {
   name: string;
@@ -13,15 +13,12 @@ const { name: product, version } = JSON.parse(readFileSync(join(__dirname, '../p
 
 export default function init(RED: NodeAPI): void {
   const platform = `Node-RED ${(RED.settings as { version?: string }).version}, Node.js ${process.version}, ${process.platform}`;
+  const properties = { product, version, platform };
 
   function AmqpEndpoint(this: EndpointNode, config: EndpointDef): void {
     RED.nodes.createNode(this, config);
     const settings = new Settings(RED, this, config, 'amqp-endpoint');
-    const options = new EndpointSettings(RED, this, settings, config).options({
-      product,
-      version,
-      platform,
-    });
+    const options = new EndpointSettings(RED, this, settings, config).options(properties);
     // A URL may as well come from the environment, where it is no secret kept in the flow.
     const { host, urls } = configOf(RED, this.id) ?? {};
     const isInUrl = /:\/\/[^/\s]*@|SharedAccess(Key|Signature)=/i.test(`${String(host)} ${String(urls)}`);
@@ -31,18 +28,7 @@ export default function init(RED: NodeAPI): void {
     this.on('close', (done: () => void) => void this.endpoint.close().finally(done));
   }
 
-  // The form sends a password here, and keeps what comes back: the password itself is stored nowhere.
-  RED.httpAdmin?.post('/amqp-endpoint/account', RED.auth.needsPermission('flows.write'), (request, response) => {
-    const { name: user, password } = (request.body ?? {}) as { name?: unknown; password?: unknown };
-    if (typeof user !== 'string' || user === '' || typeof password !== 'string' || password === '') {
-      response.status(400).send('name and password are needed');
-      return;
-    }
-    accountOf(user, password).then(
-      (account) => response.json(account),
-      (error: Error) => response.status(400).send(error.message),
-    );
-  });
+  admin(RED, properties);
 
   RED.nodes.registerType<EndpointNode, EndpointDef, object, Credentials>('amqp-endpoint', AmqpEndpoint, {
     credentials: {

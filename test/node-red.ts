@@ -6,6 +6,8 @@ import type { Node, NodeInitializer } from 'node-red';
 
 export type NodeConfig = { id: string; type: string; [property: string]: unknown };
 
+type Asking = PromiseLike<{ status: number; text: string; headers: Record<string, string> }>;
+
 type Helper = {
   init(runtimePath: string): void;
   settings(settings: object): void;
@@ -16,6 +18,8 @@ type Helper = {
   getNode(id: string): Node;
   setFlows(flow: NodeConfig[], type?: 'full' | 'flows' | 'nodes', credentials?: object): Promise<void>;
   url(): string;
+  /** Asks an admin route of the nodes loaded last; it knows no permissions. */
+  request(): { get(path: string): Asking; post(path: string): Asking & { send(body: object): Asking } };
   log(): { args: [{ level: number; msg: unknown; type?: string; id?: string }][] };
 };
 

@@ -177,6 +177,11 @@ export class Connection extends EventEmitter<{
     return this.#opened?.product ?? {};
   }
 
+  /** What the peer has said of itself in its open. Undefined: there is no connection. */
+  get opened(): Opened | undefined {
+    return this.#opened;
+  }
+
   /** What is open now. */
   get wire(): Wire | undefined {
     return this.#wire;

@@ -8,6 +8,8 @@ import { cleaned, type PeerError } from '../errors';
 /** What a peer says of itself in its open (2.7.1). */
 export interface Opened {
   product: Product;
+  /** Its container id. */
+  container?: string;
   capabilities: string[];
   /** Other servers to turn to when this one is gone, each a map as of a redirect (2.8.16), as they came. */
   failover: unknown[];
@@ -18,10 +20,15 @@ export interface Product {
   version?: string;
 }
 
-export function openedOf(connection: { properties?: unknown; offered_capabilities?: unknown }): Opened {
+export function openedOf(connection: {
+  container_id?: unknown;
+  properties?: unknown;
+  offered_capabilities?: unknown;
+}): Opened {
   const { product, version, 'failover-server-list': failover } = mapOf(connection.properties);
   return {
     product: { name: shown(product), version: shown(version) },
+    container: shown(connection.container_id),
     capabilities: textsOf(connection.offered_capabilities),
     failover: Array.isArray(failover) ? failover.map((one) => plainOf(one)) : [],
   };

@@ -1,6 +1,7 @@
 import * as net from 'node:net';
 import type { Duplex } from 'node:stream';
 import * as tls from 'node:tls';
+import { type Passed, watch } from './passed';
 import type { Proxy } from './proxy';
 import { openWebSocket } from './websocket';
 
@@ -28,14 +29,17 @@ export interface TransportOptions extends Server {
   proxy?: Proxy;
   /** Milliseconds that a proxy has to answer. */
   connectTimeout?: number;
+  /** Told how far it comes. */
+  passed?: (what: Passed) => void;
 }
 
 /** Opens a connection; `connected` is called once it can be written to (with TLS: once the peer is verified). */
 export function openSocket(options: TransportOptions, connected: () => void): Duplex {
-  const { host, port, isSecure } = options;
+  const { host, port, isSecure, passed } = options;
   const secure = isSecure ? { ...serverNameOf(options), ...options.tls } : undefined;
   if (options.path !== undefined) return openWebSocket({ ...options, path: options.path, tls: secure }, connected);
   const socket = secure ? tls.connect({ host, port, ...secure }, connected) : net.connect({ host, port }, connected);
+  if (passed) watch(socket, passed);
   // Each sender waits for it to be read.
   socket.setMaxListeners(0);
   return socket;

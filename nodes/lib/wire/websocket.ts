@@ -1,6 +1,8 @@
+import type { ClientRequest } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { createWebSocketStream, WebSocket } from 'ws';
+import { type Passed, watch } from './passed';
 import { agentFor, type Proxy } from './proxy';
 
 /** Of the AMQP WebSocket Binding (OASIS, 2.1), and what Azure calls it. */
@@ -22,6 +24,7 @@ interface WebSocketOptions {
   headers?: Record<string, string>;
   proxy?: Proxy;
   connectTimeout?: number;
+  passed?: (what: Passed) => void;
 }
 
 /** Why an upgrade to WebSocket came to nothing, with a `code` as errors of the system have one. */
@@ -41,7 +44,7 @@ class UpgradeError extends Error {
  * `NO_AMQP` for a server that does not take AMQP.
  */
 export function openWebSocket(options: WebSocketOptions, connected: () => void): Duplex {
-  const { host, port, path, tls, headers, proxy, connectTimeout = 0 } = options;
+  const { host, port, path, tls, headers, proxy, connectTimeout = 0, passed } = options;
   const url = `${tls ? 'wss' : 'ws'}://${host.includes(':') ? `[${host}]` : host}:${port}${path}`;
   const agent = agentFor(url, proxy, connectTimeout, tls);
   const socket = new WebSocket(url, SUB_PROTOCOLS, {
@@ -50,6 +53,7 @@ export function openWebSocket(options: WebSocketOptions, connected: () => void):
     agent,
     maxPayload: MAX_MESSAGE_SIZE,
     perMessageDeflate: false,
+    ...(passed && { finishRequest: (request: ClientRequest) => watchRequest(request, agent !== undefined, passed) }),
   });
   const stream = createWebSocketStream(socket);
   cutUp(stream);
@@ -57,6 +61,7 @@ export function openWebSocket(options: WebSocketOptions, connected: () => void):
   let isOpen = false;
   socket.on('open', () => {
     isOpen = true;
+    passed?.('websocket');
     connected();
   });
   // Before the stream's own listener, which would tell of the error as it is.
@@ -65,6 +70,15 @@ export function openWebSocket(options: WebSocketOptions, connected: () => void):
     stream.destroy(isOpen ? error : upgradeErrorOf(error, agent !== undefined));
   });
   return stream;
+}
+
+/** An agent gives its socket once the proxy has connected it. */
+function watchRequest(request: ClientRequest, isProxied: boolean, passed: (what: Passed) => void): void {
+  request.once('socket', (socket) => {
+    if (isProxied) passed('proxy');
+    watch(socket, passed);
+  });
+  request.end();
 }
 
 /** Has it write no message that is longer than servers take. */

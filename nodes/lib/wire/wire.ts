@@ -262,7 +262,7 @@ export class DialledWire extends Wire {
     const connect = connection.connect.bind(connection);
     connection.connect = () => {
       connect();
-      if (mechanisms) this.#logIn(connection.sasl_transport as RheaSaslClient, mechanisms);
+      if (mechanisms) this.#logIn(connection.sasl_transport as RheaSaslClient, mechanisms, options.passed);
       return connection;
     };
   }
@@ -273,7 +273,7 @@ export class DialledWire extends Wire {
   }
 
   /** Chooses the mechanism, and hears the outcome, before rhea does. */
-  #logIn(client: RheaSaslClient, mechanisms: Mechanisms): void {
+  #logIn(client: RheaSaslClient, mechanisms: Mechanisms, passed: WireOptions['passed']): void {
     maskTrace(client.transport);
     let mechanism: Mechanism | undefined;
     const refused = (error: unknown): void => {
@@ -311,7 +311,10 @@ export class DialledWire extends Wire {
       const { code, additional_data: data } = frame.performative;
       try {
         // R60: rhea drops what the outcome says beyond its code.
-        if (code === SASL_OK) mechanism.finish?.(Buffer.isBuffer(data) ? data : undefined);
+        if (code === SASL_OK) {
+          mechanism.finish?.(Buffer.isBuffer(data) ? data : undefined);
+          passed?.('login');
+        }
       } catch (error) {
         return refused(error);
       }

@@ -1,0 +1,45 @@
+/** What the editor, and who watches Node-RED, ask by HTTP. Each route needs a permission. */
+import type { NodeAPI } from 'node-red';
+import { accountOf } from '../lib/auth/accounts';
+import { messageOf } from '../lib/errors';
+import { TrialError, Trials } from './trial';
+
+/** What is used of a request and a response of Express. */
+interface Request {
+  body?: unknown;
+  query: Record<string, unknown>;
+}
+interface Response {
+  status(code: number): this;
+  json(body: unknown): void;
+  send(text: string): void;
+}
+
+type Take = (request: Request) => unknown;
+
+/** Why a request cannot be answered, with the status of HTTP that says so. */
+const statusOf = (error: unknown): number => (error instanceof TrialError ? error.status : 400);
+
+export function admin(RED: NodeAPI, properties: Record<string, string>): void {
+  const trials = new Trials(RED, properties);
+
+  const answer = (take: Take) => (request: Request, response: Response) => {
+    void (async () => response.json(await take(request)))().catch((error: unknown) =>
+      response.status(statusOf(error)).send(messageOf(error)),
+    );
+  };
+  const post = (path: string, permission: string, take: Take): void => {
+    RED.httpAdmin?.post(`/amqp-endpoint/${path}`, RED.auth.needsPermission(permission), answer(take));
+  };
+
+  // The form sends a password here, and keeps what comes back: the password itself is stored nowhere.
+  post('account', 'flows.write', ({ body }) => {
+    const { name, password } = (body ?? {}) as { name?: unknown; password?: unknown };
+    if (typeof name !== 'string' || name === '' || typeof password !== 'string' || password === '')
+      throw new Error('name and password are needed');
+    return accountOf(name, password);
+  });
+
+  // Who may deploy flows can send the stored password anywhere as well.
+  post('test', 'flows.write', ({ body }) => trials.run(body ?? {}));
+}

@@ -1,0 +1,140 @@
+/** Tries an endpoint as it stands in its form, deployed or not. */
+import type { Node, NodeAPI } from 'node-red';
+import { isPlainObject } from '../lib/codec/notation';
+import type { AmqpError } from '../lib/errors';
+import { type Step, type Target, tryOut, type Verdict } from '../lib/exchange/trial';
+import { type EndpointDef, EndpointSettings } from './endpoint-options';
+import { Settings } from './settings';
+
+/** What the form sends. A secret that is kept as it is stands as `__PWRD__`. */
+export interface Asked {
+  id?: unknown;
+  properties?: unknown;
+  credentials?: unknown;
+  address?: unknown;
+  role?: unknown;
+}
+
+/** What the form gets. Texts are in the language of Node-RED; `diagnosis` is for the form to say it in its own. */
+export type Answer =
+  | {
+      ok: true;
+      steps: Step[];
+      peer: { product?: string; version?: string; container?: string; capabilities: string[] };
+      /** Of an address to which the server grants one role only: the other one, and why. */
+      refused?: { role: 'source' | 'target'; reason: string }[];
+    }
+  | { ok: false; step: Step | 'settings'; reason: string; diagnosis?: string; remedy?: string };
+
+/** Why nothing is tried, with the status of HTTP that says so. */
+export class TrialError extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Trials in a minute, so that nobody looks through a network by them. */
+const [MOST, MINUTE] = [10, 60_000];
+const MOST_SERVERS = 10;
+/** Milliseconds that a trial takes at most. */
+const LONGEST = 60_000;
+const UNCHANGED = '__PWRD__';
+
+export class Trials {
+  readonly #RED: NodeAPI;
+  /** What the open says of us. */
+  readonly #properties: Record<string, string>;
+  /** When the last ones began. */
+  #begun: number[] = [];
+  #isRunning = false;
+
+  constructor(RED: NodeAPI, properties: Record<string, string>) {
+    this.#RED = RED;
+    this.#properties = properties;
+  }
+
+  /** Rejects with a TrialError where nothing is tried. */
+  async run(asked: Asked): Promise<Answer> {
+    const target = targetOf(asked);
+    const { properties, credentials = {}, id } = asked;
+    if (!isPlainObject(properties) || !isPlainObject(credentials))
+      throw new TrialError(400, 'properties and credentials are needed');
+    // The editor's word for a configuration node that is not there.
+    const given = Object.entries(properties).filter(([, value]) => value !== '_ADD_');
+    const config = { ...Object.fromEntries(given), id: String(id), type: 'amqp-endpoint' } as unknown as EndpointDef;
+    const { options, fault } = this.#optionsOf(config, credentials);
+    if (options.listens) throw new TrialError(400, 'an endpoint that listens has no server');
+    if (fault) return { ok: false, step: 'settings', reason: fault };
+    if (options.servers.length > MOST_SERVERS) throw new TrialError(400, `more than ${MOST_SERVERS} servers`);
+    this.#admit();
+    this.#isRunning = true;
+    try {
+      // Of Event Hubs one receives by partitions only.
+      const roles = options.service === 'eventhubs' ? (['target'] as const) : target?.roles;
+      return this.#answer(await tryOut(options, target && { ...target, roles: [...roles!] }, LONGEST));
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+
+  #admit(): void {
+    const now = Date.now();
+    this.#begun = this.#begun.filter((time) => now - time < MINUTE);
+    if (this.#isRunning || this.#begun.length >= MOST) throw new TrialError(429, this.#text('error.tests'));
+    this.#begun.push(now);
+  }
+
+  #optionsOf(config: EndpointDef, given: Record<string, unknown>) {
+    const RED = this.#RED;
+    const { id, tls, proxy } = config;
+    const deployed = RED.nodes.getNode(id) as (Node & { _flow?: unknown }) | null | undefined;
+    const stored = (RED.nodes.getCredentials(id) ?? {}) as Record<string, unknown>;
+    const credentials = Object.fromEntries(
+      Object.entries(given).map(([name, value]) => [name, value === UNCHANGED ? stored[name] : this.#resolved(value)]),
+    );
+    // What reads the settings asks a node for its credentials, and Node-RED asks it for its environment.
+    const node = { id, credentials, _flow: deployed?._flow } as unknown as Node;
+    const settings = new Settings(RED, node, config, 'amqp-endpoint');
+    const options = new EndpointSettings(RED, node, settings, config).options(this.#properties);
+    const missing = [tls, proxy].find((one) => one && !RED.nodes.getNode(one));
+    const fault = missing ? this.#text('error.not-deployed') : settings.fault?.message;
+    return { options, fault };
+  }
+
+  /** Node-RED puts environment variables into the credentials of a node that it makes. */
+  #resolved(value: unknown): unknown {
+    const [, variable] = (typeof value === 'string' && /^\$\{(\w+)\}$/.exec(value)) || [];
+    return variable === undefined ? value : (process.env[variable] ?? value);
+  }
+
+  #answer({ steps, failure, peer, refused = [] }: Verdict): Answer {
+    if (failure) return { ok: false, step: failure.step, ...this.#why(failure.error) };
+    const { product, container, capabilities } = peer!;
+    return {
+      ok: true,
+      steps,
+      peer: { product: product.name, version: product.version, container, capabilities },
+      ...(refused.length > 0 && { refused: refused.map(({ role, error }) => ({ role, reason: error.message })) }),
+    };
+  }
+
+  #why({ message, diagnosis }: AmqpError): { reason: string; diagnosis?: string; remedy?: string } {
+    if (!diagnosis) return { reason: message };
+    return { reason: message, diagnosis, remedy: this.#text(`log.remedy.${diagnosis}`) };
+  }
+
+  #text(key: string): string {
+    return this.#RED._(`@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.${key}`);
+  }
+}
+
+function targetOf({ address, role }: Asked): Target | undefined {
+  if (address === undefined || address === '') return undefined;
+  if (typeof address !== 'string') throw new TrialError(400, 'address is not text');
+  const roles = (['source', 'target'] as const).filter((one) => role === undefined || role === one);
+  if (roles.length === 0) throw new TrialError(400, 'role is neither source nor target');
+  return { address, roles };
+}
