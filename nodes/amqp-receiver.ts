@@ -189,7 +189,8 @@ export default function init(RED: NodeAPI): void {
     };
 
     const act = async (action: unknown, msg: Input): Promise<void> => {
-      const answer = await receiverAction(endpoint, receiver, action, msg);
+      const answer =
+        action === 'status' ? endpoint.reportOf(this) : await receiverAction(endpoint, receiver, action, msg);
       if (answer === undefined) return;
       msg.payload = answer;
       this.send(msg);

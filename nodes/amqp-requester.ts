@@ -86,9 +86,10 @@ export default function init(RED: NodeAPI): void {
       const end = (error?: Error): void => endMsg(this, done, error);
       try {
         if (endpoint.takesToken(msg)) return end();
-        const action = actionOf(msg, 'pending');
-        if (action === 'pending') {
-          send([null, Object.assign(msg, { payload: requester.pending() })]);
+        const action = actionOf(msg, 'pending', 'status');
+        if (action === 'pending' || action === 'status') {
+          const payload = action === 'pending' ? requester.pending() : endpoint.reportOf(this);
+          send([null, Object.assign(msg, { payload })]);
           return end();
         }
         const doing = endpoint.act(action);

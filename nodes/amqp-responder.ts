@@ -35,11 +35,16 @@ export default function init(RED: NodeAPI): void {
       undecodable: (error, delivery) => this.error(error, { topic: delivery.address, delivery }),
     });
 
-    this.on('input', (msg, _send, done) => {
+    this.on('input', (msg, send, done) => {
       const end = (error?: Error): void => endMsg(this, done, error);
       try {
         if (isOwnError(this, msg) || endpoint.takesToken(msg)) return end();
-        const doing = endpoint.act(actionOf(msg));
+        const action = actionOf(msg, 'status');
+        if (action === 'status') {
+          send(Object.assign(msg, { payload: endpoint.reportOf(this) }));
+          return end();
+        }
+        const doing = endpoint.act(action);
         if (doing) return endAfter(this, doing, done);
         const { id } = (msg as { delivery?: { id?: unknown } }).delivery ?? {};
         if (typeof id !== 'string') throw amqpError('AMQP_NO_REQUEST.none');

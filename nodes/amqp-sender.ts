@@ -152,8 +152,12 @@ export default function init(RED: NodeAPI): void {
       to.then(found).catch((error: unknown) => endMsg(this, done, errorOf(error)));
     };
 
-    const act = (msg: NodeMessage & { error?: object }): Promise<void> | undefined => {
-      const action = actionOf(msg, 'detach', 'cancel');
+    const act = (msg: NodeMessage & { error?: object }, send: Send): Promise<void> | undefined => {
+      const action = actionOf(msg, 'detach', 'cancel', 'status');
+      if (action === 'status') {
+        send(Object.assign(msg, { payload: endpoint.reportOf(this) }));
+        return Promise.resolve();
+      }
       if (action === 'detach') return sender.detach(msg.error && checkedError(msg.error));
       return endpoint.act(action);
     };
@@ -161,7 +165,7 @@ export default function init(RED: NodeAPI): void {
     this.on('input', (msg, send, done) => {
       try {
         if (endpoint.takesToken(msg)) return endMsg(this, done);
-        const doing = act(msg);
+        const doing = act(msg, send);
         if (doing) return endAfter(this, doing, done);
         const message = outgoing(msg, { format, body });
         withHeader(message, header);

@@ -4,6 +4,7 @@ import { Connection, type ConnectionOptions, type Note } from '../lib/connection
 import type { Tokens } from '../lib/auth/tokens';
 import { nameOf } from '../lib/connection/servers';
 import { isPlainObject } from '../lib/codec/notation';
+import type { Counters } from '../lib/counters';
 import { type AmqpError, amqpError, cleaned, messageOf } from '../lib/errors';
 import { type Links, linksOn } from '../lib/exchange/links';
 import { TransactionalReceiver } from '../lib/exchange/transactional-receiver';
@@ -16,6 +17,9 @@ import { named, show, STATUS } from './status';
 /** What a node does on a connection: a sender, receiver, requester or responder of lib. */
 interface Link extends EventEmitter<{ state: [State] }> {
   readonly state: State;
+  /** Where it sends to, or receives from. */
+  readonly address?: string | undefined;
+  readonly counters: Counters;
   open(): void;
   /** Takes no more messages from the peer. */
   stop?(): void;
@@ -60,6 +64,38 @@ export interface ConnectingOptions extends ConnectionOptions {
   closeTime: number;
 }
 
+/** What is wrong, and since when (ISO 8601). */
+export interface Wrong {
+  code: string;
+  condition?: string;
+  message: string;
+  time: string;
+}
+
+/** How it stands with a connection: plain data. */
+export interface ConnectionReport {
+  state: State['name'];
+  /** That is connected to, or tried; or where it listens. */
+  server: string;
+  peer?: { product?: string; version?: string; container?: string };
+  /** Connections after the first. */
+  reconnects: number;
+  /** That are connected, where it listens. */
+  clients?: number;
+  lastError?: Wrong;
+}
+
+/** How it stands with a node: plain data. */
+export type NodeReport = {
+  id: string;
+  type: string;
+  name?: string;
+  address?: string;
+  endpoint: string;
+  state: State['name'];
+  lastError?: Wrong;
+} & Counters;
+
 /** Of what a client has given as its name, or what was wrong with it, in characters. */
 const LONGEST_WORD = 200;
 /** What detaching and closing take at most, in milliseconds. */
@@ -68,7 +104,10 @@ const DETACH_TIME = 7000;
 /** The endpoint that a node names. Without one the node says so, in its status and to each msg. */
 export function endpointOf(RED: NodeAPI, node: Node, id: string): Endpoint | undefined {
   const { endpoint } = (RED.nodes.getNode(id) ?? {}) as Partial<EndpointNode>;
-  if (endpoint) return endpoint;
+  if (endpoint) {
+    endpoint.expect(node);
+    return endpoint;
+  }
   const isDisabled = configOf(RED, id)?.['d'] === true;
   node.status({ fill: 'red', shape: 'ring', text: STATUS + (isDisabled ? 'disabled' : 'no-endpoint') });
   const key = isDisabled ? 'AMQP_NO_ENDPOINT.disabled' : 'AMQP_NO_ENDPOINT.none';
@@ -102,6 +141,10 @@ export class Endpoint {
   /** The log has that it listens. */
   #isTold = false;
   #isClosing = false;
+  /** By their ids; without a link, those whose settings cannot be used. */
+  readonly #nodes = new Map<string, { node: Node; link?: Link; lastError?: Wrong }>();
+  #connections = 0;
+  #lastError: Wrong | undefined;
   readonly #closings = new Set<Promise<void>>();
   /** Also those that are leaving. */
   readonly #transactional = new Set<TransactionalReceiver>();
@@ -213,7 +256,9 @@ export class Endpoint {
 
   #show(state: State): void {
     const node = this.#node;
-    show(this.#RED, node, state, this.#server);
+    if ('error' in state) this.#lastError = wrongOf(state.error);
+    if (state.name === 'connected') this.#connections++;
+    show(this.#RED, node, state, this.#peer, this.#server);
     if (state.name === 'fault') node.error(state.error.message);
     else if ('error' in state) node.warn(this.#lineOf(state.name, state.error));
     else if (state.name === 'connected')
@@ -233,10 +278,53 @@ export class Endpoint {
     return diagnosis ? `${line}; ${this.#RED._(`amqp-endpoint.log.remedy.${diagnosis}`)}` : line;
   }
 
+  /** A node names this endpoint. */
+  expect(node: Node): void {
+    this.#nodes.set(node.id, { node });
+    node.on('close', () => {
+      if (this.#nodes.get(node.id)?.node === node) this.#nodes.delete(node.id);
+    });
+  }
+
+  /** How it stands with the connection. */
+  report(): ConnectionReport {
+    const own = this.#own;
+    const { state } = own;
+    const { product, container } = own instanceof Connection ? (own.opened ?? {}) : {};
+    return {
+      state: state.name,
+      server: this.#peer,
+      ...(product && { peer: { product: product.name, version: product.version, container } }),
+      reconnects: Math.max(0, this.#connections - 1),
+      ...(state.name === 'listening' && { clients: state.count }),
+      ...(this.#lastError && { lastError: this.#lastError }),
+    };
+  }
+
+  /** How it stands with the nodes that are here. */
+  reports(): NodeReport[] {
+    return Array.from(this.#nodes.values(), ({ node, link, lastError }) => ({
+      id: node.id,
+      type: node.type,
+      ...(node.name && { name: node.name }),
+      ...(link?.address !== undefined && { address: link.address }),
+      endpoint: this.#node.id,
+      state: link?.state.name ?? 'fault',
+      ...link?.counters,
+      ...(lastError && { lastError }),
+    }));
+  }
+
+  /** The same for one of them, with the connection: what a msg with the action "status" gets. */
+  reportOf({ id }: Node): NodeReport & { connection: ConnectionReport } {
+    return { ...this.reports().find((report) => report.id === id)!, connection: this.report() };
+  }
+
   /** Opens the link of a node, shows its state as the status of the node, and closes it with the node. */
   register(node: Node, link: Link | Holder): void {
     const { users } = this.#node;
     users[node.id] = node;
+    this.#nodes.set(node.id, { node, link });
     const showState = this.#shows(node, link.state);
     link.on('state', showState);
     let isOpen = true;
@@ -249,7 +337,7 @@ export class Endpoint {
     const predecessor = this.#leaving.get(node.id);
     if (predecessor) void predecessor.left.finally(open);
     else open();
-    show(this.#RED, node, link.state, this.#server);
+    show(this.#RED, node, link.state, this.#peer, this.#server);
 
     if (link instanceof TransactionalReceiver) this.#transactional.add(link);
 
@@ -273,7 +361,9 @@ export class Endpoint {
   #shows(node: Node, first: State): (state: State) => void {
     let logged = first;
     return (state) => {
-      show(this.#RED, node, state, this.#server);
+      const entry = this.#nodes.get(node.id);
+      if (entry && 'error' in state) entry.lastError = wrongOf(state.error);
+      show(this.#RED, node, state, this.#peer, this.#server);
       if (!['fault', 'refused', 'ignored', 'unsure', 'connected'].includes(state.name)) return;
       if (!isSame(state, logged)) this.#log(node, state);
       logged = state;
@@ -375,4 +465,8 @@ export class Endpoint {
     await this.#own.close();
     clearTimeout(timer);
   }
+}
+
+function wrongOf({ code, condition, message }: AmqpError): Wrong {
+  return { code, ...(condition && { condition }), message, time: new Date().toISOString() };
 }

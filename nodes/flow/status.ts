@@ -60,8 +60,32 @@ export function statusOf(state: State, server?: string): Status {
   return look;
 }
 
-/** Shows a state as the status of a node. */
-export function show(RED: NodeAPI, node: Node, state: State, server?: string): void {
+/** What a status tells a flow, by Status nodes, beyond its text: plain data. */
+export interface StatusDetail {
+  state: State['name'];
+  /** That is connected to, or tried; or where it listens. */
+  server: string;
+  code?: string;
+  condition?: string;
+  /** What is wrong, in English, as in the log. */
+  reason?: string;
+  /** Messages that wait, or clients. */
+  count?: number;
+}
+
+function detailOf(state: State, server: string): StatusDetail {
+  const { name } = state;
+  const error = 'error' in state ? state.error : undefined;
+  return {
+    state: name,
+    server,
+    ...(error && { code: error.code, ...(error.condition && { condition: error.condition }), reason: error.message }),
+    ...('count' in state && state.count !== undefined && { count: state.count }),
+  };
+}
+
+/** Shows a state as the status of a node. `peer`: the server, and `server` the same where it is one of several. */
+export function show(RED: NodeAPI, node: Node, state: State, peer: string, server?: string): void {
   const {
     fill,
     shape,
@@ -73,7 +97,9 @@ export function show(RED: NodeAPI, node: Node, state: State, server?: string): v
   } = statusOf(state, server);
   // A key that is all of the text is translated by the editor, into the language of who looks at it.
   const words = text ?? (args || waiting ? RED._(STATUS + key, args ?? {}) : STATUS + key);
-  node.status({ fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words });
+  const shown = { fill, shape, text: waiting ? `${words} (${RED._(`${STATUS}count`, waiting)})` : words };
+  // Node-RED hands all of it to Status nodes.
+  node.status(Object.assign(shown, { amqp: detailOf(state, peer) }));
 }
 
 /** The names of options, as the form has them; those of filters are what they are. */

@@ -8,6 +8,7 @@ export interface Receiving extends Pick<
   Receiver,
   | 'state'
   | 'address'
+  | 'counters'
   | 'open'
   | 'stop'
   | 'leave'

@@ -3,6 +3,7 @@ import { type Bounds, isFull } from '../bounds';
 import type { Style } from '../codec/notation';
 import { pauseAfter } from '../connection/backoff';
 import type { Connection, ConnectionUser } from '../connection/connection';
+import type { Counters } from '../counters';
 import { type AmqpError, amqpError, messageOf } from '../errors';
 import { type Expires, Expiring } from '../expiring';
 import { encode, type Outgoing, withMessageId, withReplyTo } from '../message/message';
@@ -56,6 +57,7 @@ export class ManagementRequester extends EventEmitter<{ state: [State] }> implem
   readonly #drained = new Pause();
   #bytes = 0;
   #number = 0;
+  readonly #counts = { sent: 0, received: 0, failed: 0 };
   #pair: LinkPair | undefined;
   #failures = 0;
   #retry: NodeJS.Timeout | undefined;
@@ -72,6 +74,14 @@ export class ManagementRequester extends EventEmitter<{ state: [State] }> implem
       options.timeout,
       connection.guarded((one: Asked) => this.#expired(one)),
     );
+  }
+
+  get address(): string {
+    return this.#options.address;
+  }
+
+  get counters(): Counters {
+    return { ...this.#counts, pending: this.#requests.size };
   }
 
   open(): void {
@@ -199,6 +209,7 @@ export class ManagementRequester extends EventEmitter<{ state: [State] }> implem
     if (!pair || !next || this.#isAsking) return;
     this.#isAsking = true;
     next.isSent = true;
+    this.#counts.sent++;
     const asked = this.#connection.guarded(() => {
       this.#isAsking = false;
       this.#ask();
@@ -216,6 +227,7 @@ export class ManagementRequester extends EventEmitter<{ state: [State] }> implem
       asked.catch(() => {});
       const reply = await Promise.race([asked, abandoned]);
       if (!reply || !this.#end(one)) return;
+      this.#counts.received++;
       one.user.sent({ address, state: 'accepted' });
       one.user.reply(reply, { tag: '', address, redelivered: false });
     } catch (cause) {
@@ -232,6 +244,7 @@ export class ManagementRequester extends EventEmitter<{ state: [State] }> implem
 
   #fail(one: Asked, error: AmqpError): void {
     if (!this.#end(one)) return;
+    this.#counts.failed++;
     one.abandon?.();
     one.user.failed(error);
   }

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { type Bounds, isFull } from '../bounds';
 import { Encoder } from '../codec/encoder';
+import type { Counters } from '../counters';
 import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
 import { randomId } from '../random-id';
@@ -125,6 +126,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   readonly #drained = new Pause();
   /** Replies that no request waits for: late, or never asked for. */
   unmatched = 0;
+  #failures = 0;
 
   constructor(links: Links, options: RequesterOptions) {
     super();
@@ -191,6 +193,18 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   get state(): State {
     const state = worstOf(this.#replies.state, this.#sender.state);
     return state.name === 'connected' ? { name: 'connected' } : state;
+  }
+
+  get address(): string | undefined {
+    return this.#options.address;
+  }
+
+  /** What was sent are requests, what was received are replies. */
+  get counters(): Counters {
+    const { unmatched } = this;
+    const { received } = this.#replies.counters;
+    const [failed, pending] = [this.#failures, this.#requests.size];
+    return { ...this.#sender.counters, received, failed, unmatched, pending };
   }
 
   open(): void {
@@ -341,6 +355,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
     const request = this.#requestOf(fields);
     if (!request) return;
     this.#forget(request);
+    this.#failures++;
     request.user.failed(amqpError('AMQP_DECODE.reply', { text: message }), fields);
   }
 
@@ -359,6 +374,7 @@ export class Requester extends EventEmitter<{ state: [State] }> {
   }
 
   #fail(request: Request, error: AmqpError): void {
+    this.#failures++;
     this.#forget(request);
     request.user.failed(error);
   }

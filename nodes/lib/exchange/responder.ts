@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
 import { bytesOf, isPlainObject, type Style } from '../codec/notation';
+import type { Counters } from '../counters';
 import { type AmqpError, amqpError } from '../errors';
 import { Pause } from '../pause';
 import { type Expires, Expiring } from '../expiring';
@@ -122,6 +123,16 @@ export class Responder extends EventEmitter<{ state: [State] }> {
 
   get state(): State {
     return worstOf(this.#receiver.state, this.#replies.state);
+  }
+
+  get address(): string {
+    return this.#options.address;
+  }
+
+  /** What was received are requests, and the outcomes are those; what was sent are replies. */
+  get counters(): Counters {
+    const { sent, retried, failed, buffered, inflight } = this.#replies.counters;
+    return { ...this.#receiver.counters, sent, retried, failed, buffered, inflight };
   }
 
   open(): void {

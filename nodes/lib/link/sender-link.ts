@@ -76,6 +76,11 @@ export class SenderLink extends Link<SendingEnd> {
     return this.end?.isReady === true && this.#wire!.output.unread < this.#wire!.maxUnread;
   }
 
+  /** Messages that the peer takes now. */
+  get credit(): number {
+    return this.end?.credit ?? 0;
+  }
+
   /** The most bytes of a message that the peer takes; undefined: that is not known yet. */
   get maxMessageSize(): number | undefined {
     return this.end?.maxMessageSize;

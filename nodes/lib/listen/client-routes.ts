@@ -28,6 +28,7 @@ export const STOPPED = {
 export class ClientRoutes implements Routing, Source {
   waiting = 0;
   inFlight = 0;
+  sent = 0;
   protected readonly hub: Hub;
   protected readonly options: RoutesOptions;
   protected readonly user: RoutesUser;
@@ -55,6 +56,11 @@ export class ClientRoutes implements Routing, Source {
   /** That receive from its address; without one of its own, from those that it has sent to. */
   get #clients(): number {
     return Array.from(this.#routes.values()).reduce((sum, { feed }) => sum + feed.links.length, 0);
+  }
+
+  get credit(): number {
+    const links = Array.from(this.#routes.values()).flatMap(({ feed }) => feed.links);
+    return links.reduce((sum, { credit }) => sum + credit, 0);
   }
 
   get maxMessageSize(): number | undefined {
@@ -199,6 +205,7 @@ export class ClientRoutes implements Routing, Source {
   /** Counts what is on its way. */
   protected count(feed: Feed, change: number): void {
     this.inFlight += change;
+    if (change > 0) this.sent += change;
     const route = this.#routes.get(feed.address);
     if (route) route.inFlight += change;
   }

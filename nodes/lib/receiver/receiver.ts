@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events';
 import { pauseAfter } from '../connection/backoff';
 import type { LinkConnection } from '../connection/connection';
 import { Allowance } from '../codec/decoder';
+import type { Counters } from '../counters';
 import { type AmqpError, amqpError, flowError, type PeerError } from '../errors';
 import type { DetachOptions } from '../link/link';
 import { type Expires, Expiring } from '../expiring';
@@ -106,6 +107,7 @@ interface Held extends Expires {
 
 const ACCEPT: Outcome = { settle: 'accept' };
 const RELEASE: Outcome = { settle: 'release' };
+const COUNTER = { accept: 'accepted', reject: 'rejected', release: 'released', modify: 'modified' } as const;
 const NOTHING = Buffer.alloc(0);
 const MAX_CREDIT = 0x7fffffff;
 /** Most messages on their way before it is known how large they are. */
@@ -160,6 +162,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   #isQuiet = false;
   /** Releases of such, since the flow last accepted a message. */
   #failures = 0;
+  readonly #counts = { received: 0, accepted: 0, rejected: 0, released: 0, modified: 0 };
   /** Ends `leave`. */
   readonly #left = new Pause();
   /** Counts calls of `subscribe` and `close`: the last one counts. */
@@ -230,6 +233,10 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     return this.#held.size;
   }
 
+  get counters(): Counters {
+    return { ...this.#counts, held: this.#held.size, credit: this.#link.credit };
+  }
+
   /** Attaches, to `address` if given. False if a later `subscribe` or `close` overtook it. */
   async subscribe(address?: string): Promise<boolean> {
     const turn = ++this.#turn;
@@ -290,7 +297,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
     if (given.length === 0) return;
     this.#given = [];
     for (const one of given) {
-      if (typeof one !== 'string') this.#link.settle(one, this.#isStopped ? RELEASE : ACCEPT);
+      if (typeof one !== 'string') this.#settleNow(one, this.#isStopped ? RELEASE : ACCEPT);
       else if (!this.#isStopped && this.holds(one)) this.settle(one, ACCEPT);
     }
     this.#replenish();
@@ -465,6 +472,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
       const allowance = new Allowance();
       const { styles } = this.#options;
       messages = messagesIn(bytes, format, allowance).map((one) => decode(one, styles, allowance, (fields = {})));
+      this.#counts.received += messages.length;
     } catch (error) {
       return this.#reject(delivery, 'amqp:decode-error', error as AmqpError, fields);
     }
@@ -486,6 +494,7 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
   /** A message of which the flow gets nothing but the error. */
   #reject(delivery: IncomingDelivery, condition: string, error: AmqpError, fields: AmqpFields): void {
     const { tag } = delivery;
+    this.#counts.received++;
     this.#settle(delivery, { settle: 'reject', error: { condition, description: error.message } });
     this.#user.undecodable(error, { tag, address: this.address, redelivered: false }, fields);
   }
@@ -647,8 +656,14 @@ export class Receiver extends EventEmitter<{ state: [State] }> {
 
   #settle(delivery: IncomingDelivery, outcome: Outcome, settled?: Settled): void {
     if (!this.#link.isAttached) return settled?.();
-    this.#link.settle(delivery, outcome, settled);
+    this.#settleNow(delivery, outcome, settled);
     this.#replenish();
+  }
+
+  #settleNow(delivery: IncomingDelivery, outcome: Outcome, settled?: Settled): void {
+    // The peer has forgotten what came settled.
+    if (!delivery.isSettled) this.#counts[COUNTER[outcome.settle]]++;
+    this.#link.settle(delivery, outcome, settled);
   }
 
   /** Tops the credit up to the window: in larger steps, since each is a frame, unless there is none left at all. */

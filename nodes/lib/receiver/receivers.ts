@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { type Counters, sumOf, totalsOf } from '../counters';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { Settled } from '../link/receiver-link';
 import { type State, worstOf } from '../state';
@@ -10,6 +11,8 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
   protected readonly all: Receiver[] = [];
   /** One that is added is paused too. */
   protected isPaused = false;
+  /** Of those that are gone. */
+  #past: Counters = {};
   /** What the names of those begin with that come and go. */
   readonly #prefix: string | undefined;
 
@@ -30,8 +33,13 @@ export class Receivers extends EventEmitter<{ state: [State] }> {
   }
 
   protected remove(receiver: Receiver): void {
+    this.#past = sumOf([this.#past, totalsOf(receiver.counters)]);
     receiver.removeAllListeners();
     this.all.splice(this.all.indexOf(receiver), 1);
+  }
+
+  get counters(): Counters {
+    return sumOf([this.#past, ...this.all.map((one) => one.counters)]);
   }
 
   /** Of the one that is worst off. Where all is well, what there is to say of a single one is not that of all. */

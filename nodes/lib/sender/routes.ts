@@ -27,6 +27,10 @@ export interface Routing {
   readonly state: State;
   /** Messages on their way. */
   readonly inFlight: number;
+  /** Messages that were sent, and sent again. */
+  readonly sent: number;
+  /** Messages that the peers take now. */
+  readonly credit: number;
   /** Messages that wait for credit or a link. */
   readonly waiting: number;
   /** The most bytes of a message that all peers take which are attached; undefined: there are none. */
@@ -71,6 +75,7 @@ export class Routes implements ConnectionUser, Routing {
   readonly #user: RoutesUser;
   /** Messages that wait for credit or a link. */
   waiting = 0;
+  sent = 0;
   /** By address; the one route for all is under the empty string. */
   #routes = new Map<string, Route>();
   /** Those on which messages are to be sent again that the peer did not take. */
@@ -102,6 +107,10 @@ export class Routes implements ConnectionUser, Routing {
   /** Messages on their way. */
   get inFlight(): number {
     return this.#links().reduce((sum, { inFlight }) => sum + inFlight, 0);
+  }
+
+  get credit(): number {
+    return this.#links().reduce((sum, { credit }) => sum + credit, 0);
   }
 
   /** The most bytes of a message that all peers take which are attached; undefined: there are none. */
@@ -152,7 +161,10 @@ export class Routes implements ConnectionUser, Routing {
     const { link, lane } = route;
     const mustWait = route.isPumping || this.#isPaused || this.#connectionState.name !== 'connected';
     // Most messages wait for nothing.
-    if (!mustWait && lane.isEmpty && link?.isReady) return link.send(entry);
+    if (!mustWait && lane.isEmpty && link?.isReady) {
+      this.sent++;
+      return link.send(entry);
+    }
     lane.put(entry);
     this.waiting++;
     this.#pump(route);
@@ -375,6 +387,7 @@ export class Routes implements ConnectionUser, Routing {
         const entry = lane.shift();
         if (!entry) break;
         this.waiting--;
+        this.sent++;
         link.send(entry);
       }
     } finally {

@@ -4,6 +4,7 @@ import type { LinkConnection } from '../connection/connection';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import type { ErrorKey } from '../error-texts';
 import { Pause } from '../pause';
+import type { Counters } from '../counters';
 import { Expiring } from '../expiring';
 import type { Entry, Sent } from '../link/entry';
 import type { Outcome } from '../link/sender-link';
@@ -56,6 +57,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   readonly #drained = new Pause();
   #counting: NodeJS.Timeout | undefined;
   #told: State = { name: 'detached' };
+  readonly #counts = { accepted: 0, rejected: 0, released: 0, modified: 0, retried: 0, failed: 0 };
 
   /** `routing`: what takes the place of links that we attach. */
   constructor(connection: LinkConnection, options: SenderOptions);
@@ -92,6 +94,16 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   /** Messages held: waiting, on their way, and to be tried again. */
   get size(): number {
     return this.#held.size;
+  }
+
+  /** Where all messages go. */
+  get address(): string | undefined {
+    return this.#options.address;
+  }
+
+  get counters(): Counters {
+    const { sent, inFlight: inflight, credit } = this.#routes;
+    return { sent, ...this.#counts, buffered: this.size, inflight, credit };
   }
 
   /** The most bytes of a message that the peer takes; undefined: that is not known yet. */
@@ -142,7 +154,10 @@ export class Sender extends EventEmitter<{ state: [State] }> {
    */
   send(entry: Entry): void {
     const objection = this.#objectionTo(entry);
-    if (objection) return entry.fail(objection);
+    if (objection) {
+      this.#counts.failed++;
+      return entry.fail(objection);
+    }
     entry.sequence = ++this.#sequence;
     entry.taken = Date.now();
     entry.number = ++this.#lastNumber;
@@ -185,6 +200,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     for (const entry of this.#held.clear()) {
       this.#routes.delete(entry);
       if (entry.isOnDisk) continue;
+      this.#counts.failed++;
       entry.fail(amqpError(entry.end || entry.isInDoubt ? 'AMQP_SHUTDOWN.no-outcome' : 'AMQP_SHUTDOWN.not-sent'));
     }
     clearTimeout(this.#counting);
@@ -237,6 +253,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   }
 
   #fail(entry: Entry, error: AmqpError, sent?: Sent): void {
+    this.#counts.failed++;
     this.#end(entry);
     entry.fail(doubted(entry, error), sent);
     this.#ended();
@@ -335,12 +352,16 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   // Outcomes
 
   #settled(entry: Entry, { sent, peer, mayRetry }: Outcome): void {
+    // Those that were not asked for an outcome have none.
+    if (sent.state !== 'settled' && sent.state !== 'failed') this.#counts[sent.state]++;
     if (sent.state === 'accepted' || sent.state === 'settled') {
       this.#release(entry);
       entry.done(undefined, sent);
       this.#ended();
-    } else if (mayRetry && this.#routes.retry(entry, sent.state !== 'modified')) this.#tell();
-    else this.#fail(entry, amqpError(FAILURE[sent.state], {}, { peer }), sent);
+    } else if (mayRetry && this.#routes.retry(entry, sent.state !== 'modified')) {
+      this.#counts.retried++;
+      this.#tell();
+    } else this.#fail(entry, amqpError(FAILURE[sent.state], {}, { peer }), sent);
   }
 
   #lost(inDoubt: Entry[], error: AmqpError): void {
@@ -349,7 +370,9 @@ export class Sender extends EventEmitter<{ state: [State] }> {
     if (oldest) oldest.losses++;
     for (const entry of inDoubt) entry.isInDoubt = true;
     const isGivenUp = ({ losses }: Entry): boolean => !isResent || losses >= MAX_LOSSES;
-    this.#routes.putBack(...inDoubt.filter((entry) => !isGivenUp(entry)));
+    const again = inDoubt.filter((entry) => !isGivenUp(entry));
+    this.#counts.retried += again.length;
+    this.#routes.putBack(...again);
     for (const entry of inDoubt.filter(isGivenUp)) {
       this.#fail(entry, amqpError('AMQP_IN_DOUBT.lost', { text: error.message }, { cause: error }));
     }

@@ -7,6 +7,11 @@ import { secretOf } from '../../secrets';
 
 const PASSWORD = secretOf('password');
 
+async function ask(body: object): Promise<{ status: number; text: string; answer: Answer }> {
+  const { status, text } = await helper.request().post('/amqp-endpoint/test').send(body);
+  return { status, text, answer: status === 200 ? (JSON.parse(text) as Answer) : (undefined as never) };
+}
+
 describe('The route that tries an endpoint', () => {
   let broker: Broker;
   before(() => helper.startServer());
@@ -24,11 +29,6 @@ describe('The route that tries an endpoint', () => {
     load([endpointNode(broker.port, { autoconnect: false, ...properties })], {
       broker: { user: 'user', pass: PASSWORD },
     });
-
-  async function ask(body: object): Promise<{ status: number; text: string; answer: Answer }> {
-    const { status, text } = await helper.request().post('/amqp-endpoint/test').send(body);
-    return { status, text, answer: status === 200 ? (JSON.parse(text) as Answer) : (undefined as never) };
-  }
 
   const values = (properties: object = {}, credentials: object = {}): object => ({
     id: 'broker',

@@ -17,6 +17,27 @@ const fixture = (name: string) => readFileSync(join(__dirname, '../../../fixture
 const CERTIFICATE = { cert: fixture('server.crt'), key: fixture('server.key') };
 const TRUSTED = { ca: fixture('ca.crt') };
 
+function optionsOf(port: number, options: Partial<ConnectionOptions> & { server?: object } = {}): ConnectionOptions {
+  const { server, ...others } = options;
+  return {
+    servers: [{ host: '127.0.0.1', port, ...server }],
+    containerId: 'client',
+    connectTimeout: 5000,
+    idleTimeout: 0,
+    backoff: { initial: 10, max: 20 },
+    loginBackoff: { initial: 10, max: 20 },
+    ...others,
+  };
+}
+
+const attempt = (options: ConnectionOptions, target?: Target): Promise<Verdict> => tryOut(options, target, 10_000);
+
+/** The step that fails, and the diagnosis or code of its error. */
+async function failure(options: ConnectionOptions, target?: Target): Promise<[string?, string?]> {
+  const { failure: failed } = await attempt(options, target);
+  return [failed?.step, failed?.error.diagnosis ?? failed?.error.code];
+}
+
 describe('a trial', () => {
   const cleanups: (() => unknown)[] = [];
   afterEach(async () => {
@@ -27,27 +48,6 @@ describe('a trial', () => {
     const broker = await Broker.start(options);
     cleanups.push(() => broker.stop());
     return broker;
-  }
-
-  function optionsOf(port: number, options: Partial<ConnectionOptions> & { server?: object } = {}): ConnectionOptions {
-    const { server, ...others } = options;
-    return {
-      servers: [{ host: '127.0.0.1', port, ...server }],
-      containerId: 'client',
-      connectTimeout: 5000,
-      idleTimeout: 0,
-      backoff: { initial: 10, max: 20 },
-      loginBackoff: { initial: 10, max: 20 },
-      ...others,
-    };
-  }
-
-  const attempt = (options: ConnectionOptions, target?: Target): Promise<Verdict> => tryOut(options, target, 10_000);
-
-  /** The step that fails, and the diagnosis or code of its error. */
-  async function failure(options: ConnectionOptions, target?: Target): Promise<[string?, string?]> {
-    const { failure: failed } = await attempt(options, target);
-    return [failed?.step, failed?.error.diagnosis ?? failed?.error.code];
   }
 
   it('tells what the peer is, and leaves nothing open', async () => {

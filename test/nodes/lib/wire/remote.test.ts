@@ -11,13 +11,15 @@ const opened = (open: object) => openedOf(open);
 describe('what a peer tells of itself', () => {
   it('in its open is read when it is what it should be', () => {
     const properties = { product: 'Broker', version: '1.0' };
-    should(opened({ properties, offered_capabilities: ['a', 'b'] })).eql({
+    should(opened({ container_id: 'one', properties, offered_capabilities: ['a', 'b'] })).eql({
       product: { name: 'Broker', version: '1.0' },
+      container: 'one',
       capabilities: ['a', 'b'],
       failover: [],
     });
     should(opened({ offered_capabilities: 'a' })).eql({
       product: { name: undefined, version: undefined },
+      container: undefined,
       capabilities: ['a'],
       failover: [],
     });
