@@ -48,7 +48,7 @@ export default function init(RED: NodeAPI): void {
     if (!endpoint) return;
 
     const settings = new Settings(RED, this, config, 'amqp-receiver');
-    const mapping = mappingOf(settings);
+    const mapping = { ...mappingOf(settings), carriesTrace: endpoint.carriesTrace };
     const onerror = onErrorOf(settings, config);
     const options = receiverOptions(settings, config, mapping);
     const { service } = endpoint;

@@ -5,6 +5,7 @@ import { actionOf, endAfter, endMsg, errorOf, give } from './flow/give';
 import { received, withSent } from './flow/msg';
 import { type AddressDef, endMarkerOf, headerOf, managementOptions, mappingOf, requesterOptions } from './flow/options';
 import { Settings } from './flow/settings';
+import { withTraceOf } from './flow/trace-context';
 import { bareOf } from './lib/codec/notation';
 import { type AmqpError, amqpError } from './lib/errors';
 import { ManagementRequester } from './lib/exchange/management-requester';
@@ -47,7 +48,7 @@ export default function init(RED: NodeAPI): void {
     if (!endpoint) return;
 
     const settings = new Settings(RED, this, config, 'amqp-requester');
-    const mapping = mappingOf(settings);
+    const mapping = { ...mappingOf(settings), carriesTrace: endpoint.carriesTrace };
     const address = addressing(RED, this, settings, config);
     // The node itself keeps each request until its reply has come, sends it again when the reply address is lost, and
     // says when there is none. A copy that survives the server would be answered to nobody.
@@ -96,6 +97,7 @@ export default function init(RED: NodeAPI): void {
         if (doing) return endAfter(this, doing, done);
         const message = outgoing(msg, mapping);
         withHeader(message, header);
+        if (endpoint.carriesTrace) withTraceOf(msg, message);
         // The msg itself is to leave with the reply; what tells of the outcome is a copy of the request.
         let request: typeof msg | undefined;
         let isTold = false;

@@ -5,6 +5,7 @@ import { errorReply, newMsg, withSent } from './flow/msg';
 import { type AddressDef, headerOf, isLegacy, mappingOf, responderOptions } from './flow/options';
 import { isOwnError } from './flow/own-error';
 import { Settings } from './flow/settings';
+import { withTraceOf } from './flow/trace-context';
 import { amqpError } from './lib/errors';
 import { Responder } from './lib/exchange/responder';
 import { outgoing, withHeader } from './lib/message/message';
@@ -16,7 +17,7 @@ export default function init(RED: NodeAPI): void {
     if (!endpoint) return;
 
     const settings = new Settings(RED, this, config, 'amqp-responder');
-    const mapping = mappingOf(settings);
+    const mapping = { ...mappingOf(settings), carriesTrace: endpoint.carriesTrace };
     // The request is forgotten once its reply was accepted: from then on the server alone has the reply.
     const header = headerOf(settings, { isDurable: !isLegacy(config) });
     const options = responderOptions(settings, config, mapping);
@@ -51,6 +52,7 @@ export default function init(RED: NodeAPI): void {
         const { error: cause } = msg as { error?: unknown };
         const message = outgoing(errorReplies && cause ? errorReply(cause, mapping.format) : msg, mapping);
         withHeader(message, header);
+        if (endpoint.carriesTrace) withTraceOf(msg, message);
         endpoint.holderOf(this, responder, id).respond(id, message, (error, sent) => {
           const failure = give(() => withSent(msg, sent, 'body'));
           end(error ?? failure);

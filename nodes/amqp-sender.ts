@@ -8,6 +8,7 @@ import { received, withSent } from './flow/msg';
 import { durabilityOf, headerOf, isLegacy, mappingOf, outcomesOf, type SenderDef, senderOptions } from './flow/options';
 import { batchKey, eachOf, isScheduling, parts, scheduled } from './flow/service-bus';
 import { Settings } from './flow/settings';
+import { withTraceOf } from './flow/trace-context';
 import { Batches, type Member } from './lib/azure/batches';
 import { Schedule } from './lib/azure/schedule';
 import {
@@ -169,6 +170,7 @@ export default function init(RED: NodeAPI): void {
         if (doing) return endAfter(this, doing, done);
         const message = outgoing(msg, { format, body });
         withHeader(message, header);
+        if (endpoint.carriesTrace) withTraceOf(msg, message);
         const to = address.of(msg, message);
         if (to instanceof Promise) takeLater(to, message, msg, send, done);
         else take(message, to, msg, send, done);

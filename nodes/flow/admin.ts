@@ -2,8 +2,10 @@
 import type { NodeAPI } from 'node-red';
 import { accountOf } from '../lib/auth/accounts';
 import { messageOf } from '../lib/errors';
+import type { EndpointNode } from './endpoint';
+import { HttpError } from './http-error';
 import { healthOf, prometheusOf, reportsOf } from './reports';
-import { TrialError, Trials } from './trial';
+import { Trials } from './trial';
 
 /** What is used of a request and a response of Express. */
 interface Request {
@@ -22,7 +24,7 @@ type Take = (request: Request) => unknown;
 /** Answers with what there is to tell, or with why not: with the status of HTTP that says so. */
 const answer = (take: Take) => (request: Request, response: Response) => {
   void (async () => response.json(await take(request)))().catch((error: unknown) =>
-    response.status(error instanceof TrialError ? error.status : 400).send(messageOf(error)),
+    response.status(error instanceof HttpError ? error.status : 400).send(messageOf(error)),
   );
 };
 
@@ -46,6 +48,15 @@ export function admin(RED: NodeAPI, properties: Record<string, string>): void {
 
   // Who may deploy flows can send the stored password anywhere as well.
   post('test', 'flows.write', ({ body }) => trials.run(body ?? {}));
+
+  post('addresses', 'amqp-endpoint.read', ({ body }) => {
+    const { id } = (body ?? {}) as { id?: unknown };
+    const { endpoint } = (RED.nodes.getNode(String(id)) ?? {}) as Partial<EndpointNode>;
+    if (!endpoint) throw new HttpError(404, 'no endpoint of that id is deployed');
+    return endpoint.addresses().catch((error: unknown) => {
+      throw new HttpError(503, messageOf(error));
+    });
+  });
 
   get('counters', ({ query }, response) => {
     const reports = reportsOf(RED);

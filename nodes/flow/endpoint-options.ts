@@ -122,9 +122,15 @@ export class EndpointSettings {
       backoff: { initial: first, max: Math.max(first, LONGEST_LISTEN_PAUSE) },
       containerId: settings.text('container_id') ?? `nodered_${instanceOf(this.#RED)}_${this.#node.id}`,
       properties,
+      ...this.#watching(),
       closeTime: this.#time('amqpEndpointCloseTime', 5000),
       ...(settings.fault && { fault: settings.fault }),
     };
+  }
+
+  #watching(): { isTraced: boolean; carriesTrace: boolean } {
+    const settings = this.#settings;
+    return { isTraced: settings.flag('trace', false), carriesTrace: settings.flag('tracecontext', false) };
   }
 
   /** The certificate that clients are shown is that of a TLS configuration. */
@@ -170,6 +176,7 @@ export class EndpointSettings {
       proxy,
       hostname: settings.text('hostname'),
       properties,
+      ...this.#watching(),
       containerId: containerId ?? `nodered_${instanceOf(this.#RED)}_${this.#node.id}`,
       isNamed: containerId !== undefined,
       service: SERVICES.find((service) => service === settings.text('peer')),

@@ -6,6 +6,7 @@ import { nameOf } from '../lib/connection/servers';
 import { isPlainObject } from '../lib/codec/notation';
 import type { Counters } from '../lib/counters';
 import { type AmqpError, amqpError, cleaned, messageOf } from '../lib/errors';
+import { addressesOf } from '../lib/exchange/addresses';
 import { type Links, linksOn } from '../lib/exchange/links';
 import { TransactionalReceiver } from '../lib/exchange/transactional-receiver';
 import { Listener, type ListenerOptions, type ClientNote } from '../lib/listen/listener';
@@ -47,11 +48,19 @@ export interface EndpointNode extends Node {
 /** What an endpoint is: a client of a server, or a server for clients. */
 export type EndpointOptions = (ConnectingOptions & { listens?: false }) | (ListeningOptions & { listens: true });
 
-export interface ListeningOptions extends ListenerOptions {
+/** What helps to follow messages and connections. */
+interface WatchingOptions {
+  /** The log has each frame. */
+  isTraced: boolean;
+  /** Messages carry the trace context of their msg. */
+  carriesTrace: boolean;
+}
+
+export interface ListeningOptions extends ListenerOptions, WatchingOptions {
   closeTime: number;
 }
 
-export interface ConnectingOptions extends ConnectionOptions {
+export interface ConnectingOptions extends ConnectionOptions, WatchingOptions {
   /** The client ID is a person's choice. */
   isNamed: boolean;
   /** Whose extensions of AMQP the nodes use. */
@@ -98,6 +107,8 @@ export type NodeReport = {
 
 /** Of what a client has given as its name, or what was wrong with it, in characters. */
 const LONGEST_WORD = 200;
+/** Milliseconds in which a server is to tell its addresses, and for which they are not asked for again. */
+const [ADDRESSES_TIME, ADDRESSES_LIFE] = [5000, 30_000];
 /** What detaching and closing take at most, in milliseconds. */
 const DETACH_TIME = 7000;
 
@@ -130,6 +141,8 @@ export class Endpoint {
   readonly links: Links;
   readonly isNamed: boolean;
   readonly service: Service | undefined;
+  /** Messages carry the trace context of their msg. */
+  readonly carriesTrace: boolean;
   readonly #own: Connection | Listener;
   readonly #RED: NodeAPI;
   readonly #node: EndpointNode;
@@ -143,6 +156,8 @@ export class Endpoint {
   #isClosing = false;
   /** By their ids; without a link, those whose settings cannot be used. */
   readonly #nodes = new Map<string, { node: Node; link?: Link; lastError?: Wrong }>();
+  /** Those that were asked for last. */
+  #addresses: { since: number; names: Promise<string[]> } | undefined;
   #connections = 0;
   #lastError: Wrong | undefined;
   readonly #closings = new Set<Promise<void>>();
@@ -151,10 +166,13 @@ export class Endpoint {
   /** Links of nodes that were redeployed, by the node's id, while the flow has messages of them. */
   readonly #leaving = new Map<string, { link: Holder; left: Promise<void> }>();
 
-  constructor(RED: NodeAPI, node: EndpointNode, options: EndpointOptions) {
+  constructor(RED: NodeAPI, node: EndpointNode, given: EndpointOptions) {
     this.#RED = RED;
     this.#node = node;
+    const trace = (line: string): void => node.log(line);
+    const options = given.isTraced ? { ...given, trace } : given;
     this.#options = options;
+    this.carriesTrace = options.carriesTrace;
     if (options.listens) {
       this.isNamed = true;
       const listener = new Listener(options);
@@ -318,6 +336,18 @@ export class Endpoint {
   /** The same for one of them, with the connection: what a msg with the action "status" gets. */
   reportOf({ id }: Node): NodeReport & { connection: ConnectionReport } {
     return { ...this.reports().find((report) => report.id === id)!, connection: this.report() };
+  }
+
+  /** The addresses that the server has, for the editor to suggest; asked for at most twice a minute. Rejects where it has none to tell. */
+  addresses(): Promise<string[]> {
+    const own = this.#own;
+    if (!(own instanceof Connection) || own.state.name !== 'connected')
+      return Promise.reject(amqpError('AMQP_DISCONNECTED.never'));
+    const { since, names } = this.#addresses ?? {};
+    if (names && Date.now() - since! < ADDRESSES_LIFE) return names;
+    const asked = addressesOf(own, ADDRESSES_TIME);
+    this.#addresses = { since: Date.now(), names: asked };
+    return asked;
   }
 
   /** Opens the link of a node, shows its state as the status of the node, and closes it with the node. */

@@ -7,18 +7,19 @@ import { type OutputOption, payloadOf } from '../lib/message/body';
 import { type Format, type Incoming, toMsg } from '../lib/message/message';
 import { randomId } from '../lib/random-id';
 import type { DeliveryInfo } from '../lib/receiver/receiver';
+import { traceOf } from './trace-context';
 
 type Received = NodeMessage & { topic?: string; amqp?: unknown; delivery: DeliveryInfo };
 /** The status of an error that is not the requester's, in the words of HTTP. */
 const SERVER_ERROR = 500;
 
-type Mapping = { format: Format; output: OutputOption };
+type Mapping = { format: Format; output: OutputOption; carriesTrace?: boolean };
 
 /** What a flow gets of a message that was received. A body that is not what it says stays as it is, and gives an error. */
 export function received(
   incoming: Incoming,
   delivery: DeliveryInfo,
-  { format, output }: Mapping,
+  { format, output, carriesTrace }: Mapping,
 ): { msg: Received; error?: AmqpError } {
   const topic = (incoming.fields.to as string | undefined) ?? delivery.address;
   let message = incoming;
@@ -33,6 +34,7 @@ export function received(
   }
   const { payload, amqp } = toMsg(message, content, format);
   const msg: Received = amqp ? { topic, payload, amqp, delivery } : { topic, payload, delivery };
+  if (carriesTrace) Object.assign(msg, traceOf(incoming.fields));
   return { msg, error };
 }
 

@@ -4,6 +4,7 @@ import { isPlainObject } from '../lib/codec/notation';
 import type { AmqpError } from '../lib/errors';
 import { type Step, type Target, tryOut, type Verdict } from '../lib/exchange/trial';
 import { type EndpointDef, EndpointSettings } from './endpoint-options';
+import { HttpError } from './http-error';
 import { Settings } from './settings';
 
 /** What the form sends. A secret that is kept as it is stands as `__PWRD__`. */
@@ -26,16 +27,6 @@ export type Answer =
     }
   | { ok: false; step: Step | 'settings'; reason: string; diagnosis?: string; remedy?: string };
 
-/** Why nothing is tried, with the status of HTTP that says so. */
-export class TrialError extends Error {
-  readonly status: number;
-
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
 /** Trials in a minute, so that nobody looks through a network by them. */
 const [MOST, MINUTE] = [10, 60_000];
 const MOST_SERVERS = 10;
@@ -56,19 +47,19 @@ export class Trials {
     this.#properties = properties;
   }
 
-  /** Rejects with a TrialError where nothing is tried. */
+  /** Rejects with an HttpError where nothing is tried. */
   async run(asked: Asked): Promise<Answer> {
     const target = targetOf(asked);
     const { properties, credentials = {}, id } = asked;
     if (!isPlainObject(properties) || !isPlainObject(credentials))
-      throw new TrialError(400, 'properties and credentials are needed');
+      throw new HttpError(400, 'properties and credentials are needed');
     // The editor's word for a configuration node that is not there.
     const given = Object.entries(properties).filter(([, value]) => value !== '_ADD_');
     const config = { ...Object.fromEntries(given), id: String(id), type: 'amqp-endpoint' } as unknown as EndpointDef;
     const { options, fault } = this.#optionsOf(config, credentials);
-    if (options.listens) throw new TrialError(400, 'an endpoint that listens has no server');
+    if (options.listens) throw new HttpError(400, 'an endpoint that listens has no server');
     if (fault) return { ok: false, step: 'settings', reason: fault };
-    if (options.servers.length > MOST_SERVERS) throw new TrialError(400, `more than ${MOST_SERVERS} servers`);
+    if (options.servers.length > MOST_SERVERS) throw new HttpError(400, `more than ${MOST_SERVERS} servers`);
     this.#admit();
     this.#isRunning = true;
     try {
@@ -83,7 +74,7 @@ export class Trials {
   #admit(): void {
     const now = Date.now();
     this.#begun = this.#begun.filter((time) => now - time < MINUTE);
-    if (this.#isRunning || this.#begun.length >= MOST) throw new TrialError(429, this.#text('error.tests'));
+    if (this.#isRunning || this.#begun.length >= MOST) throw new HttpError(429, this.#text('error.tests'));
     this.#begun.push(now);
   }
 
@@ -133,8 +124,8 @@ export class Trials {
 
 function targetOf({ address, role }: Asked): Target | undefined {
   if (address === undefined || address === '') return undefined;
-  if (typeof address !== 'string') throw new TrialError(400, 'address is not text');
+  if (typeof address !== 'string') throw new HttpError(400, 'address is not text');
   const roles = (['source', 'target'] as const).filter((one) => role === undefined || role === one);
-  if (roles.length === 0) throw new TrialError(400, 'role is neither source nor target');
+  if (roles.length === 0) throw new HttpError(400, 'role is neither source nor target');
   return { address, roles };
 }

@@ -19,6 +19,7 @@ export const ERROR_TEXTS = {
   'AMQP_BAD_INPUT.nothing': 'the msg has nothing for a receiver: no delivery, credit or action',
   'AMQP_BAD_INPUT.action':
     'msg.action is not one of pause, resume, drain, subscribe, unsubscribe, subscriptions, detach, connect, disconnect, status, peek, receive, info, forget: {given}',
+  'AMQP_BAD_INPUT.no-addresses': 'this server does not tell which addresses it has, or not by this login',
   'AMQP_BAD_INPUT.asked': 'msg.action is not one of {actions}: {given}',
   'AMQP_BAD_INPUT.count': 'msg.count is not a whole number from 1 to {most}: {given}',
   'AMQP_BAD_INPUT.service-bus':

@@ -261,6 +261,33 @@ describe('amqp-endpoint', () => {
     }
   });
 
+  describe('with a trace', () => {
+    /** Lines of frames in the log, as an endpoint has them that a sender uses for one message. */
+    async function traced(trace: boolean): Promise<string[]> {
+      const password = secretOf('password');
+      const broker = await start({ users: { user: password }, anonymous: false });
+      await load(flow(endpointNode(broker.port, { trace }), node('amqp-sender')), {
+        broker: { user: 'user', pass: password },
+      });
+      const done = message('completed');
+      inject('sender', { payload: 'a confidential body' });
+      await done;
+      return logged(40).filter((line) => /^(->|<-) /.test(line));
+    }
+
+    it('has each frame in the log, without the login and without messages', async () => {
+      const lines = (await traced(true)).join('\n');
+      lines.should.match(/-> sasl-init mechanism="PLAIN" initial-response=\(masked\)/);
+      lines.should.match(/-> channel \d+ transfer .*\(message: \d+ bytes\)/);
+      lines.should.match(/<- channel \d+ disposition .*accepted/);
+      lines.should.not.containEql('confidential');
+    });
+
+    it('has none by default', async () => {
+      (await traced(false)).should.be.empty();
+    });
+  });
+
   describe('with TLS', () => {
     const SERVER = { key: fixture('server.key'), cert: fixture('server.crt'), ca: fixture('ca.crt') };
 

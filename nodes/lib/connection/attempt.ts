@@ -57,7 +57,7 @@ export class Attempt implements WireUser {
       this.#lost(`no answer within ${connectTimeout / 1000} s`, null, null, 'silent'),
     );
     try {
-      this.#wire = new DialledWire(options, mechanismsOf(options), this);
+      this.#wire = new DialledWire({ ...options, trace: this.#trace }, mechanismsOf(options), this);
       this.#wire.connect();
     } catch (error) {
       // A port or TLS option that Node refuses is thrown by the dial itself.
@@ -73,6 +73,12 @@ export class Attempt implements WireUser {
     if (this.#openedAt === undefined || !this.#wire) return this.#lost('not open yet');
     this.#wire.close();
     this.#timer = this.#after(CLOSE_TIMEOUT, () => this.#lost('no answer to our close'));
+  }
+
+  /** A peer may repeat a token that it refuses. */
+  get #trace(): AttemptOptions['trace'] {
+    const { trace } = this.#options;
+    return trace && ((line) => trace(without(line, this.#user.secrets?.() ?? [])));
   }
 
   #after(delay: number, callback: () => void): NodeJS.Timeout {
@@ -180,10 +186,13 @@ export class Attempt implements WireUser {
   }
 }
 
+function without(text: string, secrets: string[]): string {
+  return secrets.reduce((rest, secret) => rest.replaceAll(secret, '…'), text);
+}
+
 /** The peer's words, but for what it was told in confidence. */
 function withoutSecrets({ condition, description, info }: PeerError, secrets: string[]): PeerError {
-  const masked = (text?: string): string | undefined =>
-    text === undefined ? text : secrets.reduce((rest, secret) => rest.replaceAll(secret, '…'), text);
+  const masked = (text?: string): string | undefined => (text === undefined ? text : without(text, secrets));
   const isRepeated = secrets.some((secret) => JSON.stringify(info ?? '').includes(secret));
   return { condition: masked(condition), description: masked(description), info: isRepeated ? undefined : info };
 }

@@ -26,6 +26,7 @@ export interface ClientUser {
     maxMemory: number;
     allowsAnonymous: boolean;
     takesCertificates: boolean;
+    trace?: (line: string) => void;
   };
   /** Bytes of messages that have not come whole, of all clients. */
   memory: number;
@@ -58,7 +59,8 @@ export class Client implements WireUser, Attaching {
   constructor(listener: ClientUser, socket: Socket) {
     this.#listener = listener;
     this.#socket = socket;
-    const { containerId, properties, idleTimeout, maxLinks, connectTimeout, allowsAnonymous } = listener.settings;
+    const { settings } = listener;
+    const { containerId, properties, idleTimeout, maxLinks, connectTimeout, allowsAnonymous, trace } = settings;
     this.#timer = setTimeout(
       listener.guarded(() => this.discard()),
       connectTimeout,
@@ -66,7 +68,13 @@ export class Client implements WireUser, Attaching {
     socket.on('error', () => this.discard());
     socket.on('close', () => this.discard());
     this.#wire = new AcceptedWire(
-      { containerId, properties, idleTimeout, maxSessions: maxLinks },
+      {
+        containerId,
+        properties,
+        idleTimeout,
+        maxSessions: maxLinks,
+        ...(trace && { trace: (line) => trace(`${this.from} ${line}`) }),
+      },
       this.#mechanisms(),
       allowsAnonymous,
       this,

@@ -14,6 +14,8 @@ export interface AcceptedOptions {
   idleTimeout: number;
   /** Sessions that the client may begin. */
   maxSessions: number;
+  /** Gets a line for each frame, without what logs in. */
+  trace?: (line: string) => void;
 }
 
 /** The server's side of a SASL mechanism (5.3.2), as rhea calls it: what is returned goes out as a challenge while there is no outcome. */
@@ -39,6 +41,7 @@ export class AcceptedWire extends Wire {
   override readonly maxUnread = 2 ** 16;
   readonly #maxSessions: number;
   readonly #listener: Attaching;
+  readonly #tell: AcceptedOptions['trace'];
   /** What has come behind a step of the login that is not answered yet: rhea would take it for more of the login. */
   #early: Buffer[] | undefined;
   #earlySize = 0;
@@ -64,6 +67,7 @@ export class AcceptedWire extends Wire {
     });
     this.#maxSessions = maxSessions;
     this.#listener = listener;
+    this.#tell = options.trace;
     // rhea looks for them in the container.
     Object.assign((this.rhea as unknown as { container: { sasl_server_mechanisms: object } }).container, {
       sasl_server_mechanisms: mechanisms,
@@ -76,6 +80,7 @@ export class AcceptedWire extends Wire {
     this.socket = socket;
     this.isConnected = true;
     socket.setMaxListeners(0);
+    if (this.#tell) this.traced(socket, this.#tell);
     this.output = new Output(socket);
     this.rhea.accept(socket);
     socket.on('data', () => {

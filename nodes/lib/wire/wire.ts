@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import rhea, { type ConnectionOptions, type EventContext } from 'rhea';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import { MAX_TIMEOUT } from '../pause';
+import { FrameTrace } from './frame-trace';
 import { Frames, type MessageFrames } from './frames';
 import { Output } from './output';
 import { type Opened, openedOf, peerErrorOf } from './remote';
@@ -19,6 +20,8 @@ export interface WireOptions extends TransportOptions {
   properties?: Record<string, string>;
   /** Milliseconds without a frame from the peer after which the connection counts as lost. 0: never. */
   idleTimeout: number;
+  /** Gets a line for each frame, without what logs in. */
+  trace?: (line: string) => void;
 }
 
 /** How to log in by one SASL mechanism (5.3.2). Errors are AmqpErrors. */
@@ -87,6 +90,7 @@ export abstract class Wire implements SessionUser {
   protected readonly user: WireUser;
   protected readonly rhea: RheaConnection;
   protected socket: Duplex | undefined;
+  #trace: FrameTrace | undefined;
   readonly #frames = new Frames(this);
   /** By the peer's channel. */
   readonly #sessions = new Map<number, MessageFrames>();
@@ -152,7 +156,19 @@ export abstract class Wire implements SessionUser {
     }
   }
 
+  /** All that goes over the socket is traced from now on. */
+  protected traced(socket: Duplex, tell: (line: string) => void): void {
+    const trace = new FrameTrace(tell);
+    this.#trace = trace;
+    const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+    socket.write = (...args: unknown[]): boolean => {
+      if (args[0] instanceof Uint8Array) trace.sent(args[0]);
+      return write(...args);
+    };
+  }
+
   #take(chunk: Buffer): void {
+    this.#trace?.received(chunk);
     if (this.first.length < FIRST_BYTES) {
       this.first = Buffer.concat([this.first, chunk.subarray(0, FIRST_BYTES - this.first.length)]);
       this.user.began(this.first);
@@ -247,6 +263,7 @@ export class DialledWire extends Wire {
             connected();
           });
           this.socket = socket;
+          if (options.trace) this.traced(socket, options.trace);
           this.output = new Output(socket);
           return socket;
         },
