@@ -96,6 +96,19 @@ describe('amqp-endpoint', () => {
     return broker;
   }
 
+  /** Lines of frames in the log, as an endpoint has them that a sender uses for one message. */
+  async function traced(trace: boolean): Promise<string[]> {
+    const password = secretOf('password');
+    const broker = await start({ users: { user: password }, anonymous: false });
+    await load(flow(endpointNode(broker.port, { trace }), node('amqp-sender')), {
+      broker: { user: 'user', pass: password },
+    });
+    const done = message('completed');
+    inject('sender', { payload: 'a confidential body' });
+    await done;
+    return logged(40).filter((line) => /^(->|<-) /.test(line));
+  }
+
   /** A peer that is no broker; `stop` frees its port. */
   async function listen(server: net.Server): Promise<{ port: number; stop: () => Promise<void> }> {
     const sockets = new Set<net.Socket>();
@@ -262,19 +275,6 @@ describe('amqp-endpoint', () => {
   });
 
   describe('with a trace', () => {
-    /** Lines of frames in the log, as an endpoint has them that a sender uses for one message. */
-    async function traced(trace: boolean): Promise<string[]> {
-      const password = secretOf('password');
-      const broker = await start({ users: { user: password }, anonymous: false });
-      await load(flow(endpointNode(broker.port, { trace }), node('amqp-sender')), {
-        broker: { user: 'user', pass: password },
-      });
-      const done = message('completed');
-      inject('sender', { payload: 'a confidential body' });
-      await done;
-      return logged(40).filter((line) => /^(->|<-) /.test(line));
-    }
-
     it('has each frame in the log, without the login and without messages', async () => {
       const lines = (await traced(true)).join('\n');
       lines.should.match(/-> sasl-init mechanism="PLAIN" initial-response=\(masked\)/);
