@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { isIP } from 'node:net';
 import { Connection, type ConnectionOptions } from '../connection/connection';
 import { type AmqpError, amqpError, type Diagnosis } from '../errors';
-import type { Link } from '../link/link';
 import { ReceiverLink } from '../link/receiver-link';
 import { SenderLink } from '../link/sender-link';
 import type { State } from '../state';
@@ -116,7 +115,7 @@ async function attach(
   return { failure: { step: 'attach', error: first.error } };
 }
 
-function linkOf(connection: Connection, role: 'source' | 'target', address: string): Link<never> | Link<any> {
+function linkOf(connection: Connection, role: 'source' | 'target', address: string): SenderLink | ReceiverLink {
   const name = `test ${randomUUID()}`;
   if (role === 'target')
     return new SenderLink(
@@ -134,7 +133,7 @@ function linkOf(connection: Connection, role: 'source' | 'target', address: stri
 }
 
 /** The first state of a connection or link that is not on the way to another one. */
-function settledState(of: Connection | Link<any>): Promise<State> {
+function settledState(of: Connection | SenderLink | ReceiverLink): Promise<State> {
   return new Promise((resolve) => {
     const look = (state: State): void => {
       if (['idle', 'connecting', 'detached'].includes(state.name)) return;
