@@ -1,6 +1,6 @@
 import { type ErrorKey, errorText } from './error-texts';
 
-/** What went wrong, as a closed list: the README documents each for users. */
+/** What went wrong, as a closed list: docs/error-codes.md has each for users. */
 export type AmqpErrorCode =
   | 'AMQP_ATTEMPTS'
   | 'AMQP_AUTH'

@@ -24,7 +24,7 @@ export interface Setup {
 
 /** What the suite needs to know of any peer, and what it can do with most. */
 export interface Broker {
-  /** Product and version, as the README names them. */
+  /** Product and version, as docs/compatibility.md names them. */
   readonly version: string;
   readonly host: string;
   readonly port: number;

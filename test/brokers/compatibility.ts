@@ -1,4 +1,4 @@
-// The README's tables of what works with which broker: made of what the suite has just seen.
+// The tables in docs/compatibility.md of what works with which broker: made of what the suite has just seen.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { format, resolveConfig } from 'prettier';
@@ -7,10 +7,10 @@ import { type Feature, features, refusals } from './features';
 /** What came of each feature on each peer; without an entry there was nothing to try. */
 export type Results = Map<string, Map<Feature, string>>;
 
-const README = join(__dirname, '..', '..', 'README.md');
+const PAGE = join(__dirname, '..', '..', 'docs', 'compatibility.md');
 const [BEGIN, END] = ['<!-- compatibility: made by the interop suite -->', '<!-- /compatibility -->'];
 
-/** The part of the README that these results make. */
+/** The part of the page that these results make. */
 export function tables(results: Results): string {
   const notes: string[] = [];
   const noteOf = (text: string): string => {
@@ -38,16 +38,16 @@ function table(head: string, rows: Feature[], results: Results, cell: (verdict?:
   return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-/** The same part as the README has it. */
+/** The same part as the page has it. */
 export function published(): string {
-  const text = readFileSync(README, 'utf8');
+  const text = readFileSync(PAGE, 'utf8');
   return text.slice(text.indexOf(BEGIN), text.indexOf(END) + END.length);
 }
 
-/** Puts it into the README. */
+/** Puts it into the page. */
 export async function publish(part: string): Promise<void> {
-  const text = readFileSync(README, 'utf8').replace(published(), () => part);
-  writeFileSync(README, await format(text, { ...(await resolveConfig(README)), filepath: README }));
+  const text = readFileSync(PAGE, 'utf8').replace(published(), () => part);
+  writeFileSync(PAGE, await format(text, { ...(await resolveConfig(PAGE)), filepath: PAGE }));
 }
 
 /** Without what formatting adds. */

@@ -40,7 +40,7 @@ async function asked(trial: Trial, source: object): Promise<'connected' | 'ignor
   return settled;
 }
 
-/** How peers differ, in the words of the README. */
+/** How peers differ, in the words of docs/compatibility.md. */
 export const TOLD = 'the broker does not do it, and the node tells';
 /** What no client can find out: the peer confirms, and does not say what it is. */
 export const UNTOLD = 'the broker confirms it, does not do it, and does not say what it is';

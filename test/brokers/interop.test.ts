@@ -58,14 +58,14 @@ for (const peer of peers) {
 }
 
 if (!process.env['AMQP_TEST_PEER']) {
-  describe('The README', () => {
+  describe('The page of compatibility', () => {
     it('tells what was seen with these brokers', async function () {
       const isComplete = peers.every(
         ({ lacks = [] }, i) => [...results.values()][i]?.size === all.length - lacks.length,
       );
       // A run of some brokers or features only (mocha -g) says nothing of the others.
       if (!isComplete) this.skip();
-      if (process.env['UPDATE_README']) await publish(tables(results));
+      if (process.env['UPDATE_COMPATIBILITY']) await publish(tables(results));
       else should(bare(published())).equal(bare(tables(results)));
     });
   });

@@ -30,7 +30,7 @@ export interface SourceOptions extends Filters {
 const FILTERS_PROPERTIES = 'AMQP_FILTEX_PROP_V1_0';
 const FILTERS_SQL = 'AMQP_FILTEX_SQL_V1_0';
 
-/** Peers that confirm what they do not do, as seen on the versions that the README names (and taken for true of those between). */
+/** Peers that confirm what they do not do, as seen on the versions that docs/compatibility.md names (and taken for true of those between). */
 const FALSELY_CONFIRMED: {
   name: RegExp;
   version?: RegExp;
