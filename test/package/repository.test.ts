@@ -1,6 +1,6 @@
 // What the repository's own pages, help texts, forms and workflows name exists. That their YAML parses is for `prettier --check` to say.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, extname, join } from 'node:path';
+import { basename, dirname, extname, join } from 'node:path';
 import should from 'should';
 
 const root = join(__dirname, '..', '..');
@@ -20,6 +20,7 @@ const pages = [
   'SECURITY.md',
   'CHANGELOG.md',
   ...filesIn('docs').filter((file) => extname(file) !== '.png'),
+  ...filesIn('locales').filter((file) => extname(file) === '.html'),
   ...filesIn('examples'),
   ...filesIn('.github'),
 ];
@@ -40,7 +41,7 @@ describe('The repository', () => {
 
   it('has the files and headings that they link to', () => {
     const links = pages.flatMap(linksIn);
-    links.length.should.be.above(200);
+    links.length.should.be.above(250);
     links.filter((link) => !exists(link)).should.be.empty();
     PENDING.filter((page) => existsSync(join(root, page))).should.deepEqual([], 'there by now: delete PENDING');
   });
@@ -66,6 +67,16 @@ describe('The repository', () => {
   it('leads from the index of the documentation to each page', () => {
     const linked = linksIn('docs/README.md').map(({ path }) => path);
     docs.filter((page) => page !== 'docs/README.md' && !linked.includes(page)).should.be.empty();
+  });
+
+  it('leads from the help of each node to its page', () => {
+    const help = filesIn('locales').filter((file) => extname(file) === '.html');
+    help.length.should.be.above(0);
+    for (const file of help) {
+      const page = `docs/${basename(file, '.html').replace('amqp-', '')}.md`;
+      const paths = linksIn(file).map(({ path }) => path);
+      paths.includes(page).should.equal(true, `${file} has no link to ${page}`);
+    }
   });
 
   it('says of servers that nothing ran against them', () => {
