@@ -79,6 +79,12 @@ describe('The repository', () => {
     }
   });
 
+  it('has the properties of a msg in the help as Node-RED reads them: a second colon takes the whole list apart', () => {
+    const lines = filesIn('locales').flatMap((file) => textOf(file).match(/^: .*$/gm) ?? []);
+    lines.length.should.be.above(30);
+    lines.filter((line) => !/^: \*?\w+\*? \([^:()]+\) : [^:]+$/.test(line)).should.be.empty();
+  });
+
   it('says of servers that nothing ran against them', () => {
     for (const page of UNTRIED) textOf(`docs/${page}`).should.match(/^Nothing of this package ran against /m, page);
   });

@@ -70,6 +70,20 @@ describe('The vocabulary', () => {
     ).should.deepEqual(['a b', 'c', 'd', 'e']);
   });
 
+  it('has each field of the forms on the page of its node', () => {
+    const pageOf = (file: string) => `docs/${file.replace(/^amqp-|\.json$/g, '')}.md`;
+    for (const [index, file] of filesOf(locale, '.json').entries()) {
+      const [type, { label }] = Object.entries(ours[index]!)[0] as [string, { label: Record<string, string> }];
+      // The catalogue of the endpoint has what several forms share, and what is for logins.
+      const places =
+        type === 'amqp-endpoint' ? [...filesOf(locale, '.json').map(pageOf), 'docs/logins.md'] : [pageOf(file)];
+      const told = new Set(places.flatMap((page) => namesIn(textOf(page))));
+      Object.values(label)
+        .filter((name) => !told.has(name))
+        .should.deepEqual([], type);
+    }
+  });
+
   it('has no label twice: what the forms have is not pending', () => {
     PENDING.filter((label) => labels.has(label)).should.be.empty();
   });
