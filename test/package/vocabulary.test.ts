@@ -84,6 +84,15 @@ describe('The vocabulary', () => {
     }
   });
 
+  it('has each status on the page of troubleshooting', () => {
+    const { status } = (ours[0] as { 'amqp-endpoint': { status: Record<string, unknown> } })['amqp-endpoint'];
+    const page = textOf('docs/troubleshooting.md');
+    // What is between the numbers and names that it is filled with.
+    const stems = textsIn({ ...status, count: [] }).map((text) => text.split(/ ?__/)[0]!);
+    stems.length.should.be.above(40);
+    stems.filter((stem) => !page.includes('`' + stem)).should.be.empty();
+  });
+
   it('has no label twice: what the forms have is not pending', () => {
     PENDING.filter((label) => labels.has(label)).should.be.empty();
   });
