@@ -7,10 +7,11 @@ import { nodeRedDir, type NodeConfig } from '../node-red';
 
 /** PENDING: labels that the forms are about to get. To be deleted, with its uses below, once the catalogues have them. */
 const PENDING = [
-  'Amazon MQ',
-  'Broker-J',
+  'Address to try as well',
+  'Amazon MQ for ActiveMQ',
   'Carry W3C trace context',
   'IBM MQ',
+  'Qpid Broker-J',
   'Red Hat AMQ on OpenShift',
   'SAP Event Mesh',
   'Solace',
@@ -71,9 +72,8 @@ describe('The vocabulary', () => {
   });
 
   it('has each field of the forms on the page of its node', () => {
-    const pageOf = (file: string) => `docs/${file.replace(/^amqp-|\.json$/g, '')}.md`;
     for (const [index, file] of filesOf(locale, '.json').entries()) {
-      const [type, { label }] = Object.entries(ours[index]!)[0] as [string, { label: Record<string, string> }];
+      const [type, { label }] = Object.entries<{ label: Record<string, string> }>(ours[index])[0]!;
       // The catalogue of the endpoint has what several forms share, and what is for logins.
       const places =
         type === 'amqp-endpoint' ? [...filesOf(locale, '.json').map(pageOf), 'docs/logins.md'] : [pageOf(file)];
@@ -111,6 +111,11 @@ describe('The vocabulary', () => {
     }
   });
 });
+
+/** The page of the node that a catalogue is of. */
+function pageOf(catalogue: string): string {
+  return `docs/${catalogue.replace(/^amqp-|\.json$/g, '')}.md`;
+}
 
 /** The names of fields and options in a text: whatever is in italics or in quotes, but for code. */
 function namesIn(markdown: string): string[] {
