@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import should from 'should';
+import { NUMBERS } from '../../nodes/flow/settings';
 import { nodeRedDir, type NodeConfig } from '../node-red';
 
 /** PENDING: labels that the forms are about to get. To be deleted, with its uses below, once the catalogues have them. */
@@ -82,6 +83,24 @@ describe('The vocabulary', () => {
         .filter((name) => !told.has(name))
         .should.deepEqual([], type);
     }
+  });
+
+  it('has the default of each number beside its field', () => {
+    const shared = Object.assign({}, ...used, ...ours.map((one) => Object.values<{ label: object }>(one)[0]!.label));
+    const missing = Object.entries(NUMBERS).flatMap(([type, numbers]) => {
+      const own = (ours.find((one) => type in one)[type] as { label: Record<string, string> }).label;
+      const rows = textOf(pageOf(type))
+        .split('\n')
+        .map((line) => line.split(' | '));
+      return Object.entries(numbers)
+        .filter(([, { value }]) => value !== undefined)
+        .filter(([name, { value }]) => {
+          const row = rows.find(([field = '']) => field.includes(`_${own[name] ?? shared[name]}_`));
+          return !row?.[1]?.includes(Number(value).toLocaleString('en-US')) && !row?.[1]?.includes(String(value));
+        })
+        .map(([name]) => `${type} ${name}`);
+    });
+    missing.should.be.empty();
   });
 
   it('has each status on the page of troubleshooting', () => {
