@@ -113,11 +113,13 @@ const isTopic = (address: string) => address.startsWith('topic/') || address.sta
 const isVolatile = (source: Fields | null | undefined) =>
   [source?.capabilities ?? []].flat().some((capability: unknown) => String(capability) === VOLATILE);
 
+const subscriptionOf = ({ containerId, name }: LinkInfo) => `${containerId} ${name}`;
+
 const linkOf = (context: EventContext) => (context.sender ?? context.receiver) as unknown as Link;
 
 /**
- * An AMQP 1.0 broker in memory, for tests and for trying things out: queues, topics (`topic/…`), dynamic nodes,
- * an anonymous relay, redelivery, dead letters, SASL and TLS, and hooks to misbehave.
+ * An AMQP 1.0 broker in memory, for tests and for trying things out: queues, topics (`topic/…`), durable subscriptions,
+ * browsing, dynamic nodes, an anonymous relay, redelivery, dead letters, SASL and TLS, and hooks to misbehave.
  *
  * Events: 'connection', 'attach' and 'detach' (a LinkInfo; 'detach' has `closed` and `error` as the client said them),
  * 'message' (address, decoded message), 'settled' (a Disposition), 'fault' (an error that cost a connection),
@@ -152,6 +154,8 @@ export class Broker extends EventEmitter {
   private readonly open = new Set<Connection>();
   private readonly attached = new Map<Link, Attached>();
   private readonly queues = new Map<string, Queue>();
+  /** durable subscriptions to topics, by container id and link name */
+  private readonly kept = new Map<string, Queue>();
   private readonly refusals = new Map<string, PeerError>();
   private readonly answers = new Map<string, { answer: Answer; times: number }>();
   private readonly held = new Set<string>();
@@ -540,14 +544,31 @@ export class Broker extends EventEmitter {
     this.attached.set(link, attached);
     if (dynamic) this.queue(address);
     if (reads) {
-      const ofItsOwn = isTopic(address) || this.isManagement(address);
-      attached.queue = ofItsOwn ? new Queue(address) : this.queue(address);
+      attached.queue = this.read(info);
       attached.queue.consumers.push(attached);
       answerDrains(link);
     } else {
       this.topUp(attached);
     }
     this.emit('attach', info);
+  }
+
+  /** What a link reads from. A browser gets what is in the queue as it attaches, and nothing that comes later. */
+  private read(info: LinkInfo): Queue {
+    const { address, source } = info;
+    if (this.isManagement(address)) return new Queue(address);
+    if (!isTopic(address)) {
+      const queue = this.queue(address);
+      return source?.distribution_mode === 'copy' ? queue.copy() : queue;
+    }
+    if (!(source?.durable > 0)) return new Queue(address);
+    const subscription = this.kept.get(subscriptionOf(info)) ?? new Queue(address);
+    this.kept.set(subscriptionOf(info), subscription);
+    return subscription;
+  }
+
+  private isStored(queue: Queue): boolean {
+    return this.queues.get(queue.name) === queue || [...this.kept.values()].includes(queue);
   }
 
   private objection(reads: boolean, dynamic: boolean, address: string): PeerError | undefined {
@@ -623,7 +644,7 @@ export class Broker extends EventEmitter {
     if (dynamic) this.queues.delete(info.address);
     if (!queue) return;
     queue.consumers = queue.consumers.filter((other) => other !== attached);
-    if (this.queues.get(queue.name) !== queue) return;
+    if (!this.isStored(queue)) return;
     for (const entry of [...unsettled.values()].toReversed()) this.retry(queue, entry);
     this.wake(queue);
   }
@@ -633,6 +654,7 @@ export class Broker extends EventEmitter {
       this.halt(attached);
       this.transactions.forget(attached.link);
       this.attached.delete(attached.link);
+      if (closed && attached.info.role === 'receiver') this.kept.delete(subscriptionOf(attached.info));
       this.emit('detach', { ...attached.info, closed, ...(error && { error }) });
     }
   }
@@ -782,7 +804,8 @@ export class Broker extends EventEmitter {
   }
 
   private subscriptions(topic: string): Queue[] {
-    return [...this.attached.values()].flatMap(({ info, queue }) => (info.address === topic && queue) || []);
+    const read = [...this.attached.values()].flatMap(({ info, queue }) => (info.address === topic && queue) || []);
+    return [...new Set([...read, ...[...this.kept.values()].filter(({ name }) => name === topic)])];
   }
 
   private route(address: string, bytes: Buffer, format: number): Answer | PeerError {

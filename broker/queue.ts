@@ -51,6 +51,13 @@ export class Queue {
     this.ready.push({ seq: this.last++, bytes, format, id, expires, failures: 0, undeliverableAt: new Set() });
   }
 
+  /** A queue with what is ready here, for who only looks. */
+  copy(): Queue {
+    const copy = new Queue(this.name);
+    copy.ready = this.ready.map((entry) => ({ ...entry, undeliverableAt: new Set() }));
+    return copy;
+  }
+
   putBack(entry: Entry): void {
     const at = this.ready.findIndex(({ seq }) => seq > entry.seq);
     this.ready.splice(at < 0 ? this.ready.length : at, 0, entry);

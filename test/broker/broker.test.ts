@@ -275,6 +275,45 @@ describe('embedded broker', () => {
       (await send(out, { body: 'heard' })).should.equal('accepted');
       (await Promise.all(taken)).map(({ message }) => message.body).should.eql(['heard', 'heard']);
     });
+
+    it('keep messages for a durable subscription that is away, until it is closed', async () => {
+      await start();
+      const client = await connect();
+      const out = await sender(client, 'topic/news');
+      const subscribe = () => receiver(client, { address: 'topic/news', durable: 2 }, { name: 'mine' });
+      const leave = async (link: Receiver, how: 'detach' | 'close') => {
+        const gone = once(broker, 'detach');
+        link[how]();
+        await gone;
+        (await send(out, { body: how })).should.equal('accepted');
+      };
+
+      await leave(await subscribe(), 'detach');
+      const again = await subscribe();
+      const { message, delivery } = await take(again);
+      message.body.should.equal('detach');
+      delivery.accept();
+
+      await leave(again, 'close');
+      const taken = take(await subscribe());
+      await send(out, { body: 'new' });
+      (await taken).message.body.should.equal('new');
+    });
+  });
+
+  describe('browsers', () => {
+    it('get what is in the queue, and leave it there for consumers', async () => {
+      await start();
+      const client = await connect();
+      broker.put('q', { body: 1 });
+      const browse = () => receiver(client, { address: 'q', distribution_mode: 'copy' });
+      for (const link of [await browse(), await browse()]) {
+        const { message, delivery } = await take(link);
+        message.body.should.equal(1);
+        delivery.accept();
+      }
+      (await take(await receiver(client, 'q'))).message.body.should.equal(1);
+    });
   });
 
   describe('dynamic nodes', () => {
