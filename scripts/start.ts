@@ -28,8 +28,8 @@ type LogEntry = { level: number; msg: unknown; type?: string; name?: string; id?
 type FlowNode = { id: string; type: string; [property: string]: unknown };
 
 const root = join(__dirname, '..');
-/** The endpoints of the examples, one for each. */
-const ENDPOINT = /^amqp-example-\d+-endpoint$/;
+/** The endpoints of the examples. */
+const ENDPOINT = /^amqp-example-\d+-endpoint/;
 const PROOF_SECONDS = 10;
 const mark = randomUUID().slice(0, 8);
 const PROOFS: Proof[] = [
@@ -37,7 +37,7 @@ const PROOFS: Proof[] = [
     title: 'a message was sent and received',
     inject: 'amqp-example-01-hello',
     payload: `Hello ${mark}`,
-    seenBy: 'amqp-example-02-message',
+    seenBy: 'amqp-example-01-received',
     expected: `Hello ${mark}`,
   },
   {
@@ -49,9 +49,9 @@ const PROOFS: Proof[] = [
   },
   {
     title: 'a message was processed, and confirmed after that',
-    inject: 'amqp-example-05-good',
+    inject: 'amqp-example-02-good',
     payload: { item: mark, amount: 1 },
-    seenBy: 'amqp-example-05-receive',
+    seenBy: 'amqp-example-02-receive',
     expected: { item: mark, amount: 1, state: 'processed' },
   },
 ];
@@ -177,7 +177,10 @@ function examples(): FlowNode[] {
   const files = readdirSync(join(root, 'examples')).toSorted();
   const nodes = files.flatMap((file): FlowNode[] => JSON.parse(readFileSync(join(root, 'examples', file), 'utf8')));
   for (const node of nodes) {
-    if (typeof node['address'] === 'string') node['address'] = options['address-prefix'] + node['address'];
+    // Blank is for the flow to name, and a topic has a prefix of its own.
+    const { address } = node;
+    if (typeof address === 'string' && /^(?!topic:)./.test(address))
+      node['address'] = options['address-prefix'] + address;
     if (node.type === 'amqp-requester' && options['reply-address']) {
       Object.assign(node, { replyto: 'fixed', replyaddress: options['reply-address'] });
     }

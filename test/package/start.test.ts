@@ -68,7 +68,7 @@ describe('npm start', function () {
 
   it('keeps the flows of the last start, and takes other ports where the usual ones are taken', async () => {
     const flows = readFileSync(flowFile, 'utf8');
-    writeFileSync(flowFile, flows.replace('"Send a message"', '"My own name"'));
+    writeFileSync(flowFile, flows.replace('"01 Hello"', '"My own name"'));
     const taken = await Promise.all([1880, 5672].map(take));
     try {
       const output = await npmStart();
