@@ -1,8 +1,11 @@
 // Every example flow as it is shipped, on the embedded broker: only ports are changed.
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { NodeInitializer } from 'node-red';
 import should from 'should';
 import { Broker, type Disposition } from '../../broker/broker';
 import { MqttBroker } from '../doubles/mqtt-broker';
@@ -19,8 +22,10 @@ const CORE = [
   'function/10-function',
   'function/10-switch',
   'function/15-change',
+  'function/80-template',
   'function/89-delay',
   'network/10-mqtt',
+  'network/21-httpin',
   'sequence/17-split',
 ].map(coreNode);
 
@@ -54,6 +59,22 @@ const payloadsOf = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
 /** Waits until the broker has done something that makes it true. */
 async function until(broker: Broker, isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await Promise.race(['message', 'settled', 'detach'].map((event) => once(broker, event)));
+}
+
+/** What http in nodes give their pages to: the helper serves it nowhere. */
+let httpNode: RequestListener;
+const keepHttpNode: NodeInitializer = (RED) => {
+  httpNode = RED.httpNode as RequestListener;
+};
+
+async function pageAt(path: string): Promise<string> {
+  const server = createServer(httpNode).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const page = await (await fetch(`http://127.0.0.1:${port}${path}`)).text();
+  server.close();
+  server.closeAllConnections();
+  return page;
 }
 
 describe('The example', () => {
@@ -95,7 +116,7 @@ describe('The example', () => {
       Object.assign(node, { port });
     }
     helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40, userDir });
-    await helper.load([...nodes, ...CORE], flow);
+    await helper.load([keepHttpNode, ...nodes, ...CORE], flow);
   };
 
   /** What each of them promises. */
@@ -273,7 +294,7 @@ describe('The example', () => {
       const told = shown('status');
       press('1. send 20 messages');
       await status(sender, '.buffering');
-      should((await told)['status']).match({ text: /\.buffering$/ });
+      should((await told)['status']).match({ amqp: { state: 'buffering', count: 20 } });
       broker.giveCredit(queue);
       await status(sender, '.connected');
 
@@ -396,6 +417,22 @@ describe('The example', () => {
       should(broker.dispositions.find(({ state }) => state === 'rejected')).match({
         error: { description: 'not a number' },
       });
+    },
+
+    '15 - Counters.json': async (file) => {
+      await load(file);
+      await isConnected('amqp-receiver', 'orders in');
+      const received = shown('message');
+      press('1. send an order');
+      should(await received).match({ payload: { item: 'tea', amount: 2 } });
+      await until(broker, () => broker.dispositions.length === 1);
+      const counters = allShown('counters', 2);
+      press('ask every 5 seconds');
+      const told = (await counters).map(({ payload }) => payload as { name: string });
+      should(told.find(({ name }) => name === 'orders out')).match({ state: 'connected', sent: 1, accepted: 1 });
+      should(told.find(({ name }) => name === 'orders in')).match({ state: 'connected', received: 1, held: 0 });
+      const page = await pageAt('/amqp-counters');
+      page.should.match(/orders out *<td>example\.counted *<td>connected *<td>1/);
     },
   };
 
