@@ -63,7 +63,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       for (const type of NODES) {
         const entry = editor.palette(type);
         (await entry.innerText()).trim().should.match(new RegExp(`^${type.replace('-', '\\s')}$`));
-        (await entry.locator('.red-ui-palette-icon').getAttribute('style'))!.should.containEql(`${MODULE}/amqp.svg`);
+        (await entry.locator('.red-ui-palette-icon').getAttribute('style'))!.should.containEql(`${MODULE}/${type}.svg`);
         await entry.hover();
         await editor.page.locator('.red-ui-popover', { hasText: /AMQP 1.0 server/ }).waitFor();
       }

@@ -569,7 +569,7 @@ describe('The forms', () => {
       const inRows = [...source.matchAll(/data-i18n="(?:\[\w+\])?([^"]+)"/g)].map(([, key]) => key!);
       const inScript = [...source.matchAll(/'((?:@amqp10\/[\w/-]+:|node-red:)?[\w-]+\.[\w.-]+)'/g)]
         .map(([, key]) => key!)
-        .filter((key) => /:|^amqp-/.test(key));
+        .filter((key) => /:|^amqp-(?!.*\.svg$)/.test(key));
       const keys = [...inRows, ...inScript];
       keys.length.should.be.above(5, name);
       for (const key of keys) {

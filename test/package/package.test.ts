@@ -148,13 +148,28 @@ describe('the package', function () {
     for (const type of TYPES) should(messages[`${NAME}/${type}`]).have.property(type).which.is.an.Object();
   });
 
-  it('serves its icons', async () => {
-    const icons = await getJson('/icons');
-    should(icons[NAME]).deepEqual(list('icons'));
-    for (const icon of list('icons')) {
-      const { status, type } = await get(`/icons/${NAME}/${icon}`);
+  it('serves its icons: one for each node, white on transparent, of 2 to 3', async () => {
+    const { [NAME]: icons } = await getJson('/icons');
+    should(icons).deepEqual(list('icons'));
+    const { text: forms } = await get('/nodes', { Accept: 'text/html' });
+    const named = TYPES.flatMap((type) => {
+      const [definition] = forms.split(`registerType('${type}'`)[1]!.split('registerType(');
+      return /^ +icon: '(.+)',$/m.exec(definition!)?.[1] ?? [];
+    });
+    named.toSorted().should.deepEqual(icons);
+    for (const icon of icons) {
+      const { status, type, text } = await get(`/icons/${NAME}/${icon}`);
       status.should.equal(200);
       should(type).match(/^image\/svg/);
+      const [, width, height] = /<svg[^>]* viewBox="0 0 (\d+) (\d+)"/.exec(text)!.map(Number);
+      (width! / height!).should.equal(2 / 3, icon);
+      text.should.not.match(/<(?!\/?svg|path)/);
+      for (const [path] of text.matchAll(/<path[^>]*>/g)) {
+        // What names no colour would be black.
+        const colours = [...path.matchAll(/ (?:fill|stroke)="([^"]*)"/g)].map(([, colour]) => colour!);
+        path.should.match(/ fill="/);
+        colours.should.containEql('#fff').and.matchEach(/^(#fff|none)$/);
+      }
     }
   });
 
