@@ -89,12 +89,23 @@ describe('The repository', () => {
     for (const page of UNTRIED) textOf(`docs/${page}`).should.match(/^Nothing of this package ran against /m, page);
   });
 
-  it('gives workflows no right but to read, and pins their actions by major version', () => {
+  it('gives workflows no right but to read, and one job the right to publish', () => {
+    const publishing = ['permissions:', '  contents: read', '  id-token: write'].join('\n    ');
     for (const file of filesIn('.github/workflows')) {
-      should(textOf(file).match(/permissions:(\n +.*)+/g)).deepEqual(['permissions:\n  contents: read'], file);
+      const isRelease = file.endsWith('release.yml');
+      should(textOf(file).match(/permissions:(\n +.*: (read|write))+/g)).deepEqual(
+        ['permissions:\n  contents: read', ...(isRelease ? [publishing] : [])],
+        file,
+      );
     }
+  });
+
+  it('pins the actions of its workflows by major version', () => {
     const actions = matchesIn(filesIn('.github/workflows'), /\buses: (.*)/g);
-    actions.filter(({ match }) => !/^actions\/[\w-]+@v\d+$/.test(match)).should.be.empty();
+    actions.length.should.be.above(5);
+    const others = actions.filter(({ match }) => !/^actions\/[\w-]+@v\d+$/.test(match));
+    // Workflows of our own.
+    others.filter(({ match }) => !match.startsWith('./') || !existsSync(join(root, match))).should.be.empty();
   });
 
   it('knows the anchors of headings as GitHub makes them', () => {
