@@ -86,7 +86,10 @@ export interface ConnectionReport {
   state: State['name'];
   /** That is connected to, or tried; or where it listens. */
   server: string;
-  peer?: { product?: string; version?: string; container?: string };
+  /** What the server says of itself: its product and version, and its container id. */
+  product?: string;
+  version?: string;
+  container?: string;
   /** Connections after the first. */
   reconnects: number;
   /** That are connected, where it listens. */
@@ -312,7 +315,9 @@ export class Endpoint {
     return {
       state: state.name,
       server: this.#peer,
-      ...(product && { peer: { product: product.name, version: product.version, container } }),
+      ...(product?.name && { product: product.name }),
+      ...(product?.version && { version: product.version }),
+      ...(container && { container }),
       reconnects: Math.max(0, this.#connections - 1),
       ...(state.name === 'listening' && { clients: state.count }),
       ...(this.#lastError && { lastError: this.#lastError }),

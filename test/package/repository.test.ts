@@ -8,8 +8,6 @@ const { scripts, repository } = JSON.parse(readFileSync(join(root, 'package.json
 const home = repository.url.replace(/^git\+|\.git$/g, '');
 const raw = home.replace('github.com', 'raw.githubusercontent.com');
 
-/** PENDING: pages that are about to come. To be deleted, with its uses below, once they are there. */
-const PENDING = ['docs/observability.md'];
 const MOST_WORDS = 900;
 /** Servers that nothing of this package ran against. */
 const UNTRIED = ['amazon-mq.md', 'ibm-mq.md', 'sap-event-mesh.md', 'solace.md'];
@@ -43,7 +41,6 @@ describe('The repository', () => {
     const links = pages.flatMap(linksIn);
     links.length.should.be.above(250);
     links.filter((link) => !exists(link)).should.be.empty();
-    PENDING.filter((page) => existsSync(join(root, page))).should.deepEqual([], 'there by now: delete PENDING');
   });
 
   it('has a README that fits the palette, and works where it is shown beside GitHub', () => {
@@ -147,7 +144,6 @@ function linksIn(file: string): { file: string; path: string; anchor: string }[]
 }
 
 function exists({ path, anchor }: { path: string; anchor: string }): boolean {
-  if (PENDING.includes(path)) return true;
   return existsSync(join(root, path)) && (!anchor || anchorsOf(textOf(path)).includes(anchor));
 }
 

@@ -79,7 +79,8 @@ describe('What is told of the nodes', () => {
     report.connection.should.match({
       state: 'connected',
       server: `amqp://127.0.0.1:${broker.port}`,
-      peer: { product: 'Embedded', version: '1.2' },
+      product: 'Embedded',
+      version: '1.2',
       reconnects: 0,
     });
   });
