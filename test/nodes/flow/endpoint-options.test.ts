@@ -63,6 +63,8 @@ describe('the options of an endpoint', () => {
       proxy: undefined,
       hostname: undefined,
       properties: { product: 'nodes' },
+      isTraced: false,
+      carriesTrace: false,
       isNamed: false,
       service: undefined,
       isAutomatic: true,
