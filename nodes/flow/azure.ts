@@ -4,7 +4,7 @@ import type { EventHubReceiverOptions, Places, PlaceStore, Start } from '../lib/
 import type { ServiceBusReceiverOptions, SessionOptions } from '../lib/azure/service-bus-receiver';
 import { isPlainObject } from '../lib/codec/notation';
 import type { ReceiverOptions } from '../lib/receiver/receiver';
-import { requiredText } from './options';
+import { required } from './options';
 import type { Settings } from './settings';
 
 /** What a sender sends as one: the elements of a payload that is an array, or what comes within some time. */
@@ -16,7 +16,12 @@ export function batchOf(settings: Settings): BatchOption {
 
 /** What is asked of a source elsewhere is nothing that Azure's services know. */
 export function serviceBusOptions(settings: Settings, options: ReceiverOptions): ServiceBusReceiverOptions {
-  return { ...options, source: {}, address: requiredText(settings, 'address'), sessions: sessionsOf(settings) };
+  return {
+    ...options,
+    source: {},
+    address: required(settings, 'address', options.address),
+    sessions: sessionsOf(settings),
+  };
 }
 
 /** Undefined: the entity has no sessions. */
@@ -25,7 +30,7 @@ function sessionsOf(settings: Settings): SessionOptions | undefined {
   if (!sessions) return undefined;
   const isNamed = sessions === 'named';
   return {
-    id: isNamed ? requiredText(settings, 'sessionid') : null,
+    id: isNamed ? required(settings, 'sessionid', settings.text('sessionid')) : null,
     count: isNamed ? 1 : settings.number('sessions'),
     idleTime: settings.milliseconds('sessionidle'),
   };
@@ -34,7 +39,7 @@ function sessionsOf(settings: Settings): SessionOptions | undefined {
 const PARTITION = /^(.+)\/ConsumerGroups\/([^/]+)\/Partitions\/([^/]+)$/i;
 
 export function eventHubOptions(node: Node, settings: Settings, options: ReceiverOptions): EventHubReceiverOptions {
-  const given = requiredText(settings, 'address');
+  const given = required(settings, 'address', options.address);
   // As other clients have to write it.
   const [, address = given, group = settings.text('group') ?? '$Default', partition] = PARTITION.exec(given) ?? [];
   const store = settings.text('places') ?? 'default';
@@ -64,7 +69,7 @@ function partitionsOf(settings: Settings): string[] | undefined {
 function startOf(settings: Settings): Start {
   const at = settings.choice('start', ['latest', 'earliest', 'offset', 'sequence', 'time']);
   if (at === 'latest' || at === 'earliest') return { at };
-  const text = requiredText(settings, 'startvalue').trim();
+  const text = required(settings, 'startvalue', settings.text('startvalue')).trim();
   if (at === 'offset') {
     // It stands in quotes, in an expression.
     if (text.includes("'")) settings.refuse('startvalue', 'is no offset');

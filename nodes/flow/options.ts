@@ -158,7 +158,7 @@ export function receiverOptions(settings: Settings, config: ReceiverDef, { forma
   return {
     ...intakeOptions(settings),
     name: linkNameOf(config.id, settings, subscription),
-    address: settings.text('address'),
+    address: settings.typedText('address'),
     dynamic: settings.flag('dynamic', false),
     source: sourceOptionsOf(settings, subscription, config),
     properties: receiverProperties(settings),
@@ -365,13 +365,13 @@ function replyToOf(settings: Settings): RequesterOptions['replyTo'] {
   if (kind === 'direct') return DIRECT_REPLY_TO;
   if (kind === 'dynamic' || kind === 'pair' || kind === 'target') return {};
   if (kind === 'capability') return { capabilities: [settings.text('replycapability') ?? 'temporary-queue'] };
-  return { address: requiredText(settings, 'replyaddress') };
+  return { address: required(settings, 'replyaddress', settings.typedText('replyaddress')) };
 }
 
 export function responderOptions(settings: Settings, { id }: LinkDef, { format, output }: Mapping): ResponderOptions {
   return {
     name: id,
-    address: requiredText(settings, 'address'),
+    address: required(settings, 'address', settings.typedText('address')),
     kind: kindOf(settings),
     settle: settings.choice('settle', ['reply', 'arrival']),
     creditWindow: settings.number('creditwindow'),
@@ -382,8 +382,8 @@ export function responderOptions(settings: Settings, { id }: LinkDef, { format, 
   };
 }
 
-export function requiredText(settings: Settings, name: string): string {
-  const text = settings.text(name);
+/** The text of a field that must not be blank. */
+export function required(settings: Settings, name: string, text: string | undefined): string {
   if (text === undefined) settings.refuse(name, 'is missing');
   return text ?? '';
 }

@@ -1,5 +1,5 @@
 import type { Node, NodeAPI } from 'node-red';
-import { type AmqpError, amqpError } from '../lib/errors';
+import { type AmqpError, amqpError, messageOf } from '../lib/errors';
 import { isPlainObject } from '../lib/codec/notation';
 import { areLinkProperties, type LinkProperties } from '../lib/wire/properties';
 import { STATUS } from './status';
@@ -224,6 +224,25 @@ export class Settings {
     return undefined;
   }
 
+  /**
+   * Text that a typed input gives, evaluated once, when the node starts. Blank text is undefined; any other type has to
+   * give text. JSONata is not offered: its result would come after the node has started.
+   */
+  typedText(name: string): string | undefined {
+    const type = this.choice(`${name}Type`, ['str', 'env', 'flow', 'global']);
+    if (type === 'str') return this.text(name);
+    const expression = (this.#config[name] ?? '') as string;
+    try {
+      const value: unknown = this.#RED.util.evaluateNodeProperty(expression, type, this.#node, {});
+      if (typeof value === 'string' && value.trim() !== '') return value;
+      const isNothing = value === undefined || value === null || typeof value === 'string';
+      this.refuse(name, isNothing ? 'gives nothing' : 'does not give text');
+    } catch (error) {
+      this.refuse(name, `cannot be evaluated: ${messageOf(error)}`);
+    }
+    return undefined;
+  }
+
   /** Words that commas or blanks separate. */
   list(name: string): string[] {
     return (this.text(name) ?? '').split(/[\s,]+/).filter(Boolean);
@@ -324,8 +343,8 @@ export class Settings {
 
   /** What the form calls a field. */
   labelOf(property: string): string {
-    // The two are one field of the form.
-    const name = property === 'addressType' ? 'address' : property;
+    // A typed input is one field of the form.
+    const name = property.replace(/Type$/, '');
     if (CORE[name]) return this.#RED._(CORE[name]);
     const set = SHARED.includes(name) ? 'amqp-endpoint' : this.#type;
     return this.#RED._(`@amqp10/node-red-amqp10/${set}:${set}.label.${name}`);

@@ -13,9 +13,19 @@ const MEGABYTE = 2 ** 20;
 const STYLES = { fields: 'exact', body: 'plain' };
 
 const environment: Record<string, string> = { SEVEN: '7', PLANT: 'plant-7', SURE: 'at-least-once', YES: 'true' };
+const evaluated: Record<string, (value: string) => unknown> = {
+  env: (name) => environment[name] ?? '',
+  flow: (name) => ({ queue: 'of.flow', number: 5 })[name],
+  global: () => {
+    throw new Error('no such store');
+  },
+};
 const RED = {
   _: (key: string) => key,
-  util: { getSetting: (_node: Node, name: string) => environment[name] },
+  util: {
+    getSetting: (_node: Node, name: string) => environment[name],
+    evaluateNodeProperty: (value: string, type: string) => evaluated[type]!(value),
+  },
 } as unknown as NodeAPI;
 
 /** All that a node of this type makes of its properties. */
@@ -192,6 +202,15 @@ describe('options', () => {
     ['amqp-sender', { store: 'sync' }, { durability: 'sync' }],
     ['amqp-receiver', { address: 'from.${PLANT}.${SEVEN}' }, { address: 'from.plant-7.7' }],
     ['amqp-receiver', { address: 5 }, { address: '5' }],
+    ['amqp-receiver', { address: 'PLANT', addressType: 'env' }, { address: 'plant-7' }],
+    ['amqp-receiver', { address: 'queue', addressType: 'flow' }, { address: 'of.flow' }],
+    ['amqp-responder', { address: 'PLANT', addressType: 'env' }, { address: 'plant-7' }],
+    [
+      'amqp-requester',
+      { replyto: 'fixed', replyaddress: 'queue', replyaddressType: 'flow' },
+      { replyTo: { address: 'of.flow' } },
+    ],
+    ['amqp-requester', { replyaddress: 'unset', replyaddressType: 'env' }, { replyTo: {} }],
     ['amqp-receiver', { settle: 'flow', answered: 'true' }, { settle: 'flow', isAnswered: true }],
     ['amqp-receiver', { settle: 'arrival', answered: true }, { isAnswered: false }],
     ['amqp-receiver', { creditwindow: '0', settletimeout: '1.5' }, { creditWindow: 0, settleTimeout: 1500 }],
@@ -217,6 +236,17 @@ describe('options', () => {
     ['amqp-receiver', { settle: 'never' }, 'settle', 'settle', 'arrival'],
     ['amqp-receiver', { onerror: 'ACCEPT' }, 'onerror', 'onerror', 'modify'],
     ['amqp-receiver', { browse: 'yes' }, 'browse', 'source', SOURCE],
+    ['amqp-receiver', { addressType: 'msg' }, 'addressType', 'address', 'q'],
+    ['amqp-receiver', { address: 'UNSET', addressType: 'env' }, 'address', 'address', undefined],
+    ['amqp-receiver', { address: 'number', addressType: 'flow' }, 'address', 'address', undefined],
+    ['amqp-responder', { address: 'x', addressType: 'global' }, 'address', 'address', ''],
+    [
+      'amqp-requester',
+      { replyto: 'fixed', replyaddress: 'unset', replyaddressType: 'flow' },
+      'replyaddress',
+      'replyTo',
+      { address: '' },
+    ],
     ['amqp-requester', { reconnect: 1 }, 'reconnect', 'reconnect', 'resend'],
     ['amqp-requester', { replyto: 'fixed', replyaddress: ' ' }, 'replyaddress', 'replyTo', { address: '' }],
     ['amqp-responder', { creditwindow: 0 }, 'creditwindow', 'creditWindow', 100],
