@@ -101,6 +101,79 @@ const addTabs = (prefix, names) => {
   }, 0);
 };
 
+// A fold of which all rows are hidden has nothing to show.
+const hideEmptyFolds = () => {
+  $('.amqp10-fold').each(function () {
+    const rows = $(this).find('.form-row').toArray();
+    $(this).toggle(rows.some((row) => row.style.display !== 'none'));
+  });
+};
+
+// What is wrong is seen at once.
+const openWrongFolds = () => $('.amqp10-fold').has('.input-error, .amqp10-refused').prop('open', true);
+
+// What a typed input for an address offers besides text: where each message has its own, and where there is no message yet.
+const PER_MESSAGE = ['msg', 'flow', 'global', 'env', 'jsonata'];
+const AT_START = ['flow', 'global', 'env'];
+
+// The addresses that other nodes have with an endpoint.
+const usedWith = (endpoint, node) => {
+  const addresses = [];
+  RED.nodes.eachNode(function (other) {
+    if (other === node || other.endpoint !== endpoint) return;
+    ['address', 'replyaddress'].forEach(function (name) {
+      if (other[name] && (other[name + 'Type'] || 'str') === 'str') addresses.push(other[name]);
+    });
+  });
+  return addresses;
+};
+
+// The addresses that servers have, by their endpoint, as far as they were asked since the form was opened.
+let served = {};
+
+const askServer = (endpoint) => {
+  if (served[endpoint] || !RED.nodes.node(endpoint)) return;
+  served[endpoint] = [];
+  $.ajax({
+    url: 'amqp-endpoint/addresses',
+    method: 'POST',
+    contentType: 'application/json',
+    data: JSON.stringify({ id: endpoint }),
+    success: (addresses) => (served[endpoint] = addresses),
+  });
+};
+
+// A typed input for an address. Text is completed to the addresses in use. Answers the input in which a person types.
+const typedAddress = (node, name, types) => {
+  const row = $('#node-input-' + name).closest('.form-row');
+  const complete = (typed) => {
+    const endpoint = $('#node-input-endpoint').val();
+    const all = new Set([...usedWith(endpoint, node), ...(served[endpoint] || [])]);
+    const addresses = [...all].toSorted((a, b) => a.localeCompare(b));
+    const found = addresses.filter((one) => one !== typed && one.toLowerCase().includes(typed.toLowerCase()));
+    if (!found.length) return [];
+    // The tab key takes the first one: it must not replace what was typed.
+    const own = { value: typed, label: typed || input.attr('placeholder') };
+    return [own, ...found.map((one) => ({ value: one, label: one }))];
+  };
+  const text = {
+    value: 'str',
+    label: RED._('typedInput.type.str'),
+    icon: 'red/images/typedInput/az.svg',
+    autoComplete: complete,
+  };
+  $('#node-input-' + name).typedInput({
+    default: 'str',
+    types: [text, ...types],
+    typeField: '#node-input-' + name + 'Type',
+  });
+  const input = row.find('.red-ui-typedInput-input').attr('id', 'node-input-' + name + '-text');
+  // The field that it was for is hidden now.
+  row.find('label').first().attr('for', input.attr('id'));
+  row.on('focusin', () => askServer($('#node-input-endpoint').val()));
+  return input;
+};
+
 // The kinds of filter of a receiver, in groups, as nodes/flow/filters.ts reads them.
 const FILTERS = {
   any: ['no-local'],
@@ -361,13 +434,18 @@ window.amqp10 = {
     return RED._(set.includes(':') ? key : '@amqp10/node-red-amqp10/' + set + ':' + key, values);
   },
 
-  // What the dialog of each node begins with. Answers the function that finds the input of a property.
-  open: function (node, tabs, legacy) {
+  // What the dialog of each node begins with. `legacy` has the values of what an old flow does not have, where they are
+  // not the defaults. Answers the function that finds the input of a property.
+  open: function (node, legacy) {
     const prefix = prefixOf(node);
     const field = (name) => $('#' + prefix + name);
     opened[prefix] = node;
-    addTabs(prefix, tabs);
-    fillMissing(node, field, legacy);
+    // Only until the form of the endpoint has no tabs any more.
+    const tabs = Array.isArray(legacy) ? legacy : undefined;
+    if (tabs) addTabs(prefix, tabs);
+    fillMissing(node, field, tabs ? undefined : legacy);
+    // Node-RED looks for what is wrong once the form is prepared.
+    setTimeout(openWrongFolds, 0);
     return field;
   },
 
@@ -377,6 +455,7 @@ window.amqp10 = {
       Object.entries(shown()).forEach(function ([name, visible]) {
         field(name).closest('.form-row').toggle(Boolean(visible));
       });
+      hideEmptyFolds();
     };
     watched.forEach(function (name) {
       field(name).on('change', update);
@@ -470,23 +549,17 @@ window.amqp10 = {
 
   // The address field: an example for the server chosen, and beneath it how a bare name may have to be written there.
   // `given` may know a better example.
-  address: function (role, placeholder, given = () => undefined) {
+  address: function (node, role, placeholder, given = () => undefined) {
+    served = {};
     const type = $('#node-input-addressType');
-    if (type.length) {
-      $('#node-input-address').typedInput({
-        default: 'str',
-        types: ['str', 'msg', 'flow', 'global', 'env', 'jsonata'],
-        typeField: '#node-input-addressType',
-      });
-    }
-    const row = $('#node-input-address').closest('.form-row');
-    const input = row.find('input[type="text"]');
+    const row = type.closest('.form-row');
+    const input = typedAddress(node, 'address', role === 'target' ? PER_MESSAGE : AT_START);
     const kind = $('#node-input-kind');
     const formsOf = (peer) => Object.entries({ ...peer?.both, ...peer?.[role] });
     const suggest = amqp10.hints(row, function () {
       const peer = amqp10.peer();
       const name = input.val().trim();
-      if (!peer || !name || (type.val() || 'str') !== 'str' || name.includes('${')) return [];
+      if (!peer || !name || type.val() !== 'str' || name.includes('${')) return [];
       const forms = peer.known?.test(name) ? [] : formsOf(peer);
       const kinds = kind.val() ? [] : peer.kinds || [];
       return [
@@ -523,6 +596,11 @@ window.amqp10 = {
     return update;
   },
 
+  // The field for the fixed address of replies.
+  replyAddress: function (node) {
+    typedAddress(node, 'replyaddress', AT_START);
+  },
+
   // For names in a form that is being saved: a blank at an end is never meant. Expressions stay as they are.
   trim: function (...names) {
     names.forEach(function (name) {
@@ -539,11 +617,16 @@ window.amqp10 = {
     });
   },
 
+  // Whether the choices made leave the row of a field there, be it in a fold that is closed.
+  isOffered: function (field) {
+    return field.closest('.form-row').css('display') !== 'none';
+  },
+
   // The same for those of the fields whose row is not there.
   forget: function (node, ...names) {
     const field = (name) => $('#' + prefixOf(node) + name);
-    const isGone = (name) => field(name).closest('.form-row').css('display') === 'none';
-    amqp10.clear(node, field, names.filter(isGone));
+    const hidden = names.filter((name) => !amqp10.isOffered(field(name)));
+    amqp10.clear(node, field, hidden);
   },
 
   // What a validator goes by: the form of the node while it is open, else the node. Another's form may be open just then.
@@ -558,6 +641,22 @@ window.amqp10 = {
   required: function (value, key) {
     const label = amqp10.text(key);
     return String(value ?? '').trim() !== '' || RED._('validator.errors.missing-required-prop', { prop: label });
+  },
+
+  // A typed input, which may be blank with the types of which `mayBeBlank` says so.
+  typed: function (node, name, value, opt, mayBeBlank) {
+    const type = amqp10.entered(node, name + 'Type') || 'str';
+    if (String(value ?? '').trim() === '') {
+      return mayBeBlank(type) || RED._('validator.errors.missing-required-prop', { prop: opt.label });
+    }
+    return RED.utils.validateTypedProperty(value, type, opt);
+  },
+
+  // The name of a property of the msg.
+  property: function (value, key) {
+    const name = String(value ?? '').trim();
+    if (!name || hasVariable(name) || RED.utils.validatePropertyExpression(name.replace(/^msg\./, ''))) return true;
+    return amqp10.text('amqp-endpoint.error.property', { label: amqp10.text(key) });
   },
 
   whole: function (value, key, min, max) {
@@ -621,6 +720,18 @@ window.amqp10 = {
     if (at < 0) return true;
     const place = amqp10.text('amqp-endpoint.error.number', { label: label, number: at + 1 });
     return amqp10.text('amqp-receiver.error.' + wrongs[at], { label: place });
+  },
+
+  // Where to begin in an event hub, which nodes/flow/azure.ts reads.
+  startValue: function (value, start, key) {
+    const text = String(value ?? '').trim();
+    if (!text) return amqp10.required(value, key);
+    const wrong = {
+      offset: text.includes("'") && 'quote',
+      sequence: !/^\d+$/.test(text) && 'sequence',
+      time: Number.isNaN(timeOf(text)) && 'instant',
+    }[start];
+    return !wrong || hasVariable(text) || amqp10.text('amqp-receiver.error.' + wrong, { label: amqp10.text(key) });
   },
 
   // Words with commas between them.

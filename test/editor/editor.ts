@@ -24,6 +24,9 @@ export function launch(executablePath: string): Promise<Browser> {
 export class Editor {
   /** What went wrong in the browser: errors and warnings on the console, failed requests. */
   readonly complaints: string[] = [];
+  /** The addresses that the management of each endpoint's server tells; and whose was asked. */
+  readonly served: Record<string, string[]> = {};
+  readonly asked: string[] = [];
 
   private constructor(
     readonly page: Page,
@@ -44,6 +47,11 @@ export class Editor {
     context.setDefaultTimeout(10_000);
     await context.addInitScript((value) => localStorage.setItem('view-dark-theme', value), theme);
     const editor = new Editor(await context.newPage(), theme);
+    await editor.page.route('**/amqp-endpoint/addresses', async (route) => {
+      const { id } = route.request().postDataJSON() as { id: string };
+      editor.asked.push(id);
+      await route.fulfill({ json: editor.served[id] ?? [] });
+    });
     await editor.page.goto(url);
     await editor.palette('amqp-responder').waitFor();
     await editor.page.locator('#red-ui-loading-progress').waitFor({ state: 'hidden' });
@@ -156,6 +164,10 @@ export class Form {
     return this.page.locator(`#${this.prefix}-tabs li.red-ui-tab`);
   }
 
+  get folds(): Locator {
+    return this.element.locator('.amqp10-fold:visible');
+  }
+
   /** Waits until the dialog has stopped sliding in. */
   async ready(): Promise<void> {
     await this.element.waitFor();
@@ -170,16 +182,22 @@ export class Form {
     return this.element.locator('.form-row').filter({ has: this.field(name) });
   }
 
-  /** Is the row of this field offered? (It may be on another tab.) */
+  /** Is the row of this field offered? (It may be on another tab, or in a fold.) */
   async offers(name: string): Promise<boolean> {
     await this.show(name);
     return this.row(name).isVisible();
   }
 
-  /** Goes to the tab that has the field. */
+  /** Goes to the tab that has the field, and opens the fold that does. */
   async show(name: string): Promise<void> {
     const pane = this.page.locator(`#${this.prefix}-tabs-content > div`).filter({ has: this.field(name) });
     if (await pane.count()) await this.choose(this.page.locator(`#red-ui-tab-${await pane.getAttribute('id')}`));
+    const fold = this.folds.filter({ has: this.field(name) });
+    if (await fold.count()) await this.unfold(fold);
+  }
+
+  async unfold(fold: Locator): Promise<void> {
+    if ((await fold.getAttribute('open')) === null) await fold.locator('summary').click();
   }
 
   /** Clicks until it works: within 400 ms the editor takes two clicks, even on different tabs, for a double click. */
@@ -212,13 +230,13 @@ export class Form {
     await this.field(name).press('Control+V');
   }
 
-  /** `type:value` into a typed input. */
+  /** `type:value` into a typed input, or text. */
   async #fillTyped(name: string, value: string): Promise<void> {
-    const [, type, text] = /^(\w+):(.*)$/.exec(value)!;
+    const [, type = 'str', text = value] = /^(str|msg|flow|global|env|jsonata):(.*)$/.exec(value) ?? [];
     const row = this.row(name);
     await row.locator('.red-ui-typedInput-type-select').click();
     await this.page.locator(`.red-ui-typedInput-options:visible [value="${type}"]`).click();
-    await row.locator('.red-ui-typedInput-input').fill(text!);
+    await row.locator('.red-ui-typedInput-input').fill(text);
   }
 
   value(name: string): Promise<string> {
@@ -229,9 +247,9 @@ export class Form {
     return (await this.field(name).getAttribute('placeholder'))!;
   }
 
-  /** Where a person types the address, whether the input is typed or plain. */
+  /** Where a person types the address. */
   get address(): Locator {
-    return this.row('address').locator('input[type="text"]');
+    return this.row('address').locator('.red-ui-typedInput-input');
   }
 
   /** The addresses offered beneath it. */

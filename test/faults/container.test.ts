@@ -315,6 +315,7 @@ describe('Node-RED in a container, configured by its environment', function () {
       ...read,
       endpoint: 'broker',
       address: 'in',
+      addressType: 'str',
       kind: 'topic',
       settle: 'flow',
       onerror: 'reject',
@@ -406,7 +407,13 @@ describe('Node-RED in a container, configured by its environment', function () {
       replyto: 'capability',
       replycapability: 'temporary-topic',
     });
-    site.add('amqp-requester', 'fixed', { ...request, ...reply, replyto: 'fixed', replyaddress: 'answers' });
+    site.add('amqp-requester', 'fixed', {
+      ...request,
+      ...reply,
+      replyto: 'fixed',
+      replyaddress: 'answers',
+      replyaddressType: 'str',
+    });
     site.add('amqp-requester', 'gather', {
       endpoint: 'unverified',
       address: 'all',

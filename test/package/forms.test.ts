@@ -17,7 +17,10 @@ const TYPES = ['amqp-endpoint', 'amqp-receiver', 'amqp-requester', 'amqp-respond
 
 type Verdict = true | string;
 interface Definition {
-  defaults: Record<string, { value?: unknown; validate?: (this: object, value: unknown, opt: object) => Verdict }>;
+  defaults: Record<
+    string,
+    { value?: unknown; label?: string; validate?: (this: object, value: unknown, opt: object) => Verdict }
+  >;
   credentials?: Definition['defaults'];
   label(this: object): string;
 }
@@ -59,7 +62,8 @@ const editorStub = {
       registerType: (type: string, definition: Definition) => (forms[type] = definition),
       node: (id: string) => (id === 'tls' ? { id } : null),
     },
-    validators: { typedInput: () => () => true },
+    // As if all that the editor itself checks were right.
+    utils: { validateTypedProperty: () => true, validatePropertyExpression: (name: string) => !/\s/.test(name) },
   },
   // No form is open.
   $: () => [],
@@ -74,10 +78,10 @@ runInContext(shared, editorStub);
 
 function validate(type: string, name: string, value: unknown, properties: object = {}): Verdict {
   const { defaults, credentials } = forms[type]!;
-  const { validate: check } = { ...defaults, ...credentials }[name]!;
+  const { validate: check, label } = { ...defaults, ...credentials }[name]!;
   // With one parameter it could not give a reason.
   should(check).have.length(2);
-  return check!.call({ _: text, ...properties, [name]: value }, value, {});
+  return check!.call({ _: text, ...properties, [name]: value }, value, { label });
 }
 
 function accountsOf(...accounts: (object | undefined)[]): string {
