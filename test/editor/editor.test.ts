@@ -104,6 +104,21 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
     }
   }
 
+  for (const theme of THEMES) {
+    it(`has nothing in the forms of the nodes that keeps people out, in the ${theme} theme`, async () => {
+      await open(
+        FLOW.map((flow) => ({ ...flow, settle: 'flow', subscription: 'durable', filters: [{ filter: 'other' }] })),
+        theme,
+      );
+      for (const type of NODES) {
+        const form = await editor.edit(type);
+        for (const fold of await form.folds.all()) await form.unfold(fold);
+        (await form.violations()).should.eql([], type);
+        await form.cancel();
+      }
+    });
+  }
+
   it('names nodes by name, else by address, else by what they are', async () => {
     await open([
       ...FLOW,
@@ -692,6 +707,154 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       await form.done();
       await editor.deploy();
       (await deployed('amqp-receiver')).should.containEql({ dynamic: true, subscription: '' });
+    });
+
+    it('can be filled and saved by the keyboard alone', async () => {
+      const types = ['amqp-sender', 'amqp-receiver'];
+      await open([TAB, ENDPOINT, ...types.map((type) => node(type, { endpoint: 'endpoint' }))]);
+      const { keyboard } = editor.page;
+      let form = await editor.edit('amqp-sender');
+      await form.tabTo(form.address);
+      await keyboard.type('orders');
+      await form.tabTo(form.field('guarantee'));
+      await keyboard.press('ArrowDown');
+      await form.unfoldByKeys('buffer');
+      await form.tabTo(form.field('buffer'));
+      await keyboard.type('50');
+      await form.confirm();
+      form = await editor.edit('amqp-receiver');
+      await form.tabTo(form.address);
+      await keyboard.type('replies');
+      await form.tabTo(form.field('settle'));
+      await keyboard.press('ArrowDown');
+      await form.unfoldByKeys('subscription');
+      await form.tabTo(form.field('subscription'));
+      await keyboard.press('ArrowDown');
+      await form.tabTo(form.field('subscriptionname'));
+      await keyboard.type('mine');
+      await form.confirm();
+      await editor.deploy();
+      const sent = { address: 'orders', addressType: 'str', guarantee: 'at-most-once', buffer: '50' };
+      (await deployed('amqp-sender')).should.containEql(sent);
+      const received = { address: 'replies', settle: 'flow', subscription: 'durable', subscriptionname: 'mine' };
+      (await deployed('amqp-receiver')).should.containEql(received);
+    });
+
+    it('suggests the addresses that other nodes use, and that the server tells', async () => {
+      await open([
+        TAB,
+        ENDPOINT,
+        { ...ENDPOINT, id: 'other' },
+        ...NODES.map((type) => node(type, { endpoint: 'endpoint', address: '' })),
+        { ...node('amqp-sender', { endpoint: 'endpoint', address: 'orders' }), id: 'same' },
+        { ...node('amqp-sender', { endpoint: 'endpoint', address: 'order.to', addressType: 'msg' }), id: 'dynamic' },
+        { ...node('amqp-sender', { endpoint: 'other', address: 'orders.elsewhere' }), id: 'elsewhere' },
+      ]);
+      editor.served['endpoint'] = ['billing', 'orders.eu', 'orders'];
+      const suggested = editor.page.locator('.red-ui-autoComplete-container li');
+      const form = await editor.edit('amqp-receiver');
+      const answered = editor.page.waitForResponse('**/amqp-endpoint/addresses');
+      await form.address.click();
+      await answered;
+      await form.address.pressSequentially('or');
+      await suggested.nth(2).waitFor();
+      (await suggested.allInnerTexts()).should.eql(['or', 'orders', 'orders.eu']);
+      await editor.screenshot('amqp-receiver-suggestions');
+      // Who goes on with the next field does not mean another address than the one typed.
+      await editor.page.keyboard.press('Tab');
+      (await form.address.inputValue()).should.equal('or');
+      await form.address.pressSequentially('ders');
+      await suggested.filter({ hasText: 'orders.eu' }).click();
+      (await form.address.inputValue()).should.equal('orders.eu');
+      await form.enter({ endpoint: 'other' });
+      await form.address.fill('');
+      await form.address.press('ArrowDown');
+      await suggested.filter({ hasText: 'orders.elsewhere' }).waitFor();
+      (await suggested.count()).should.equal(2);
+      await editor.page.keyboard.press('Escape');
+      await form.cancel();
+      editor.asked.should.eql(['endpoint', 'other']);
+    });
+
+    it('suggests what the flows have where the server tells nothing', async () => {
+      await open([...FLOW, { ...node('amqp-sender', { endpoint: 'endpoint', address: 'orders' }), id: 'same' }]);
+      await editor.page.route('**/amqp-endpoint/addresses', (route) => route.fulfill({ status: 503 }));
+      const form = await editor.edit('amqp-requester');
+      await form.enter({ replyto: 'fixed' });
+      const typed = form.row('replyaddress').locator('.red-ui-typedInput-input');
+      const answered = editor.page.waitForResponse('**/amqp-endpoint/addresses');
+      await typed.click();
+      await answered;
+      await typed.pressSequentially('ord');
+      await editor.page.locator('.red-ui-autoComplete-container li').filter({ hasText: 'orders' }).click();
+      (await typed.inputValue()).should.equal('orders');
+      await form.done();
+      should(await editor.property('amqp-requester', 'replyaddress')).equal('orders');
+      // The browser's own words for the answer.
+      editor.complaints
+        .splice(0)
+        .every((text) => /503/.test(text))
+        .should.be.true();
+    });
+
+    it('takes addresses from where a node finds them when it starts', async () => {
+      await open(FLOW);
+      for (const type of ['amqp-receiver', 'amqp-responder']) {
+        const form = await editor.edit(type);
+        for (const [address, wrong] of Object.entries({ 'env:QUEUE': false, 'flow:a b': true, 'global:': true })) {
+          await form.enter({ address });
+          await form.address.blur();
+          should(await form.invalid('address')).equal(wrong, `${type} ${address}`);
+        }
+        await form.enter({ address: 'flow:queue' });
+        await form.done();
+      }
+      const requester = await editor.edit('amqp-requester');
+      await requester.enter({ replyto: 'fixed', replyaddress: 'env:REPLIES' });
+      await requester.done();
+      await editor.deploy();
+      for (const type of ['amqp-receiver', 'amqp-responder'])
+        (await deployed(type)).should.containEql({ address: 'queue', addressType: 'flow' });
+      (await deployed('amqp-requester')).should.containEql({ replyaddress: 'REPLIES', replyaddressType: 'env' });
+      (await editor.label('amqp-receiver')).should.equal('amqp receiver');
+    });
+
+    it('opens with the folds closed in which nothing is wrong', async () => {
+      await open(
+        FLOW.map((flow) => ({ ...flow, ...(flow.type === 'amqp-receiver' && { creditwindow: 'x', filters: [{}] }) })),
+      );
+      const form = await editor.edit('amqp-receiver');
+      const unfolded = form.folds.and(editor.page.locator('[open]')).locator('summary');
+      await unfolded.nth(1).waitFor();
+      (await unfolded.allInnerTexts()).should.eql(['Subscription', 'Limits']);
+      await form.cancel();
+      const right = await editor.edit('amqp-sender');
+      (await right.folds.count()).should.equal(2);
+      (await unfolded.count()).should.equal(0);
+      await right.cancel();
+    });
+
+    it('hides a fold with nothing to show', async () => {
+      await open([...FLOW, { ...ENDPOINT, id: 'hub', peer: 'eventhubs' }]);
+      const form = await editor.edit('amqp-receiver');
+      const titles = ['Subscription', 'Limits', 'More'];
+      (await form.folds.locator('summary').allInnerTexts()).should.eql(titles);
+      await form.enter({ endpoint: 'hub' });
+      (await form.folds.locator('summary').allInnerTexts()).should.eql(titles.slice(1));
+      await form.enter({ endpoint: 'endpoint' });
+      (await form.folds.locator('summary').allInnerTexts()).should.eql(titles);
+      await form.cancel();
+    });
+
+    it('says how the flow confirms, where it does', async () => {
+      await open(FLOW);
+      const form = await editor.edit('amqp-receiver');
+      for (const [settle, said] of Object.entries({ arrival: false, flow: true, 'pre-settled': false })) {
+        await form.enter({ settle });
+        should(await form.field('wiring').isVisible()).equal(said, settle);
+        if (said) await editor.screenshot('amqp-receiver-wiring');
+      }
+      await form.cancel();
     });
 
     it('marks a wrong value while it is typed', async () => {

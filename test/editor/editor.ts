@@ -7,6 +7,8 @@ import { nodeRedVersion, type Flow } from './installation';
 
 // oxlint-disable-next-line no-explicit-any -- the editor's global, in the browser
 declare const RED: any;
+// oxlint-disable-next-line no-explicit-any -- another, once it is there
+declare const axe: any;
 
 const screenshots = join(__dirname, '..', '..', 'screenshots');
 
@@ -194,6 +196,33 @@ export class Form {
     if (await pane.count()) await this.choose(this.page.locator(`#red-ui-tab-${await pane.getAttribute('id')}`));
     const fold = this.folds.filter({ has: this.field(name) });
     if (await fold.count()) await this.unfold(fold);
+  }
+
+  /** Goes to an element by the keyboard. */
+  async tabTo(target: Locator): Promise<void> {
+    const isThere = (): Promise<boolean> => target.evaluate((element) => element === document.activeElement);
+    for (let n = 0; n < 100; n++) {
+      if (await isThere()) return;
+      await this.page.keyboard.press('Tab');
+    }
+    throw new Error('The tab key does not lead there');
+  }
+
+  /** Opens the fold that has the field, by the keyboard. */
+  async unfoldByKeys(name: string): Promise<void> {
+    await this.tabTo(this.folds.filter({ has: this.field(name) }).locator('summary'));
+    await this.page.keyboard.press('Enter');
+  }
+
+  /** What axe-core has against our part of the form, as it is shown. */
+  async violations(): Promise<string[]> {
+    await this.page.addScriptTag({ path: require.resolve('axe-core') });
+    return this.element.locator('.amqp10-form').evaluate(async (form) => {
+      const { violations } = await axe.run(form);
+      return violations.flatMap(({ id, nodes }: { id: string; nodes: { html: string }[] }) =>
+        nodes.map(({ html }) => `${id}: ${html}`),
+      );
+    });
   }
 
   async unfold(fold: Locator): Promise<void> {
