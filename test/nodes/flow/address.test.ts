@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import should from 'should';
 import { endpointNode, fail, flow, helper, inject, load, message, messages, node, send, status } from '../../flow';
 import { Broker, type BrokerOptions } from '../../../broker/broker';
@@ -139,4 +140,82 @@ describe('the address', () => {
     sent!.address.should.startWith('dynamic-');
     bodies(sent!.address).should.eql([1]);
   });
+});
+
+describe('the address that a node finds when it starts', () => {
+  before(() => helper.startServer());
+  after(() => helper.stopServer());
+  afterEach(async () => {
+    await helper.unload();
+    await broker.stop();
+  });
+
+  /** Deploys a node once the contexts of the flow, and of all flows, have what they are to have. */
+  async function deploy(type: string, properties: object): Promise<void> {
+    broker = await Broker.start();
+    const environment = [{ name: 'QUEUE', value: 'wanted', type: 'str' }];
+    const configs = (...nodes: ReturnType<typeof node>[]) =>
+      flow(endpointNode(broker.port), node('amqp-sender'), ...nodes).map((config) =>
+        config.id === 'flow' ? { ...config, env: environment } : config,
+      );
+    await load(configs());
+    for (const scope of ['flow', 'global']) {
+      context()[scope].set('queue', 'wanted');
+      context()[scope].set('number', 5);
+    }
+    await helper.setFlows(configs(node(type, properties)), 'nodes');
+  }
+
+  const FOUND: [addressType: string, address: string][] = [
+    ['str', 'wanted'],
+    ['str', '${QUEUE}'],
+    ['env', 'QUEUE'],
+    ['flow', 'queue'],
+    ['global', 'queue'],
+  ];
+  for (const [addressType, address] of FOUND) {
+    for (const type of ['amqp-receiver', 'amqp-responder']) {
+      it(`is that of the ${addressType} ${address} for an ${type}`, async () => {
+        await deploy(type, { addressType, address });
+        const out = message('out');
+        broker.put('wanted', { body: 'for it', reply_to: 'back' });
+        (await out).should.match({ payload: 'for it', topic: 'wanted' });
+      });
+    }
+
+    it(`is that of the ${addressType} ${address} for the replies to an amqp-requester`, async () => {
+      await deploy('amqp-requester', { replyto: 'fixed', replyaddressType: addressType, replyaddress: address });
+      await status('requester', 'connected');
+      const asked = once(broker, 'message');
+      inject('requester', { payload: 'hello' });
+      const [, request] = await asked;
+      should(request).have.property('reply_to', 'wanted');
+    });
+  }
+
+  const MISSING: [addressType: string, address: string, why: RegExp][] = [
+    ['env', 'NOT_SET', /gives nothing/],
+    ['flow', 'nothing.there', /gives nothing/],
+    ['global', 'number', /does not give text/],
+    ['flow', 'a b', /cannot be evaluated: .*expression/],
+    ['jsonata', '"wanted"', /is not one of str, env, flow, global/],
+    ['msg', 'topic', /is not one of/],
+  ];
+  for (const [addressType, address, why] of MISSING) {
+    const fields: [type: string, name: string, more?: object][] = [
+      ['amqp-receiver', 'address'],
+      ['amqp-responder', 'address'],
+      ['amqp-requester', 'replyaddress', { replyto: 'fixed' }],
+    ];
+    for (const [type, name, more] of fields) {
+      it(`puts the ${name} of an ${type} into error for the ${addressType} ${address}`, async () => {
+        await deploy(type, { ...more, [name]: address, [`${name}Type`]: addressType });
+        const id = type.replace('amqp-', '');
+        await status(id, '.fault');
+        const caught = message('caught');
+        inject(id, { payload: 1 });
+        should((await caught).error).match({ code: 'AMQP_CONFIG', message: why });
+      });
+    }
+  }
 });
