@@ -60,7 +60,7 @@ const editorStub = {
     _: text,
     nodes: {
       registerType: (type: string, definition: Definition) => (forms[type] = definition),
-      node: (id: string) => (id === 'tls' ? { id } : null),
+      node: (id: string) => (['tls', 'servicebus', 'eventhubs'].includes(id) ? { id, peer: id } : null),
     },
     // As if all that the editor itself checks were right.
     utils: { validateTypedProperty: () => true, validatePropertyExpression: (name: string) => !/\s/.test(name) },
@@ -540,6 +540,71 @@ describe('The forms', () => {
       should(validate('amqp-receiver', 'filters', [])).be.true();
       should(validate('amqp-receiver', 'filters', undefined)).be.true();
     });
+  });
+
+  describe('of nodes', () => {
+    const fixed = { replyto: 'fixed' };
+    const several = { replies: 'several' };
+    const offset = { start: 'offset' };
+    const sequence = { start: 'sequence' };
+    const time = { start: 'time' };
+    const TYPED = ['env', 'flow', 'global'].map((type) => ({ addressType: type }));
+    const cases: [type: string, name: string, value: unknown, properties: object, reason?: RegExp][] = [
+      ['amqp-sender', 'address', '', {}],
+      ['amqp-sender', 'address', '', { addressType: 'msg' }],
+      ['amqp-requester', 'address', '', { addressType: 'flow' }],
+      ['amqp-requester', 'address', '', { replyto: 'target' }, /^Address: property value missing$/],
+      ['amqp-requester', 'address', 'orders/$management', { replyto: 'target' }],
+      ['amqp-receiver', 'address', '', {}],
+      ['amqp-receiver', 'address', 'queue', {}],
+      ['amqp-receiver', 'address', ' ', { endpoint: 'servicebus' }, /^Address: property value missing$/],
+      ['amqp-receiver', 'address', '', { endpoint: 'eventhubs' }, /^Address: property value missing$/],
+      ['amqp-receiver', 'address', 'hub', { endpoint: 'eventhubs' }],
+      ['amqp-responder', 'address', '', {}, /^Address: property value missing$/],
+      ['amqp-responder', 'address', 'queue', {}],
+      ...TYPED.flatMap((typed): typeof cases => [
+        ['amqp-receiver', 'address', '', typed, /^Address: property value missing$/],
+        ['amqp-receiver', 'address', 'QUEUE', typed],
+        ['amqp-responder', 'address', '', typed, /^Address: property value missing$/],
+        ['amqp-responder', 'address', 'QUEUE', typed],
+      ]),
+      ['amqp-requester', 'replyaddress', '', {}],
+      ['amqp-requester', 'replyaddress', '', fixed, /^Reply address: property value missing$/],
+      ['amqp-requester', 'replyaddress', '', { ...fixed, replyaddressType: 'env' }, /^Reply address: /],
+      ['amqp-requester', 'replyaddress', 'QUEUE', { ...fixed, replyaddressType: 'env' }],
+      ['amqp-requester', 'endmarker', '', {}],
+      ['amqp-requester', 'endmarker', 'msg.payload.last', {}],
+      ['amqp-requester', 'endmarker', '${MARKER}', {}],
+      ['amqp-requester', 'endmarker', 'the last', {}, /^Last reply has: must be the name of a property/],
+      ['amqp-requester', 'timeout', 0, {}],
+      ['amqp-requester', 'timeout', '0', several, /^Wait for the reply: must not be 0/],
+      ['amqp-requester', 'timeout', '0', { ...several, replyto: 'pair' }],
+      ['amqp-requester', 'timeout', '0', { ...several, replycount: '3' }],
+      ['amqp-requester', 'timeout', '0', { ...several, endmarker: 'last' }],
+      ['amqp-receiver', 'together', '10', { creditwindow: '10' }],
+      ['amqp-receiver', 'together', '11', { creditwindow: '10' }, /^Messages in one msg: must not be more/],
+      ['amqp-receiver', 'together', '11', { creditwindow: '0' }],
+      ['amqp-receiver', 'together', '11', { creditwindow: '${WINDOW}' }],
+      ['amqp-receiver', 'together', '2', { settle: 'flow', transaction: true }, /must be 1 with 'All or nothing/],
+      ['amqp-receiver', 'together', '2', { settle: 'arrival', transaction: true }],
+      ['amqp-receiver', 'startvalue', '', {}],
+      ['amqp-receiver', 'startvalue', '', time, /^Which is: property value missing$/],
+      ['amqp-receiver', 'startvalue', "1' OR", offset, /^Which is: must not have a quote/],
+      ['amqp-receiver', 'startvalue', '4096', offset],
+      ['amqp-receiver', 'startvalue', '1.5', sequence, /^Which is: must be a whole number$/],
+      ['amqp-receiver', 'startvalue', ' 42 ', sequence],
+      ['amqp-receiver', 'startvalue', 'now', time, /^Which is: must be a time/],
+      ['amqp-receiver', 'startvalue', '2026-11-27T12:00:00Z', time],
+      ['amqp-receiver', 'startvalue', '${SINCE}', time],
+    ];
+    for (const [type, name, value, properties, reason] of cases) {
+      const given = `${JSON.stringify(value)} with ${JSON.stringify(properties)}`;
+      it(`${reason ? 'refuse' : 'take'} as ${name} of ${type} ${given}`, () => {
+        const verdict = validate(type, name, value, properties);
+        if (!reason) return should(verdict).be.true();
+        return should(verdict).be.a.String().and.match(reason);
+      });
+    }
   });
 
   it('take as capabilities what AMQP can name', () => {

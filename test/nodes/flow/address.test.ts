@@ -142,6 +142,22 @@ describe('the address', () => {
   });
 });
 
+/** Deploys a node once the contexts of the flow, and of all flows, have what they are to have. */
+async function deploy(type: string, properties: object): Promise<void> {
+  broker = await Broker.start();
+  const environment = [{ name: 'QUEUE', value: 'wanted', type: 'str' }];
+  const configs = (...nodes: ReturnType<typeof node>[]) =>
+    flow(endpointNode(broker.port), node('amqp-sender'), ...nodes).map((config) =>
+      config.id === 'flow' ? { ...config, env: environment } : config,
+    );
+  await load(configs());
+  for (const scope of ['flow', 'global']) {
+    context()[scope].set('queue', 'wanted');
+    context()[scope].set('number', 5);
+  }
+  await helper.setFlows(configs(node(type, properties)), 'nodes');
+}
+
 describe('the address that a node finds when it starts', () => {
   before(() => helper.startServer());
   after(() => helper.stopServer());
@@ -149,22 +165,6 @@ describe('the address that a node finds when it starts', () => {
     await helper.unload();
     await broker.stop();
   });
-
-  /** Deploys a node once the contexts of the flow, and of all flows, have what they are to have. */
-  async function deploy(type: string, properties: object): Promise<void> {
-    broker = await Broker.start();
-    const environment = [{ name: 'QUEUE', value: 'wanted', type: 'str' }];
-    const configs = (...nodes: ReturnType<typeof node>[]) =>
-      flow(endpointNode(broker.port), node('amqp-sender'), ...nodes).map((config) =>
-        config.id === 'flow' ? { ...config, env: environment } : config,
-      );
-    await load(configs());
-    for (const scope of ['flow', 'global']) {
-      context()[scope].set('queue', 'wanted');
-      context()[scope].set('number', 5);
-    }
-    await helper.setFlows(configs(node(type, properties)), 'nodes');
-  }
 
   const FOUND: [addressType: string, address: string][] = [
     ['str', 'wanted'],
