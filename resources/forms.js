@@ -544,6 +544,7 @@ window.amqp10 = {
 
   // The filters of a receiver as an editable list.
   filterTable: function (list, filters) {
+    list.attr('aria-label', say('label.filters'));
     amqp10.table({ list: list, rows: filters, build: buildFilter, check: amqp10.filters });
   },
 

@@ -1016,7 +1016,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
         settle: 'flow',
         onerror: 'reject',
         settletimeout: '20',
-        creditwindow: '7',
+        creditwindow: '17',
         windowbytes: '5',
         unfiltered: true,
         capabilities: 'global',

@@ -55,12 +55,19 @@ const { formOf } = createRequire(__filename)(join(root, 'scripts', 'form.mjs')) 
 const html = Object.fromEntries(TYPES.map((type) => [type, formOf(type)]));
 const shared = readFileSync(join(root, 'resources', 'forms.js'), 'utf8');
 const forms: Record<string, Definition> = {};
+/** Configuration nodes. */
+const CONFIG: Record<string, object> = {
+  tls: { id: 'tls' },
+  servicebus: { id: 'servicebus', peer: 'servicebus' },
+  eventhubs: { id: 'eventhubs', peer: 'eventhubs' },
+  listen: { id: 'listen', role: 'listen' },
+};
 const editorStub = {
   RED: {
     _: text,
     nodes: {
       registerType: (type: string, definition: Definition) => (forms[type] = definition),
-      node: (id: string) => (['tls', 'servicebus', 'eventhubs'].includes(id) ? { id, peer: id } : null),
+      node: (id: string) => CONFIG[id] ?? null,
     },
     // As if all that the editor itself checks were right.
     utils: { validateTypedProperty: () => true, validatePropertyExpression: (name: string) => !/\s/.test(name) },
@@ -572,6 +579,11 @@ describe('The forms', () => {
       ['amqp-requester', 'replyaddress', '', fixed, /^Reply address: property value missing$/],
       ['amqp-requester', 'replyaddress', '', { ...fixed, replyaddressType: 'env' }, /^Reply address: /],
       ['amqp-requester', 'replyaddress', 'QUEUE', { ...fixed, replyaddressType: 'env' }],
+      ['amqp-requester', 'replyto', 'pair', { endpoint: 'servicebus' }],
+      ['amqp-requester', 'replyto', 'pair', { endpoint: 'listen' }, /^Replies come to: this is for an endpoint/],
+      ['amqp-requester', 'replyto', 'dynamic', { endpoint: 'listen' }],
+      ['amqp-requester', 'replycapability', 'temporary-topic', {}],
+      ['amqp-requester', 'replycapability', 'Schlüssel', {}, /^Kind of address: must be plain ASCII text$/],
       ['amqp-requester', 'endmarker', '', {}],
       ['amqp-requester', 'endmarker', 'msg.payload.last', {}],
       ['amqp-requester', 'endmarker', '${MARKER}', {}],
