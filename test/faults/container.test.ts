@@ -430,6 +430,7 @@ describe('Node-RED in a container, configured by its environment', function () {
       ...read,
       endpoint: 'broker',
       address: 'answer',
+      addressType: 'str',
       durablemessages: true,
       settle: 'arrival',
       creditwindow: 9,
