@@ -75,6 +75,28 @@ const connectionString = (text) => {
   };
 };
 
+// What SAP gives to copy: {"messaging": [{"protocol": ["amqp10ws"], "uri": "wss://...", "oa2": {"tokenendpoint": ..., "clientid": ...}}]}
+const serviceKey = (text) => {
+  const key = jsonOf(text);
+  if (!isObject(key)) return { error: 'key-json' };
+  // A binding has the key in it.
+  const { messaging, namespace } = isObject(key.credentials) ? key.credentials : key;
+  const all = Array.isArray(messaging) ? messaging : [];
+  const { uri, oa2 } = all.find((one) => [one?.protocol].flat().includes('amqp10ws')) || {};
+  const server = amqp10.server(String(uri ?? ''));
+  if (server.error || server.path === undefined) return { error: 'key-protocol' };
+  const { tokenendpoint, clientid, clientsecret } = isObject(oa2) ? oa2 : {};
+  if (!tokenendpoint || !clientid) return { error: 'key-login' };
+  return {
+    isServiceKey: true,
+    urls: server.rest,
+    tokenurl: String(tokenendpoint),
+    clientid: String(clientid),
+    clientsecret: String(clientsecret ?? ''),
+    namespace: String(namespace ?? ''),
+  };
+};
+
 const VARIABLE = /\$\{\w+\}/g;
 const hasVariable = (text) => String(text).search(VARIABLE) >= 0;
 
@@ -82,31 +104,15 @@ const isSimple = (value) => ['string', 'number', 'boolean'].includes(typeof (val
 
 const numberOf = (value) => Number(String(value).trim() || NaN);
 
-const AZURE = { usetls: true, host: 'name.servicebus.windows.net', replyto: ['target', 'fixed'] };
-
-const addTabs = (prefix, names) => {
-  const content = $('#' + prefix + 'tabs-content');
-  const tabs = RED.tabs.create({
-    id: prefix + 'tabs',
-    onchange: function (tab) {
-      content.children().hide();
-      $('#' + tab.id).show();
-    },
-  });
-  names.forEach(function (name) {
-    tabs.addTab({ id: prefix + 'tab-' + name, label: amqp10.text('amqp-endpoint.tab.' + name) });
-  });
-  setTimeout(function () {
-    tabs.resize();
-  }, 0);
+const AZURE = {
+  usetls: true,
+  host: 'name.servicebus.windows.net',
+  replyto: ['target', 'fixed'],
+  hint: 'amqp-endpoint.hint.azure',
 };
-
-// A fold of which all rows are hidden has nothing to show.
-const hideEmptyFolds = () => {
-  $('.amqp10-fold').each(function () {
-    const rows = $(this).find('.form-row').toArray();
-    $(this).toggle(rows.some((row) => row.style.display !== 'none'));
-  });
+const CLASSIC = {
+  known: /:\/\//,
+  both: { queue: (name) => 'queue://' + name, topic: (name) => 'topic://' + name },
 };
 
 // What is wrong is seen at once.
@@ -307,6 +313,33 @@ const setTo = (input, value) => {
   else input.val(value);
 };
 
+const isAtDefault = (input, def) => {
+  const value = input.type === 'checkbox' ? input.checked : ($(input).val() ?? '');
+  return (def?.type && value === '_ADD_') || String(value) === String((def && defaultOf(def)) ?? '');
+};
+
+// Each fold says in how many of its rows something is set.
+const countSet = (node, prefix) => {
+  const form = $('#' + prefix + 'name').closest('.amqp10-form');
+  const fields = { ...node._def.credentials, ...node._def.defaults };
+  const isSet = (row) =>
+    row.style.display !== 'none' &&
+    [...row.querySelectorAll('[id^="' + prefix + '"]')].some(function (input) {
+      const name = input.id.slice(prefix.length);
+      return name in fields && !isAtDefault(input, node._def.defaults[name]);
+    });
+  const count = () =>
+    form.find('.amqp10-fold').each(function () {
+      const set = $(this).find('.form-row').toArray().filter(isSet).length;
+      const summary = $(this).children('summary');
+      if (set) summary.attr('data-set', amqp10.text('amqp-endpoint.fold.set', { n: set }));
+      else summary.removeAttr('data-set');
+    });
+  form.on('change input', count);
+  // The editor fills in the rest after this.
+  setTimeout(count, 0);
+};
+
 // The node that each kind of form, of a node or of a configuration node, was opened for last.
 const opened = {};
 const prefixOf = (node) => (node._def?.category === 'config' ? 'node-config-input-' : 'node-input-');
@@ -320,14 +353,21 @@ const fillMissing = (node, field, legacy) => {
 };
 
 window.amqp10 = {
-  // What the forms know of each kind of server. `host` and `hostname` are examples. The functions say how an address
-  // is written, given a bare name: for a receiver (`source`), a sender (`target`) or `both`; `known` tells that it is so already.
-  // `replyto`: what a requester has instead of an address that the server makes.
+  // What the forms know of each kind of server. `usetls`, `port` and `sessions` are set when a person chooses it. `host`,
+  // `urls` and `hostname` are examples. The functions say how an address is written, given a bare name: for a receiver
+  // (`source`), a sender (`target`) or `both`; `known` tells that it is so already. `replyto`: what a requester has instead of
+  // an address that the server makes. `hint`: the key of a text.
   peers: {
-    activemq: {
-      known: /:\/\//,
-      both: { queue: (name) => 'queue://' + name, topic: (name) => 'topic://' + name },
+    // It makes a topic of a new address.
+    artemis: { kinds: ['queue', 'topic'] },
+    openshift: {
+      usetls: true,
+      port: '443',
+      host: 'broker.apps.example.com',
+      kinds: ['queue', 'topic'],
+      hint: 'amqp-endpoint.hint.openshift',
     },
+    activemq: CLASSIC,
     rabbitmq4: {
       replyto: ['capability', 'direct', 'fixed', 'pair'],
       hostname: 'vhost:name',
@@ -345,6 +385,29 @@ window.amqp10 = {
         topic: (name) => '/topic/' + escapeSlash(name),
       },
       target: { exchange: (name) => '/exchange/' + [...keyed(name), 'key'].slice(0, 2).map(escapeSlash).join('/') },
+      hint: 'amqp-endpoint.hint.rabbitmq3',
+    },
+    brokerj: {},
+    ibmmq: {
+      replyto: ['capability', 'fixed'],
+      kinds: ['queue'],
+      sessions: 'one',
+      hint: 'amqp-endpoint.hint.ibmmq',
+    },
+    solace: {
+      usetls: true,
+      host: 'name.messaging.solace.cloud',
+      replyto: ['capability', 'fixed'],
+      known: /^(queue|topic):\/\//,
+      both: { queue: (name) => 'queue://' + name, topic: (name) => 'topic://' + name },
+      hint: 'amqp-endpoint.hint.solace',
+    },
+    router: {},
+    amazonmq: {
+      ...CLASSIC,
+      usetls: true,
+      host: 'b-….mq.eu-west-1.amazonaws.com',
+      hint: 'amqp-endpoint.hint.amazonmq',
     },
     servicebus: {
       ...AZURE,
@@ -366,13 +429,18 @@ window.amqp10 = {
         command: () => '/messages/devicebound',
       },
     },
-    // It makes a topic of a new address.
-    artemis: { kinds: ['queue', 'topic'] },
-    router: {},
+    sap: {
+      host: '{"messaging": …}',
+      urls: 'wss://….cfapps.eu10.hana.ondemand.com/protocols/amqp10ws',
+      replyto: ['fixed'],
+      known: /^(queue|topic):/,
+      both: { queue: (name) => 'queue:' + name, topic: (name) => 'topic:' + name },
+      hint: 'amqp-endpoint.hint.sap',
+    },
   },
 
-  // What the field Server says: a host, a host and a port, a URL, or a connection string of Azure (`isShared`; `entity`
-  // is the address in it). `rest` is all that was entered but the login of a URL.
+  // What the field Server says: a host, a host and a port, a URL, a connection string of Azure (`isShared`; `entity`
+  // is the address in it), or a service key of SAP (`isServiceKey`). `rest` is all that was entered but the login of a URL.
   // What cannot be used has an `error`; what goes over a WebSocket a `path`.
   server: function (text) {
     const given = String(text).trim();
@@ -387,6 +455,7 @@ window.amqp10 = {
     const left = { rest: scheme ? scheme + '://' + rest : rest, ...login };
     const wrong = (error) => ({ error: error, ...left });
     if (!given) return wrong('missing');
+    if (/^\{\s*"/.test(given)) return { ...serviceKey(given), rest: given };
     if (!scheme && CONNECTION_STRING.test(given)) return { ...connectionString(given), rest: given };
     if (scheme && !kind) return wrong('scheme');
     const [authority, path] = kind?.isWebSocket ? /^([^/?#]*)(.*)$/s.exec(rest).slice(1) : [rest];
@@ -440,10 +509,8 @@ window.amqp10 = {
     const prefix = prefixOf(node);
     const field = (name) => $('#' + prefix + name);
     opened[prefix] = node;
-    // Only until the form of the endpoint has no tabs any more.
-    const tabs = Array.isArray(legacy) ? legacy : undefined;
-    if (tabs) addTabs(prefix, tabs);
-    fillMissing(node, field, tabs ? undefined : legacy);
+    fillMissing(node, field, legacy);
+    countSet(node, prefix);
     // Node-RED looks for what is wrong once the form is prepared.
     setTimeout(openWrongFolds, 0);
     return field;
@@ -455,7 +522,6 @@ window.amqp10 = {
       Object.entries(shown()).forEach(function ([name, visible]) {
         field(name).closest('.form-row').toggle(Boolean(visible));
       });
-      hideEmptyFolds();
     };
     watched.forEach(function (name) {
       field(name).on('change', update);
@@ -630,6 +696,19 @@ window.amqp10 = {
     amqp10.clear(node, field, hidden);
   },
 
+  // What Update would save of an open form, without the fields that a choice has hidden.
+  saved: function (node, hidden) {
+    const { defaults, credentials } = node._def;
+    const isField = (name) => $('#' + prefixOf(node) + name).length > 0;
+    const valueOf = function (name) {
+      const def = defaults[name];
+      const value = (hidden.includes(name) ? def && defaultOf(def) : amqp10.entered(node, name)) ?? '';
+      return def?.type && value === '_ADD_' ? '' : value;
+    };
+    const valuesOf = (names) => Object.fromEntries(names.filter(isField).map((name) => [name, valueOf(name)]));
+    return { properties: valuesOf(Object.keys(defaults)), credentials: valuesOf(Object.keys(credentials)) };
+  },
+
   // What a validator goes by: the form of the node while it is open, else the node. Another's form may be open just then.
   entered: function (node, name) {
     const prefix = prefixOf(node);
@@ -687,6 +766,12 @@ window.amqp10 = {
     }
     const label = amqp10.text('amqp-endpoint.label.linkproperties');
     return amqp10.text('amqp-endpoint.error.link-properties', { label: label });
+  },
+
+  // For a text that nobody takes for a secret: a URL or a key that was pasted there may have one in it.
+  plain: function (value, key) {
+    const isPlain = !/:\/\/[^/]*@|sharedaccess\w+\s*=|"clientsecret"/i.test(value);
+    return isPlain || amqp10.text('amqp-endpoint.error.login', { label: amqp10.text(key) });
   },
 
   // Names of AMQP, which are ASCII, with commas or blanks between them.

@@ -1,4 +1,6 @@
 // The form of an endpoint with all that servers may ask for: lists of URLs, logins, WebSocket.
+import axe from 'axe-core';
+import type { Route } from 'playwright-core';
 import should from 'should';
 import { secretIn, secretOf } from '../secrets';
 import type { Editor, Form, Values } from './editor';
@@ -35,6 +37,37 @@ const SIMPLE = ['host', 'port', 'sasl', 'user', 'pass', 'usetls'];
 const LIST = ['urls', 'order', 'sasl', 'user', 'pass'];
 const SHARED = ['host', 'port', 'user', 'pass', 'usetls'];
 const TOKEN = ['host', 'port', 'usetls', 'tokenuse', 'user'];
+
+/** What each kind of server that has a form of its own fills in. */
+const KINDS: Record<string, { port?: string; usetls?: boolean; host?: string; sessions?: string; hint?: RegExp }> = {
+  artemis: {},
+  openshift: { port: '443', usetls: true, host: 'broker.apps.example.com', hint: /SNI/ },
+  activemq: {},
+  rabbitmq4: {},
+  rabbitmq3: { hint: /rabbitmq_amqp1_0/ },
+  brokerj: {},
+  ibmmq: { sessions: 'one', hint: /topic/ },
+  solace: { port: '5671', usetls: true, host: 'name.messaging.solace.cloud', hint: /topic:/ },
+  router: {},
+  amazonmq: { port: '5671', usetls: true, host: 'b-….mq.eu-west-1.amazonaws.com', hint: /RabbitMQ 4/ },
+  servicebus: { port: '5671', usetls: true, host: 'name.servicebus.windows.net', hint: /connection string/ },
+  eventhubs: { port: '5671', usetls: true, host: 'name.servicebus.windows.net', hint: /connection string/ },
+  iothub: { port: '5671', usetls: true, host: 'name.azure-devices.net', hint: /connection string/ },
+  sap: { host: '{"messaging": …}', hint: /service key/ },
+};
+const SAP_URL = 'wss://gateway.example/protocols/amqp10ws';
+const serviceKey = (oa2: object, uri = SAP_URL): string =>
+  JSON.stringify(
+    {
+      messaging: [
+        { oa2: {}, protocol: ['mqtt311ws'], uri: 'wss://gateway.example/protocols/mqtt311ws' },
+        { oa2, protocol: ['amqp10ws'], broker: { type: 'sapmgw' }, uri },
+      ],
+      namespace: 'default/orders/1',
+    },
+    undefined,
+    2,
+  );
 
 describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
   this.timeout(60_000);
@@ -79,6 +112,41 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
     return accounts ? { ...credentials, accounts } : credentials;
   }
 
+  /** One of those that test the connection. */
+  const part = (name: string) => editor.page.locator(`#amqp-endpoint-test-${name}`);
+
+  /** Answers the test by the runtime; gives what was asked. */
+  async function press(answer: Parameters<Route['fulfill']>[0]): Promise<Record<string, unknown>> {
+    let asked: Record<string, unknown> = {};
+    await editor.page.route(
+      '**/amqp-endpoint/test',
+      async (route) => {
+        asked = route.request().postDataJSON();
+        await part('result')
+          .filter({ hasText: /^Connecting…$/ })
+          .waitFor();
+        (await part('button').getAttribute('aria-disabled'))!.should.equal('true');
+        await route.fulfill(answer);
+      },
+      { times: 1 },
+    );
+    await part('button').click();
+    await editor.page.locator('#amqp-endpoint-test-button:not([aria-disabled])').waitFor();
+    // Else the request would reach Node-RED.
+    Object.keys(asked).should.not.be.empty();
+    return asked;
+  }
+
+  /** What the accessibility checker has against the form as it is. */
+  async function faults(): Promise<string[]> {
+    await editor.page.evaluate(axe.source);
+    const { violations, passes } = await editor.page.evaluate(() =>
+      (globalThis as unknown as { axe: typeof axe }).axe.run('.amqp10-form', { resultTypes: ['violations'] }),
+    );
+    passes.map(({ id }) => id).should.containDeep(['color-contrast', 'label', 'select-name']);
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+  }
+
   it('has only what listening needs, and knows its accounts by name', async () => {
     const all = [...COMING, ...CONNECTING, ...LISTENING];
     const simple = ['host', 'port', 'usetls', ...LISTENING].filter((name) => name !== 'clientcertificates');
@@ -97,7 +165,9 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
     await form.enter({ role: 'listen', host: '127.0.0.1:5699' });
     (await values('host', 'port')).should.eql({ host: '127.0.0.1', port: '5699' });
     await form.enter({ tls: 'tls', anonymous: true, clientcertificates: true, maxclients: '5', idletimeout: '60' });
+    await form.enter({ trace: true, tracecontext: true });
     const { flow, credentials } = await saved();
+    flow.should.containEql({ trace: true, tracecontext: true });
     flow.should.containEql({ role: 'listen', host: '127.0.0.1', port: '5699', usetls: true, tls: 'tls' });
     flow.should.containEql({ anonymous: true, clientcertificates: true, maxclients: '5', idletimeout: '60' });
     // What only one that connects has.
@@ -395,28 +465,256 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
     await form.cancel();
   });
 
+  it('takes the service key of SAP apart, its secret with the credentials', async () => {
+    const key = serviceKey({
+      clientid: 'me',
+      clientsecret: SECRET,
+      tokenendpoint: 'https://login.example/oauth/token',
+    });
+    await form.paste('host', key);
+    const filled = {
+      peer: 'sap',
+      connectto: 'urls',
+      urls: SAP_URL,
+      login: 'oauth',
+      tokenurl: 'https://login.example/oauth/token',
+      clientid: 'me',
+      tokenuse: 'header',
+    };
+    (await values(...Object.keys(filled))).should.eql(filled);
+    (await form.value('clientsecret')).should.equal(SECRET);
+    (await form.field('tokenurl').isVisible()).should.be.true();
+    const tip = editor.page.locator('#amqp-endpoint-entity');
+    (await tip.innerText())
+      .trim()
+      .should.equal('Addresses begin with queue:default/orders/1/ or topic:default/orders/1/.');
+    for (const name of ['urls', 'tokenurl', 'clientid', 'clientsecret', 'tokenuse'])
+      (await form.invalid(name)).should.be.false(name);
+    await editor.screenshot('endpoint-service-key');
+    const { flow, credentials } = await saved();
+    flow.should.containEql({ ...filled, host: 'localhost' });
+    should(secretIn(JSON.stringify(await editor.saved()))).be.undefined();
+    should(credentials).eql({ user: '', has_pass: false, has_clientsecret: true, headers: '' });
+  });
+
+  it('keeps nothing of a service key that it cannot use', async () => {
+    const wrong: [key: string, reason: string][] = [
+      [`{"messaging": [{"clientsecret": "${PASSWORD}"`, 'but is not valid JSON'],
+      [serviceKey({ clientid: 'me', clientsecret: SECRET, tokenendpoint: 'https://a' }, 'https://b'), 'has no AMQP'],
+      [serviceKey({ clientsecret: SECRET }), 'has no OAuth login'],
+    ];
+    for (const [key, reason] of wrong) {
+      await form.paste('host', key);
+      (await form.invalid('host')).should.be.true(reason);
+      const errors = await editor.errors('endpoint', { host: key });
+      errors.join().should.containEql(reason).and.not.containEql('clientsecret');
+      await form.done();
+      should(await editor.property('endpoint', 'host')).equal('', reason);
+      form = await editor.edit('endpoint');
+      await form.enter({ connectto: 'urls', urls: key, container_id: key });
+      (await form.invalid('container_id')).should.be.true();
+      await form.done();
+      should(secretIn(JSON.stringify(await editor.saved()))).be.undefined();
+      form = await editor.edit('endpoint');
+      await form.enter({ connectto: 'host', container_id: '' });
+    }
+    await form.cancel();
+  });
+
+  it('fills in what is known of each kind of server, and takes it back with another choice', async () => {
+    const kinds = await form
+      .field('peer')
+      .locator('option')
+      .evaluateAll((all) => all.map((one) => (one as HTMLOptionElement).value));
+    kinds.should.eql(['', ...Object.keys(KINDS)]);
+    for (const [peer, { port = '5672', usetls = false, host, sessions = '', hint }] of Object.entries(KINDS)) {
+      await form.field('peer').selectOption(peer);
+      const told = { peer, port, sessions, host: host ? '' : 'localhost' };
+      (await values(...Object.keys(told))).should.eql(told);
+      should(await form.field('usetls').isChecked()).equal(usetls, peer);
+      if (host) (await form.placeholder('host')).should.equal(host);
+      (await editor.page.locator('#amqp-endpoint-hint').innerText()).should.match(hint ?? /^$/, peer);
+    }
+    await form.field('peer').selectOption('ibmmq');
+    await editor.screenshot('endpoint-ibmmq');
+    await form.enter({ container_id: 'a-b' });
+    (await form.invalid('container_id')).should.be.true();
+    await form.enter({ container_id: 'a.b/${HOSTNAME}' });
+    (await form.invalid('container_id')).should.be.false();
+    await form.field('peer').selectOption('');
+    (await values('port', 'sessions', 'host')).should.eql({ port: '5672', sessions: '', host: 'localhost' });
+    await form.cancel();
+  });
+
+  it('opens a fold by itself in which something is wrong, and counts what is set in the others', async () => {
+    const [login, advanced] = [0, 1].map((n) => form.folds.nth(n));
+    const isOpen = async (): Promise<boolean[]> =>
+      Promise.all([login!, advanced!].map(async (fold) => (await fold.getAttribute('open')) !== null));
+    const set = (): Promise<(string | null)[]> =>
+      Promise.all([login!, advanced!].map((fold) => fold.locator('summary').getAttribute('data-set')));
+    (await isOpen()).should.eql([false, false]);
+    // That it does not connect by itself.
+    (await set()).should.eql([null, '1 set']);
+    await form.enter({ hostname: 'virtual', trace: true });
+    (await set()).should.eql([null, '3 set']);
+    await form.enter({ login: 'oauth' });
+    (await set()).should.eql(['1 set', '3 set']);
+    await form.done();
+    form = await editor.edit('endpoint');
+    await editor.page.locator('.amqp10-fold[open]').waitFor();
+    (await isOpen()).should.eql([true, false]);
+    (await set()).should.eql(['1 set', '3 set']);
+    await form.cancel();
+  });
+
+  describe('tests the connection', () => {
+    const passed = { ok: true, steps: ['name', 'tcp', 'open'], peer: { product: 'ActiveMQ Artemis', version: '2.44' } };
+
+    it('with the values of the form, as they would be saved', async () => {
+      await form.enter({ login: 'oauth', tokenurl: 'https://login.example', clientid: 'me', clientsecret: SECRET });
+      await form.enter({ login: '', hostname: 'virtual', user: 'you', pass: PASSWORD });
+      // Not left, so not split yet.
+      await form.field('host').fill(`amqps://me:${encodeURIComponent(SPECIAL)}@broker.example`);
+      const { id, properties, credentials, ...rest } = await press({ json: passed });
+      should({ id, rest }).eql({ id: 'endpoint', rest: {} });
+      should(credentials).eql({ user: 'me', pass: SPECIAL, clientsecret: '', headers: '', accounts: '' });
+      const sent = properties as Record<string, unknown>;
+      should(secretIn(JSON.stringify(sent))).be.undefined();
+      const { flow, credentials: kept } = await saved();
+      should(kept).eql({ user: 'me', has_pass: true, has_clientsecret: false, headers: '' });
+      const { id: _id, type: _type, ...own } = flow;
+      // What fields that are hidden have by default is no text yet.
+      sent.should.eql({ ...own, maxclients: 1000, maxlinks: 100, maxmemory: 256 });
+      sent.should.containEql({ host: 'broker.example', port: '5671', usetls: true, tokenurl: '', tls: '' });
+    });
+
+    it('without any secret that was not typed anew', async () => {
+      await form.enter({ login: 'oauth', tokenurl: 'https://login.example', clientid: 'me', clientsecret: SECRET });
+      await form.enter({ connectto: 'urls', urls: 'wss://broker.example', headers: HEADERS });
+      await saved();
+      form = await editor.edit('endpoint');
+      (await press({ json: passed })).should.containEql({
+        credentials: { user: '', pass: '', clientsecret: '__PWRD__', headers: HEADERS, accounts: '' },
+      });
+      await form.enter({ clientsecret: 'another' });
+      (await press({ json: passed }))['credentials']!.should.containEql({ clientsecret: 'another' });
+      await form.cancel();
+    });
+
+    it('and says who answered, and what it offers', async () => {
+      const peers: [peer: object, text: string][] = [
+        [{ ...passed.peer, capabilities: [] }, 'Connected to ActiveMQ Artemis 2.44.'],
+        [{ container: 'broker', capabilities: ['a', 'b'] }, 'Connected to broker.\nIt offers: a, b'],
+        [{ container: '<b>bold</b>' }, 'Connected to <b>bold</b>.'],
+        [{}, 'Connected to a server that does not say what it is.'],
+      ];
+      for (const [peer, text] of peers) {
+        await press({ json: { ...passed, peer } });
+        (await part('result').innerText()).should.equal(text);
+      }
+      (await part('result').getAttribute('role'))!.should.equal('status');
+      await part('address').fill(' orders ');
+      (await press({ json: passed })).should.containEql({ address: 'orders', role: 'source' });
+      (await part('result').innerText()).should.containEql('The address orders can be used.');
+      await editor.screenshot('endpoint-test-passed');
+      await editor.page.getByLabel('Try the address').selectOption('target');
+      (await press({ json: passed })).should.containEql({ address: 'orders', role: 'target' });
+      await part('address').fill('');
+      (await editor.page.getByLabel('Try the address').isVisible()).should.be.false();
+      (await press({ json: passed })).should.not.have.properties('address');
+      // It is of other values than these.
+      await form.field('host').fill('other');
+      (await part('result').innerText()).should.equal('');
+      await form.cancel();
+    });
+
+    it('and says which step failed, why, and what to do', async () => {
+      const steps = {
+        settings: /^The settings cannot be used: /,
+        name: /^The name of the server was not found: /,
+        tcp: /^The server was not reached: /,
+        proxy: /^The proxy did not let it through: /,
+        tls: /^TLS failed: /,
+        websocket: /^The WebSocket was not opened: /,
+        login: /^The login failed: /,
+        open: /^The server did not open the connection: /,
+        token: /^No token was granted: /,
+        attach: /^The address cannot be used: /,
+      };
+      for (const [step, text] of Object.entries(steps)) {
+        await press({ json: { ok: false, step, reason: 'because', remedy: 'Mend it.' } });
+        (await part('result').innerText()).should.match(text, step).and.endWith(': because\nMend it.');
+      }
+      await editor.screenshot('endpoint-test-failed');
+      await press({ json: { ok: false, step: 'tcp', reason: 'no answer' } });
+      (await part('result').innerText()).should.equal('The server was not reached: no answer');
+      await form.cancel();
+    });
+
+    it('and says why it could not', async () => {
+      const answers: [status: number, body: string, text: string][] = [
+        [429, 'Wait a little before the next test.', 'Wait a little before the next test.'],
+        [500, 'It broke.', 'It broke.'],
+        [502, '<html>Bad gateway</html>', 'Node-RED did not run the test.'],
+        [503, '', 'Node-RED did not run the test.'],
+      ];
+      for (const [status, body, text] of answers) {
+        await press({ status, body });
+        (await part('result').innerText()).should.equal(text);
+      }
+      const url = `${installation.url}/amqp-endpoint/test`;
+      editor.complaints.filter((one) => one.startsWith(url)).should.eql(answers.map(([status]) => `${url}: ${status}`));
+      editor.complaints.length = 0;
+      await form.cancel();
+    });
+
+    it('only once what is wrong in the form is mended', async () => {
+      await form.enter({ giveup: 'never' });
+      await form.folds.nth(1).locator('summary').click();
+      await part('button').click();
+      (await part('result').innerText()).should.match(/^The settings cannot be used: Give up after: must be a number/);
+      (await form.field('giveup').isVisible()).should.be.true();
+      await form.enter({ giveup: '' });
+      (await part('result').innerText()).should.equal('');
+      await press({ json: passed });
+      await form.enter({ role: 'listen' });
+      (await part('button').isVisible()).should.be.false();
+      await form.cancel();
+    });
+  });
+
   it('can be filled with the keyboard alone, and each field has a label', async () => {
     await form.enter({ login: 'oauth', connectto: 'urls', urls: 'wss://broker.example' });
-    for (const tab of await form.tabs.all()) {
-      await form.choose(tab);
-      const fields = form.element.locator('.amqp10-form').locator('input:visible, select:visible, textarea:visible');
-      for (const field of await fields.all()) {
-        const [labels, id] = await field.evaluate((element) => {
-          const { labels: found, id: name, ariaLabel } = element as HTMLInputElement;
-          return [ariaLabel || [...(found ?? [])].map((label) => label.textContent.trim()).join(), name] as const;
-        });
-        should(labels).not.equal('', id);
-      }
-      const ids = await fields.evaluateAll((elements) => elements.map(({ id }) => id));
-      await fields.first().focus();
-      const reached = new Set<string>();
-      // A configuration node has two buttons beside it.
-      for (let n = 0; n < 3 * ids.length; n++) {
-        reached.add(await editor.page.evaluate(() => document.activeElement?.id ?? ''));
-        await editor.page.keyboard.press('Tab');
-      }
-      ids.filter((id) => !reached.has(id)).should.eql([]);
+    for (const fold of await form.folds.all()) {
+      const wasOpen = (await fold.getAttribute('open')) !== null;
+      await fold.locator('summary').focus();
+      await editor.page.keyboard.press('Enter');
+      await fold
+        .locator('.form-row')
+        .first()
+        .waitFor({ state: wasOpen ? 'hidden' : 'visible' });
+      if (wasOpen) await editor.page.keyboard.press('Enter');
     }
+    const fields = form.element
+      .locator('.amqp10-form')
+      .locator('input:visible, select:visible, textarea:visible, button:visible');
+    for (const field of await fields.all()) {
+      const [labels, id] = await field.evaluate((element) => {
+        const { labels: found, id: name, ariaLabel, innerText } = element as HTMLInputElement;
+        return [ariaLabel || innerText || [...(found ?? [])].map((label) => label.textContent.trim()).join(), name];
+      });
+      should(labels).not.equal('', id);
+    }
+    const ids = await fields.evaluateAll((elements) => elements.map(({ id }) => id));
+    ids.length.should.be.above(20);
+    await fields.first().focus();
+    const reached = new Set<string>();
+    // A configuration node has two buttons beside it.
+    for (let n = 0; n < 3 * ids.length; n++) {
+      reached.add(await editor.page.evaluate(() => document.activeElement?.id ?? ''));
+      await editor.page.keyboard.press('Tab');
+    }
+    ids.filter((id) => !reached.has(id)).should.eql([]);
     await form.cancel();
   });
 
@@ -436,23 +734,56 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       };
       for (const [name, given] of Object.entries(looks)) {
         await form.enter(given);
-        for (const [n, tab] of (await form.tabs.all()).entries()) {
-          await form.choose(tab);
-          await editor.screenshot(`endpoint-look-${name}-${n}`);
-          const wrong = await form.element.evaluate((element) => {
-            const right = element.getBoundingClientRect().right;
-            const fields = [...element.querySelectorAll<HTMLElement>('.form-row > *:not(label)')].filter(
-              ({ offsetParent, offsetWidth }) => offsetParent && offsetWidth,
-            );
-            const cut = [...element.querySelectorAll<HTMLElement>('label')].filter(
-              ({ offsetHeight, scrollWidth, clientWidth }) => offsetHeight > 30 || scrollWidth > clientWidth + 1,
-            );
-            const out = fields.filter((field) => field.getBoundingClientRect().right > right);
-            return [...cut, ...out].map(({ id, textContent }) => id || textContent.trim());
-          });
-          wrong.should.eql([], name);
-        }
+        for (const fold of await form.folds.all()) await form.unfold(fold);
+        await editor.screenshot(`endpoint-look-${name}`);
+        const wrong = await form.element.evaluate((element) => {
+          const right = element.getBoundingClientRect().right;
+          const fields = [...element.querySelectorAll<HTMLElement>('.form-row > *:not(label)')].filter(
+            ({ offsetParent, offsetWidth }) => offsetParent && offsetWidth,
+          );
+          const cut = [...element.querySelectorAll<HTMLElement>('label')].filter(
+            ({ offsetHeight, scrollWidth, clientWidth }) => offsetHeight > 30 || scrollWidth > clientWidth + 1,
+          );
+          const out = fields.filter((field) => field.getBoundingClientRect().right > right);
+          return [...cut, ...out].map(({ id, textContent }) => id || textContent.trim());
+        });
+        wrong.should.eql([], name);
       }
+      await form.cancel();
+    });
+  }
+
+  for (const theme of THEMES) {
+    it(`is accessible in all its parts, in the ${theme} theme`, async () => {
+      await editor.close();
+      editor = await open(FLOW, theme);
+      form = await editor.edit('endpoint');
+      const choices: Values[] = [
+        {},
+        { user: 'me', host: 'broker.example', peer: 'ibmmq', usetls: true },
+        { connectto: 'urls', urls: 'wss://broker.example', login: 'oauth' },
+        { login: 'flow' },
+        { role: 'listen', usetls: true },
+      ];
+      for (const given of choices) {
+        await form.enter(given);
+        (await faults()).should.eql([], JSON.stringify(given));
+        for (const fold of await form.folds.all()) await form.unfold(fold);
+        (await faults()).should.eql([], `${JSON.stringify(given)}, unfolded`);
+      }
+      await form.enter({ role: 'connect', login: '', urls: 'amqp://broker.example' });
+      for (const answer of [
+        { ok: true, peer: { product: 'Broker', capabilities: ['a'] } },
+        { ok: false, step: 'tcp', reason: 'no answer', remedy: 'Try again.' },
+      ]) {
+        await editor.page.route('**/amqp-endpoint/test', (route) => route.fulfill({ json: answer }), { times: 1 });
+        await part('address').fill('orders');
+        await part('button').click();
+        await editor.page.locator(answer.ok ? '.amqp10-passed' : '.amqp10-failed').waitFor();
+        (await faults()).should.eql([], JSON.stringify(answer));
+      }
+      await editor.page.locator('#amqp-endpoint-test').scrollIntoViewIfNeeded();
+      await editor.screenshot('endpoint-accessible');
       await form.cancel();
     });
   }

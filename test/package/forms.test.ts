@@ -62,6 +62,15 @@ const CONFIG: Record<string, object> = {
   eventhubs: { id: 'eventhubs', peer: 'eventhubs' },
   listen: { id: 'listen', role: 'listen' },
 };
+/** What is known of a kind of server. */
+interface Peer {
+  known?: RegExp;
+  kinds?: string[];
+  hint?: string;
+  both?: Record<string, (name: string) => string>;
+  source?: Peer['both'];
+  target?: Peer['both'];
+}
 const editorStub = {
   RED: {
     _: text,
@@ -75,6 +84,7 @@ const editorStub = {
   // No form is open.
   $: () => [],
   window: {},
+  amqp10: { peers: {} as Record<string, Peer> },
 };
 editorStub.window = editorStub;
 createContext(editorStub);
@@ -387,6 +397,24 @@ describe('The forms', () => {
       ['headers', 'X-Key: a\nsecret', socket, /^WebSocket headers, line 2: /],
       ['headers', 'X Key: secret', socket, /^WebSocket headers, line 1: /],
       ['headers', 'X-Key: secret ä', socket, /^WebSocket headers, line 1: /],
+      ['hostname', 'vhost:name', {}],
+      ['hostname', 'amqp://me:secret@broker', {}, /^Virtual host: must not hold a login/],
+      ['container_id', 'orders-${HOSTNAME}', {}],
+      ['container_id', '{"clientsecret":"secret"}', listen, /^Client ID: must not hold a login/],
+      ['container_id', 'orders-1', { peer: 'ibmmq' }, /^Client ID: IBM MQ takes/],
+      ['container_id', 'orders_1.${HOST-NAME}', { peer: 'ibmmq' }, /^Client ID: IBM MQ takes/],
+      ['container_id', 'orders_1.${HOSTNAME}/%', { peer: 'ibmmq' }],
+      ['container_id', 'a'.repeat(257), { peer: 'ibmmq' }, /^Client ID: IBM MQ takes/],
+      ['container_id', '', { peer: 'ibmmq' }],
+      ['container_id', 'orders-1', { ...listen, peer: 'ibmmq' }],
+      ['clientid', 'https://me:secret@login', oauth, /^OAuth client ID: must not hold a login/],
+      ['clientid', 'SharedAccessKey=secret', { login: 'identity' }, /^Identity client ID: must not hold a login/],
+      ['scope', 'a sb://me:secret@ns', oauth, /^Scope: must not hold a login/],
+      ['tokenparams', '"clientsecret":"secret="', oauth, /^More parameters, line 1: must be name=value$/],
+      ['host', '{"messaging": "secret"', {}, /^Server: this looks like a service key/],
+      ['host', '{"credentials": {"messaging": [{"protocol": "mqtt"}]}}', {}, /^Server: this service key has no AMQP/],
+      ['host', '{"a": null}', listen, /^Listen on: this service key has no AMQP/],
+      ['urls', '{"messaging": []}', { connectto: 'urls' }, /^URLs, number 1: this service key has no AMQP/],
       // Not there for these choices, so not wrong.
       ['host', 'a b', { connectto: 'urls' }],
       ['port', 'a', { connectto: 'urls' }],
@@ -434,6 +462,44 @@ describe('The forms', () => {
         return should(verdict).not.match(/secret@|=secret|: secret/);
       });
     }
+
+    it('knows of each kind of server how addresses are written there', () => {
+      const written: Record<string, string[]> = {
+        artemis: [],
+        openshift: [],
+        activemq: ['queue://orders', 'topic://orders'],
+        rabbitmq4: ['/queues/orders', '/exchanges/orders'],
+        rabbitmq3: ['/amq/queue/orders', '/queue/orders', '/topic/orders', '/exchange/orders/key'],
+        brokerj: [],
+        ibmmq: [],
+        solace: ['queue://orders', 'topic://orders'],
+        router: [],
+        amazonmq: ['queue://orders', 'topic://orders'],
+        servicebus: ['orders/Subscriptions/name'],
+        eventhubs: [],
+        iothub: [
+          '/devices/orders/messages/devicebound',
+          '/messages/serviceBound/feedback',
+          '/devices/orders/messages/events',
+          '/messages/devicebound',
+        ],
+        sap: ['queue:orders', 'topic:orders'],
+      };
+      const options = /id="node-config-input-peer".*?<\/select>/s.exec(html['amqp-endpoint']!)![0];
+      const values = [...options.matchAll(/value="(\w*)"/g)].map(([, value]) => value);
+      values.should.eql(['', ...Object.keys(written)]);
+      const { peers } = editorStub.amqp10;
+      Object.keys(peers).should.eql(Object.keys(written));
+      for (const [name, { known, both, source, target }] of Object.entries(peers)) {
+        const ways = { ...both, ...source, ...target };
+        const addresses = Object.values(ways).map((write) => write('orders'));
+        addresses.should.eql(written[name], name);
+        for (const address of addresses) known!.test(address).should.be.true(address);
+        should(known?.test('orders') ?? false).be.false(name);
+        for (const form of Object.keys(ways)) should(lookUp(`amqp-endpoint.form.${form}`)).be.a.String();
+      }
+      should([...peers['ibmmq']!.kinds!]).eql(['queue']);
+    });
 
     it('is valid as it was saved before there was any of that', () => {
       const { defaults, credentials } = forms['amqp-endpoint']!;
