@@ -1,5 +1,4 @@
 // The form of an endpoint with all that servers may ask for: lists of URLs, logins, WebSocket.
-import axe from 'axe-core';
 import type { Route } from 'playwright-core';
 import should from 'should';
 import { secretIn, secretOf } from '../secrets';
@@ -135,16 +134,6 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
     // Else the request would reach Node-RED.
     Object.keys(asked).should.not.be.empty();
     return asked;
-  }
-
-  /** What the accessibility checker has against the form as it is. */
-  async function faults(): Promise<string[]> {
-    await editor.page.evaluate(axe.source);
-    const { violations, passes } = await editor.page.evaluate(() =>
-      (globalThis as unknown as { axe: typeof axe }).axe.run('.amqp10-form', { resultTypes: ['violations'] }),
-    );
-    passes.map(({ id }) => id).should.containDeep(['color-contrast', 'label', 'select-name']);
-    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
   }
 
   it('has only what listening needs, and knows its accounts by name', async () => {
@@ -767,9 +756,9 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       ];
       for (const given of choices) {
         await form.enter(given);
-        (await faults()).should.eql([], JSON.stringify(given));
+        (await form.violations()).should.eql([], JSON.stringify(given));
         for (const fold of await form.folds.all()) await form.unfold(fold);
-        (await faults()).should.eql([], `${JSON.stringify(given)}, unfolded`);
+        (await form.violations()).should.eql([], `${JSON.stringify(given)}, unfolded`);
       }
       await form.enter({ role: 'connect', login: '', urls: 'amqp://broker.example' });
       for (const answer of [
@@ -780,7 +769,7 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
         await part('address').fill('orders');
         await part('button').click();
         await editor.page.locator(answer.ok ? '.amqp10-passed' : '.amqp10-failed').waitFor();
-        (await faults()).should.eql([], JSON.stringify(answer));
+        (await form.violations()).should.eql([], JSON.stringify(answer));
       }
       await editor.page.locator('#amqp-endpoint-test').scrollIntoViewIfNeeded();
       await editor.screenshot('endpoint-accessible');
