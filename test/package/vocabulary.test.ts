@@ -6,20 +6,6 @@ import should from 'should';
 import { NUMBERS } from '../../nodes/flow/settings';
 import { nodeRedDir, type NodeConfig } from '../node-red';
 
-/** PENDING: labels that the forms are about to get. To be deleted, with its uses below, once the catalogues have them. */
-const PENDING = [
-  'Address to try as well',
-  'Amazon MQ for ActiveMQ',
-  'Carry W3C trace context',
-  'IBM MQ',
-  'Qpid Broker-J',
-  'Red Hat AMQ on OpenShift',
-  'SAP Event Mesh',
-  'Solace',
-  'Test connection',
-  'Trace frames in the log',
-];
-
 const root = join(__dirname, '..', '..');
 const locale = join(root, 'locales', 'en-US');
 const filesOf = (folder: string, extension: string) =>
@@ -37,7 +23,7 @@ const core = JSON.parse(readFileSync(join(coreLocale, 'messages.json'), 'utf8'))
 /** Of Node-RED's own texts, those of which our forms and the TLS configuration are made. */
 const used = [core.common.label, core.mqtt.label, core.tls.label];
 const labels = new Set([...ours, ...used].flatMap(textsIn));
-const known = new Set([...labels, ...PENDING]);
+const known = labels;
 
 const help = filesOf(locale, '.html').map((file) => ({
   title: `the help ${file}`,
@@ -110,10 +96,6 @@ describe('The vocabulary', () => {
     const stems = textsIn({ ...status, count: [] }).map((text) => text.split(/ ?__/)[0]!);
     stems.length.should.be.above(40);
     stems.filter((stem) => !page.includes('`' + stem)).should.be.empty();
-  });
-
-  it('has no label twice: what the forms have is not pending', () => {
-    PENDING.filter((label) => labels.has(label)).should.be.empty();
   });
 
   it('has servers, and no peers', () => {
