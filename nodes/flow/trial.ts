@@ -22,8 +22,6 @@ export type Answer =
       ok: true;
       steps: Step[];
       peer: { product?: string; version?: string; container?: string; capabilities: string[] };
-      /** Of an address to which the server grants one role only: the other one, and why. */
-      refused?: { role: 'source' | 'target'; reason: string }[];
     }
   | { ok: false; step: Step | 'settings'; reason: string; diagnosis?: string; remedy?: string };
 
@@ -63,9 +61,7 @@ export class Trials {
     this.#admit();
     this.#isRunning = true;
     try {
-      // Of Event Hubs one receives by partitions only.
-      const roles = options.service === 'eventhubs' ? (['target'] as const) : target?.roles;
-      return this.#answer(await tryOut(options, target && { ...target, roles: [...roles!] }, LONGEST));
+      return this.#answer(await tryOut(options, target, LONGEST));
     } finally {
       this.#isRunning = false;
     }
@@ -101,14 +97,13 @@ export class Trials {
     return variable === undefined ? value : (process.env[variable] ?? value);
   }
 
-  #answer({ steps, failure, peer, refused = [] }: Verdict): Answer {
+  #answer({ steps, failure, peer }: Verdict): Answer {
     if (failure) return { ok: false, step: failure.step, ...this.#why(failure.error) };
     const { product, container, capabilities } = peer!;
     return {
       ok: true,
       steps,
       peer: { product: product.name, version: product.version, container, capabilities },
-      ...(refused.length > 0 && { refused: refused.map(({ role, error }) => ({ role, reason: error.message })) }),
     };
   }
 
@@ -122,10 +117,10 @@ export class Trials {
   }
 }
 
-function targetOf({ address, role }: Asked): Target | undefined {
+function targetOf({ address, role = 'source' }: Asked): Target | undefined {
   if (address === undefined || address === '') return undefined;
   if (typeof address !== 'string') throw new HttpError(400, 'address is not text');
-  const roles = (['source', 'target'] as const).filter((one) => role === undefined || role === one);
-  if (roles.length === 0) throw new HttpError(400, 'role is neither source nor target');
-  return { address, roles };
+  const known = (['source', 'target'] as const).find((one) => one === role);
+  if (!known) throw new HttpError(400, 'role is neither source nor target');
+  return { address, role: known };
 }

@@ -40,16 +40,18 @@ for (const [name, product] of [
       await broker.stop();
     });
 
-    const test = async (credentials: object, address?: string): Promise<Answer> => {
+    const test = async (credentials: object, target: object = {}): Promise<Answer> => {
       const properties = { host: broker.host, port: String(broker.port) };
-      return (await post('test', { id: 'broker', properties, credentials, address })).body as Answer;
+      return (await post('test', { id: 'broker', properties, credentials, ...target })).body as Answer;
     };
 
     it('tells what it is, and that the address can be used', async () => {
-      const answer = await test({ ...peer.login, pass: '__PWRD__' }, peer.queue('orders').address);
-      answer.should.match({ ok: true, steps: ['tcp', 'login', 'open', 'attach'] });
-      (answer as { peer: { product: string } }).peer.product.should.match(product);
-      should(answer).not.have.property('refused');
+      const { address } = peer.queue('orders');
+      for (const role of ['source', 'target']) {
+        const answer = await test({ ...peer.login, pass: '__PWRD__' }, { address, role });
+        answer.should.match({ ok: true, steps: ['tcp', 'login', 'open', 'attach'] });
+        (answer as { peer: { product: string } }).peer.product.should.match(product);
+      }
     });
 
     it('tells of a wrong password at the login', async () => {
@@ -58,7 +60,7 @@ for (const [name, product] of [
 
     it('has the addresses of Artemis, and of no other broker', async () => {
       const { status: code, body } = await post('addresses', { id: 'broker' });
-      code.should.equal(/artemis/i.test(name) ? 200 : 503);
+      should(code).equal(/artemis/i.test(name) ? 200 : 503);
       if (code === 200) (body as string[]).should.containEql('orders');
     });
   });

@@ -1,6 +1,7 @@
 // The form of an endpoint with all that servers may ask for: lists of URLs, logins, WebSocket.
 import type { Route } from 'playwright-core';
 import should from 'should';
+import { Broker } from '../../broker/broker';
 import { secretIn, secretOf } from '../secrets';
 import type { Editor, Form, Values } from './editor';
 import { nodeRedVersion } from './installation';
@@ -588,6 +589,34 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       await form.enter({ clientsecret: 'another' });
       (await press({ json: passed }))['credentials']!.should.containEql({ clientsecret: 'another' });
       await form.cancel();
+    });
+
+    it('at a real server: what it is, a wrong password, an address that it refuses, and nobody there', async () => {
+      const properties = { product: 'Embedded', version: '1.2' };
+      const broker = await Broker.start({ users: { me: PASSWORD }, anonymous: false, properties });
+      try {
+        const result = async (text: RegExp): Promise<void> => {
+          await part('button').click();
+          await part('result').filter({ hasText: text }).waitFor();
+        };
+        await form.enter({ host: '127.0.0.1', port: String(broker.port), user: 'me', pass: PASSWORD });
+        await result(/^Connected to Embedded 1\.2\./);
+        // With what is stored.
+        await saved();
+        form = await editor.edit('endpoint');
+        broker.refuse('secret', { condition: 'amqp:unauthorized-access', description: 'not for you' });
+        await part('address').fill('orders');
+        await result(/The address orders can be used\./);
+        await part('address').fill('secret');
+        await result(/^The address cannot be used: .*not for you/);
+        await form.enter({ pass: 'wrong' });
+        await result(/^The login failed: /);
+        await broker.stop();
+        await result(/^The server was not reached: .*refused/);
+        await form.cancel();
+      } finally {
+        await broker.stop();
+      }
     });
 
     it('and says who answered, and what it offers', async () => {

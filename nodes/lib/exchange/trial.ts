@@ -14,8 +14,8 @@ export type Step = Passed | 'open' | 'token' | 'attach';
 /** What to attach to, beside connecting. */
 export interface Target {
   address: string;
-  /** Whether to receive from the address, to send to it, or both. */
-  roles: ('source' | 'target')[];
+  /** Whether to receive from the address, or to send to it. */
+  role: 'source' | 'target';
 }
 
 /** How it went. */
@@ -25,8 +25,6 @@ export interface Verdict {
   failure?: { step: Step; error: AmqpError };
   /** What the peer says of itself. */
   peer?: Opened;
-  /** Why a role at the address failed, where another one did not. */
-  refused?: { role: 'source' | 'target'; error: AmqpError }[];
 }
 
 const NOTHING = (): void => {};
@@ -77,9 +75,13 @@ export async function tryOut(given: ConnectionOptions, target: Target | undefine
     if (!target) return { steps: [...passed], peer };
     const refusal = await authorize(connection, target.address);
     if (refusal) return { steps: [...passed], peer, failure: { step: 'token', error: refusal } };
-    const verdict = await attach(connection, target, timer, timeout);
-    if (!verdict.failure) passed.add('attach');
-    return { steps: [...passed], peer, ...verdict };
+    const link = linkOf(connection, target);
+    link.open();
+    const objection = errorIn(await Promise.race([settledState(link), timer]), timeout);
+    await link.close();
+    if (objection) return { steps: [...passed], peer, failure: { step: 'attach', error: objection } };
+    passed.add('attach');
+    return { steps: [...passed], peer };
   } finally {
     await connection.close();
   }
@@ -95,27 +97,7 @@ async function authorize(connection: Connection, address: string): Promise<AmqpE
   }
 }
 
-/** Attaches in each role. It fails where none is possible. */
-async function attach(
-  connection: Connection,
-  { address, roles }: Target,
-  timer: Promise<undefined>,
-  timeout: number,
-): Promise<Pick<Verdict, 'failure' | 'refused'>> {
-  const refused: NonNullable<Verdict['refused']> = [];
-  for (const role of roles) {
-    const link = linkOf(connection, role, address);
-    link.open();
-    const error = errorIn(await Promise.race([settledState(link), timer]), timeout);
-    await link.close();
-    if (error) refused.push({ role, error });
-  }
-  const [first] = refused;
-  if (!first || refused.length < roles.length) return { refused };
-  return { failure: { step: 'attach', error: first.error } };
-}
-
-function linkOf(connection: Connection, role: 'source' | 'target', address: string): SenderLink | ReceiverLink {
+function linkOf(connection: Connection, { address, role }: Target): SenderLink | ReceiverLink {
   const name = `test ${randomUUID()}`;
   if (role === 'target')
     return new SenderLink(

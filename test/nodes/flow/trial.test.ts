@@ -74,14 +74,15 @@ describe('The route that tries an endpoint', () => {
     broker.logins.should.be.empty();
   });
 
-  it('attaches to an address, and tells of the role that it may not have', async () => {
+  it('attaches to an address, or says why the server does not let it', async () => {
     await deployed();
-    const both = await ask({ ...values(), address: 'orders' });
-    both.answer.should.match({ ok: true, steps: ['tcp', 'login', 'open', 'attach'] });
-    should(both.answer).not.have.property('refused');
     broker.refuse('secret', { condition: 'amqp:unauthorized-access', description: 'not for you' });
-    const none = await ask({ ...values(), address: 'secret', role: 'source' });
-    none.answer.should.match({ ok: false, step: 'attach', reason: /not for you/ });
+    for (const role of ['source', 'target', undefined]) {
+      const { answer } = await ask({ ...values(), address: 'orders', role });
+      answer.should.match({ ok: true, steps: ['tcp', 'login', 'open', 'attach'] });
+      const refused = await ask({ ...values(), address: 'secret', role });
+      refused.answer.should.match({ ok: false, step: 'attach', reason: /not for you/ });
+    }
   });
 
   it('refuses what is no endpoint that connects', async () => {
