@@ -13,7 +13,7 @@ const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
 /** Pixels around what is shown. */
 const MARGIN = 4;
 /** What a form has room in. */
-const VIEW = { width: 1400, height: 660 };
+const VIEW = { width: 1400, height: 710 };
 
 const onTab = { z: 'tab' };
 const address = { endpoint: 'endpoint', address: 'orders' };

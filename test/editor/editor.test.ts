@@ -49,7 +49,7 @@ function examplesIn(folder: string): string[] {
 }
 
 describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
   const { installation, deployed, ...bench } = workbench();
   let editor: Editor;
 

@@ -70,7 +70,7 @@ const serviceKey = (oa2: object, uri = SAP_URL): string =>
   );
 
 describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
   const { installation, deployed, open } = workbench();
   let editor: Editor;
   let form: Form;
