@@ -44,8 +44,8 @@ export class Editor {
     });
   }
 
-  static async open(browser: Browser, url: string, theme: Theme = 'light'): Promise<Editor> {
-    const context = await browser.newContext({ locale: 'en-US', viewport: { width: 1400, height: 900 } });
+  static async open(browser: Browser, url: string, theme: Theme = 'light', locale = 'en-US'): Promise<Editor> {
+    const context = await browser.newContext({ locale, viewport: { width: 1400, height: 900 } });
     context.setDefaultTimeout(10_000);
     await context.addInitScript((value) => localStorage.setItem('view-dark-theme', value), theme);
     const editor = new Editor(await context.newPage(), theme);

@@ -10,7 +10,7 @@ export const THEMES: Theme[] = nodeRedVersion.startsWith('4.') ? ['light'] : ['l
 export interface Workbench {
   readonly installation: Installation;
   /** Deploys the flows and opens the editor on them, until the test is over. */
-  readonly open: (flows: Flow[], theme?: Theme) => Promise<Editor>;
+  readonly open: (flows: Flow[], theme?: Theme, locale?: string) => Promise<Editor>;
   /** A node as it stands in the flow file. */
   readonly deployed: (id: string) => Promise<Flow>;
 }
@@ -45,9 +45,9 @@ export function workbench(): Workbench {
 
   return {
     installation,
-    open: async (flows, theme) => {
+    open: async (flows, theme, locale) => {
       await installation.deploy(flows);
-      editor = await Editor.open(browser!, installation.url, theme);
+      editor = await Editor.open(browser!, installation.url, theme, locale);
       return editor;
     },
     deployed: async (id) => (await installation.flows()).find((flow) => flow.id === id)!,

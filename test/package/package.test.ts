@@ -199,20 +199,6 @@ describe('the package', function () {
     const files = list('examples').map((file) => readFileSync(join(root, 'examples', file), 'utf8'));
     for (const type of TYPES) files.some((text) => text.includes(`"${type}"`)).should.be.true(type);
   });
-
-  it('says the same in every language', () => {
-    for (const language of readdirSync(join(root, 'locales'))) {
-      for (const type of TYPES) {
-        const [texts, english] = [catalogue(language, type), catalogue('en-US', type)];
-        Object.keys(texts).toSorted().should.deepEqual(Object.keys(english).toSorted(), `${language}/${type}`);
-        for (const [key, text] of Object.entries(texts)) {
-          placeholders(text).should.deepEqual(placeholders(english[key]!), `${language}/${type} ${key}`);
-        }
-        const help = readFileSync(join(root, 'locales', language, `${type}.html`), 'utf8');
-        help.should.containEql(`<script type="text/markdown" data-help-name="${type}">`);
-      }
-    }
-  });
 });
 
 function list(folder: string, prefix = ''): string[] {
@@ -220,18 +206,4 @@ function list(folder: string, prefix = ''): string[] {
     .filter((entry) => entry.isFile())
     .map((entry) => prefix + entry.name)
     .toSorted();
-}
-
-function catalogue(language: string, type: string): Record<string, string> {
-  return flatten(JSON.parse(readFileSync(join(root, 'locales', language, `${type}.json`), 'utf8')));
-}
-
-/** The texts of a catalogue by their full keys. */
-function flatten(value: unknown, key = ''): Record<string, string> {
-  if (typeof value === 'string') return { [key]: value };
-  return Object.assign({}, ...Object.entries(value as object).map(([name, child]) => flatten(child, `${key}.${name}`)));
-}
-
-function placeholders(text: string): string[] {
-  return (text.match(/__\w+?__/g) ?? []).toSorted();
 }

@@ -12,6 +12,8 @@ const PASSWORD = secretOf('editor password');
 const READ = ['GET counters', 'GET counters?format=prometheus', 'GET health', 'POST addresses'];
 const WRITE = ['POST test', 'POST account'];
 
+const all = (routes: string[], status: number) => routes.map((route) => [route, status] as const);
+
 describe('The admin routes of a Node-RED where users log in', function () {
   this.timeout(60_000);
   const red = new NodeRedProcess(new Ledger());
@@ -55,8 +57,6 @@ describe('The admin routes of a Node-RED where users log in', function () {
     }
     return statuses;
   }
-
-  const all = (routes: string[], status: number) => routes.map((route) => [route, status] as const);
 
   it('are for nobody who has not logged in, or has other permissions', async () => {
     const refused = Object.fromEntries(all([...READ, ...WRITE], 401));

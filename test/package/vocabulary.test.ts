@@ -23,7 +23,6 @@ const core = JSON.parse(readFileSync(join(coreLocale, 'messages.json'), 'utf8'))
 /** Of Node-RED's own texts, those of which our forms and the TLS configuration are made. */
 const used = [core.common.label, core.mqtt.label, core.tls.label];
 const labels = new Set([...ours, ...used].flatMap(textsIn));
-const known = labels;
 
 const help = filesOf(locale, '.html').map((file) => ({
   title: `the help ${file}`,
@@ -46,7 +45,7 @@ describe('The vocabulary', () => {
   for (const { title, text } of pages) {
     it(`of ${title} is that of the forms`, () => {
       namesIn(text)
-        .filter((name) => !known.has(name))
+        .filter((name) => !labels.has(name))
         .should.be.empty();
     });
   }
