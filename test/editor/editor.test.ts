@@ -824,7 +824,7 @@ describe(`The editor of Node-RED ${nodeRedVersion}`, function () {
       const form = await editor.edit('amqp-receiver');
       const unfolded = form.folds.and(editor.page.locator('[open]')).locator('summary');
       await unfolded.nth(1).waitFor();
-      (await unfolded.allInnerTexts()).should.eql(['Subscription', 'Limits']);
+      (await unfolded.allTextContents()).should.eql(['Subscription', 'Limits']);
       await form.cancel();
       const right = await editor.edit('amqp-sender');
       (await right.folds.count()).should.equal(2);

@@ -41,15 +41,15 @@ const partsOf = (help: string) => ({
   links: new Set(all(help, /\]\(([^)]+)\)/g)),
 });
 
-/** What stands in italics outside of code, but for names of properties. */
-const namesIn = (help: string) =>
-  all(
-    help
-      .replaceAll(/```[\s\S]*?```|`[^`]*`/g, '')
-      .replaceAll(/\]\([^)]*\)/g, ']')
-      .replaceAll(/^: \*[\w.]+\*/gm, ':'),
-    /(?<![\w*])_([^_\n]+?)_(?!\w)/g,
-  );
+/** The text outside of code, without names of properties and addresses of links. */
+const bareOf = (help: string) =>
+  help
+    .replaceAll(/```[\s\S]*?```|`[^`]*`/g, '')
+    .replaceAll(/\]\([^)]*\)/g, ']')
+    .replaceAll(/^: \*[\w.]+\*|^: \w+/gm, ':');
+
+/** What stands in italics. */
+const namesIn = (help: string) => all(bareOf(help), /(?<![\w*])_([^_\n]+?)_(?!\w)/g);
 
 describe('The languages', () => {
   it('are those of Node-RED', () => {
@@ -78,6 +78,11 @@ describe('The languages', () => {
           const [help, english] = [read(language, file), read(ENGLISH, file)];
           help.should.containEql(`data-help-name="${file.replace('.html', '')}"`);
           partsOf(help).should.deepEqual(partsOf(english));
+          // Markdown has no italics that begin or end beside a letter, of whatever alphabet.
+          for (const { 0: found, index, input } of bareOf(help).matchAll(/_[^_\n]+_/g)) {
+            const beside = input[index - 1]! + (input[index + found.length] ?? '');
+            should(/[\p{L}\p{N}]/u.test(beside)).be.false(found);
+          }
           // Node-RED takes a list of properties apart at a second colon.
           for (const line of all(help, /^(: .*)$/gm)) should(line!.split(' : ').length).equal(2, line);
         });
