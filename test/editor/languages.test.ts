@@ -8,14 +8,14 @@ import { workbench } from './workbench';
 const TYPES = ['amqp-endpoint', 'amqp-sender', 'amqp-receiver', 'amqp-requester', 'amqp-responder'];
 const FLOW = [
   { id: 'tab', type: 'tab', label: 'Test' },
-  { id: 'amqp-endpoint', type: 'amqp-endpoint', host: 'localhost', port: 5672, autoconnect: false },
+  { id: 'endpoint', type: 'amqp-endpoint', host: 'localhost', port: 5672, autoconnect: false },
   ...TYPES.slice(1).map((type, index) => ({
     id: type,
     type,
     z: 'tab',
     x: 200,
     y: 60 + 80 * index,
-    endpoint: 'amqp-endpoint',
+    endpoint: 'endpoint',
     format: 'body',
     address: 'orders',
     wires: [],
@@ -32,7 +32,7 @@ for (const language of ['de', 'ja']) {
     for (const type of TYPES) {
       it(`has the form of ${type} translated, with nothing cut off`, async () => {
         const editor = await open(FLOW, 'light', language);
-        const form = await editor.edit(type);
+        const form = await editor.edit(type === 'amqp-endpoint' ? 'endpoint' : type);
         for (const fold of await form.folds.all()) await form.unfold(fold);
         await editor.screenshot(`${type}-${language}`);
         const labels = form.element.locator('.amqp10-form label:visible');
