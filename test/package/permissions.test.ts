@@ -15,7 +15,7 @@ const WRITE = ['POST test', 'POST account'];
 const all = (routes: string[], status: number) => routes.map((route) => [route, status] as const);
 
 describe('The admin routes of a Node-RED where users log in', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
   const red = new NodeRedProcess(new Ledger());
   let url: string;
 
