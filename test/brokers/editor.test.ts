@@ -59,9 +59,8 @@ for (const [name, product] of [
     });
 
     it('has the addresses of Artemis, and of no other broker', async () => {
-      const { status: code, body } = await post('addresses', { id: 'broker' });
-      should(code).equal(/artemis/i.test(name) ? 200 : 503);
-      if (code === 200) (body as string[]).should.containEql('orders');
+      const { body } = await post('addresses', { id: 'broker' });
+      should((body as string[]).includes('orders')).equal(/artemis/i.test(name));
     });
   });
 }

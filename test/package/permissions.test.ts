@@ -78,7 +78,7 @@ describe('The admin routes of a Node-RED where users log in', function () {
       'GET counters': 200,
       'POST test': 400,
       'POST account': 400,
-      'POST addresses': 404,
+      'POST addresses': 200,
     });
   });
 });
