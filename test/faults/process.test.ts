@@ -261,7 +261,8 @@ describe('Node-RED that goes, with messages on their way', function () {
       ledger.check('SIGKILL, broker away, buffer on disk').done.should.equal(count);
     });
 
-    it('SIGKILLs at any moment lose nothing that was reported done', async () => {
+    it('SIGKILLs at any moment lose nothing that was reported done', async function () {
+      this.timeout(180_000); // six starts of Node-RED
       const killed = nodeRed();
       const points: number[] = [];
       for (let round = 0; round < 5; round++) {
