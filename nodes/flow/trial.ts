@@ -1,7 +1,6 @@
 /** Tries an endpoint as it stands in its form, deployed or not. */
 import type { Node, NodeAPI } from 'node-red';
 import { isPlainObject } from '../lib/codec/notation';
-import type { AmqpError } from '../lib/errors';
 import { type Step, type Target, tryOut, type Verdict } from '../lib/exchange/trial';
 import { type EndpointDef, EndpointSettings } from './endpoint-options';
 import { HttpError } from './http-error';
@@ -16,14 +15,14 @@ export interface Asked {
   role?: unknown;
 }
 
-/** What the form gets. Texts are in the language of Node-RED; `diagnosis` is for the form to say it in its own. */
+/** What the form gets. Of a `diagnosis` it says itself what to do, in the language of its user. */
 export type Answer =
   | {
       ok: true;
       steps: Step[];
       peer: { product?: string; version?: string; container?: string; capabilities: string[] };
     }
-  | { ok: false; step: Step | 'settings'; reason: string; diagnosis?: string; remedy?: string };
+  | { ok: false; step: Step | 'settings'; reason: string; diagnosis?: string };
 
 /** Trials in a minute, so that nobody looks through a network by them. */
 const [MOST, MINUTE] = [10, 60_000];
@@ -98,18 +97,16 @@ export class Trials {
   }
 
   #answer({ steps, failure, peer }: Verdict): Answer {
-    if (failure) return { ok: false, step: failure.step, ...this.#why(failure.error) };
+    if (failure) {
+      const { message: reason, diagnosis } = failure.error;
+      return { ok: false, step: failure.step, reason, ...(diagnosis && { diagnosis }) };
+    }
     const { product, container, capabilities } = peer!;
     return {
       ok: true,
       steps,
       peer: { product: product.name, version: product.version, container, capabilities },
     };
-  }
-
-  #why({ message, diagnosis }: AmqpError): { reason: string; diagnosis?: string; remedy?: string } {
-    if (!diagnosis) return { reason: message };
-    return { reason: message, diagnosis, remedy: this.#text(`log.remedy.${diagnosis}`) };
   }
 
   #text(key: string): string {

@@ -660,8 +660,8 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
         attach: /^The address cannot be used: /,
       };
       for (const [step, text] of Object.entries(steps)) {
-        await press({ json: { ok: false, step, reason: 'because', remedy: 'Mend it.' } });
-        (await part('result').innerText()).should.match(text, step).and.endWith(': because\nMend it.');
+        await press({ json: { ok: false, step, reason: 'because', diagnosis: 'untrusted' } });
+        (await part('result').innerText()).should.match(text, step).and.match(/: because\n.*certificate/);
       }
       await editor.screenshot('endpoint-test-failed');
       await press({ json: { ok: false, step: 'tcp', reason: 'no answer' } });
@@ -792,7 +792,7 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
       await form.enter({ role: 'connect', login: '', urls: 'amqp://broker.example' });
       for (const answer of [
         { ok: true, peer: { product: 'Broker', capabilities: ['a'] } },
-        { ok: false, step: 'tcp', reason: 'no answer', remedy: 'Try again.' },
+        { ok: false, step: 'tcp', reason: 'no answer', diagnosis: 'silent' },
       ]) {
         await editor.page.route('**/amqp-endpoint/test', (route) => route.fulfill({ json: answer }), { times: 1 });
         await part('address').fill('orders');

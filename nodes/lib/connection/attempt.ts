@@ -45,6 +45,8 @@ export class Attempt implements WireUser {
   /** R13, R43, R66: several events may tell of one end, so the first one counts. */
   #isOver = false;
   #timer: NodeJS.Timeout;
+  /** A peer may repeat a token that it refuses. */
+  readonly #mask = (text: string): string => without(text, this.#user.secrets?.() ?? []);
 
   constructor(options: AttemptOptions, user: AttemptUser) {
     this.#options = options;
@@ -57,7 +59,7 @@ export class Attempt implements WireUser {
       this.#lost(`no answer within ${connectTimeout / 1000} s`, null, null, 'silent'),
     );
     try {
-      this.#wire = new DialledWire({ ...options, trace: this.#trace }, mechanismsOf(options), this);
+      this.#wire = new DialledWire({ ...options, mask: this.#mask }, mechanismsOf(options), this);
       this.#wire.connect();
     } catch (error) {
       // A port or TLS option that Node refuses is thrown by the dial itself.
@@ -73,12 +75,6 @@ export class Attempt implements WireUser {
     if (this.#openedAt === undefined || !this.#wire) return this.#lost('not open yet');
     this.#wire.close();
     this.#timer = this.#after(CLOSE_TIMEOUT, () => this.#lost('no answer to our close'));
-  }
-
-  /** A peer may repeat a token that it refuses. */
-  get #trace(): AttemptOptions['trace'] {
-    const { trace } = this.#options;
-    return trace && ((line) => trace(without(line, this.#user.secrets?.() ?? [])));
   }
 
   #after(delay: number, callback: () => void): NodeJS.Timeout {

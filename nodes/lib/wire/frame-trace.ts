@@ -1,7 +1,7 @@
 /** A trace of frames for people: one line each, with nothing that logs in, and of messages only how many bytes they have. */
 import { DESCRIPTOR } from '../codec/codes';
 import { Decoder } from '../codec/decoder';
-import { isNotation, jsonOf } from '../codec/notation';
+import { bareOf, isNotation, isPlainObject, type Notation } from '../codec/notation';
 import { cleaned } from '../errors';
 
 /** Performatives (2.7) and SASL frames (5.3.3): the name of each, and of its fields in their order. */
@@ -44,12 +44,13 @@ const LONGEST = 1000;
 
 /** What one side says. */
 class Side {
-  readonly #tell: (line: string) => void;
+  readonly #tell: (frame: Buffer, size: number) => void;
   #bytes: Buffer = Buffer.alloc(0);
   /** Bytes of the present frame that are not looked at. */
   #skip = 0;
 
-  constructor(tell: (line: string) => void) {
+  /** `tell` gets each frame, but no more than its beginning, and how many bytes it has. */
+  constructor(tell: (frame: Buffer, size: number) => void) {
     this.#tell = tell;
   }
 
@@ -71,7 +72,7 @@ class Side {
         return;
       }
       this.#bytes = Buffer.alloc(0);
-      this.#tell(lineOf(all.subarray(0, wanted), size));
+      this.#tell(all.subarray(0, wanted), size);
       this.#skip = size - wanted;
       rest = all.subarray(wanted);
     }
@@ -86,14 +87,17 @@ class Side {
   }
 }
 
+/** Takes out of a text what the peer was told in confidence, and may repeat. */
+export type Mask = (text: string) => string;
+
 export class FrameTrace {
   readonly #ours: Side;
   readonly #theirs: Side;
 
   /** `tell` gets each line: `-> ` or `<- `, and the frame. */
-  constructor(tell: (line: string) => void) {
-    this.#ours = new Side((line) => tell(`-> ${line}`));
-    this.#theirs = new Side((line) => tell(`<- ${line}`));
+  constructor(tell: (line: string) => void, mask: Mask = (text) => text) {
+    this.#ours = new Side((bytes, size) => tell(`-> ${lineOf(bytes, size, mask)}`));
+    this.#theirs = new Side((bytes, size) => tell(`<- ${lineOf(bytes, size, mask)}`));
   }
 
   sent(bytes: Uint8Array): void {
@@ -105,7 +109,7 @@ export class FrameTrace {
   }
 }
 
-function lineOf(bytes: Buffer, size: number): string {
+function lineOf(bytes: Buffer, size: number, mask: Mask): string {
   if (bytes.toString('latin1', 0, 4) === 'AMQP') return `AMQP protocol ${bytes.subarray(4, 8).join('.')}`;
   const dataOffset = 4 * bytes[4]!;
   const channel = bytes[5] === 0 ? `channel ${bytes.readUInt16BE(6)} ` : '';
@@ -118,7 +122,7 @@ function lineOf(bytes: Buffer, size: number): string {
     for (const [index, value] of decoder.list().entries()) {
       const field = fields[index] ?? String(index);
       if (value === null || value === undefined) continue;
-      shown.push(`${field}=${MASKED.has(field) ? '(masked)' : textOf(value)}`);
+      shown.push(`${field}=${MASKED.has(field) ? '(masked)' : textOf(value, mask)}`);
     }
     const payload = code === DESCRIPTOR.transfer ? ` (message: ${size - dataOffset - decoder.offset} bytes)` : '';
     return cleaned(`${channel}${name} ${shown.join(' ')}${payload}`.trim(), LONGEST);
@@ -128,14 +132,23 @@ function lineOf(bytes: Buffer, size: number): string {
   }
 }
 
-function textOf(value: unknown): string {
-  return JSON.stringify(value, (_key, one: unknown) => (isNotation(one) ? bare(one) : one)) ?? '';
+/** JSON, with binary in hexadecimal. A secret is masked while it is whole, and as it is: neither cut off nor escaped. */
+function textOf(value: unknown, mask: Mask): string {
+  const shown = (one: unknown): unknown => {
+    if (typeof one === 'string') return mask(one);
+    if (Buffer.isBuffer(one)) return `0x${one.toString('hex')}`;
+    if (Array.isArray(one)) return one.map(shown);
+    if (isNotation(one)) return shown(named(one));
+    if (isPlainObject(one))
+      return Object.fromEntries(Object.entries(one).map(([key, field]) => [mask(key), shown(field)]));
+    return one;
+  };
+  return JSON.stringify(shown(value)) ?? '';
 }
 
 /** Sources, targets and outcomes by their names. */
-function bare(value: { $amqp: string; descriptor?: unknown; value?: unknown }): unknown {
-  if (value.$amqp !== 'described') return jsonOf(value.value);
-  const { descriptor } = value;
-  const name = isNotation(descriptor) ? descriptor.value : descriptor;
-  return { [NAMES[String(name)] ?? String(name)]: value.value };
+function named({ $amqp: type, descriptor, value }: Notation): unknown {
+  if (type !== 'described') return value;
+  const name = String(bareOf(descriptor));
+  return { [NAMES[name] ?? name]: value };
 }

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 import rhea, { type ConnectionOptions, type EventContext } from 'rhea';
 import { type AmqpError, amqpError, type PeerError } from '../errors';
 import { MAX_TIMEOUT } from '../pause';
-import { FrameTrace } from './frame-trace';
+import { FrameTrace, type Mask } from './frame-trace';
 import { Frames, type MessageFrames } from './frames';
 import { Output } from './output';
 import { type Opened, openedOf, peerErrorOf } from './remote';
@@ -22,6 +22,8 @@ export interface WireOptions extends TransportOptions {
   idleTimeout: number;
   /** Gets a line for each frame, without what logs in. */
   trace?: (line: string) => void;
+  /** Takes out of it what the peer was told in confidence. */
+  mask?: Mask;
 }
 
 /** How to log in by one SASL mechanism (5.3.2). Errors are AmqpErrors. */
@@ -157,8 +159,8 @@ export abstract class Wire implements SessionUser {
   }
 
   /** All that goes over the socket is traced from now on. */
-  protected traced(socket: Duplex, tell: (line: string) => void): void {
-    const trace = new FrameTrace(tell);
+  protected traced(socket: Duplex, tell: (line: string) => void, mask?: Mask): void {
+    const trace = new FrameTrace(tell, mask);
     this.#trace = trace;
     const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
     socket.write = (...args: unknown[]): boolean => {
@@ -263,7 +265,7 @@ export class DialledWire extends Wire {
             connected();
           });
           this.socket = socket;
-          if (options.trace) this.traced(socket, options.trace);
+          if (options.trace) this.traced(socket, options.trace, options.mask);
           this.output = new Output(socket);
           return socket;
         },

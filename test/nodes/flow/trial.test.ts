@@ -59,7 +59,6 @@ describe('The route that tries an endpoint', () => {
     await deployed();
     const { answer } = await ask(values({ host: 'no-such-host.invalid' }));
     answer.should.match({ ok: false, step: 'name', diagnosis: 'host-not-found' });
-    (answer as { remedy: string }).remedy.should.match(/remedy.host-not-found/);
     const refused = await ask(values({}, { pass: 'wrong' }));
     refused.answer.should.match({ ok: false, step: 'login' });
     refused.text.should.not.containEql('wrong');

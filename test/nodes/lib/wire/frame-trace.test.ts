@@ -43,6 +43,29 @@ describe('a trace of frames', () => {
     linesOf(init).should.deepEqual(['<- sasl-init mechanism="PLAIN" initial-response=(masked)']);
   });
 
+  it('has nothing of a secret that the peer repeats, however long it is and whatever characters it has', () => {
+    const secret = `${secretOf('password', '"\\ ')}${'x'.repeat(1500)}`;
+    const description = Buffer.from(`cannot read ${secret}`);
+    const head = hex('00000000 02000000 005318 d0 00000000 00000001 00531d d0 00000000 00000002 a30161 b1 00000000');
+    const close = Buffer.concat([head, description]);
+    close.writeUInt32BE(close.length, 0);
+    close.writeUInt32BE(close.length - 16, 12);
+    close.writeUInt32BE(close.length - 28, 24);
+    close.writeUInt32BE(description.length, head.length - 4);
+    const lines: string[] = [];
+    new FrameTrace(
+      (line) => lines.push(line),
+      (text) => text.replaceAll(secret, '…'),
+    ).received(close);
+    lines.should.deepEqual(['<- channel 0 close error={"error":["a","cannot read …"]}']);
+  });
+
+  it('shows binary in hexadecimal', () => {
+    linesOf(hex('00000014 02000000 005314 c0 07 03 43 43 a0 02 00ff')).should.deepEqual([
+      '<- channel 0 transfer handle=0 delivery-id=0 delivery-tag="0x00ff" (message: 0 bytes)',
+    ]);
+  });
+
   it('looks at no more than the beginning of a large frame, and goes on behind it', () => {
     const large = Buffer.concat([hex('00000000 02000000 005314 c0 04 02 43 5205'), Buffer.alloc(100_000, 1)]);
     large.writeUInt32BE(large.length, 0);
