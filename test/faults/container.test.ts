@@ -101,12 +101,21 @@ const NEEDS: Record<string, object> = {
   endmarker: { replies: 'several' },
   replycapability: { replyto: 'capability' },
   replyaddress: { replyto: 'fixed' },
+  replyaddressType: { replyto: 'fixed' },
 };
 
 const LINK = '{"plant": 7}';
 
 /** Of an inject node. */
-const ONCE = { once: true, onceDelay: 0.01, props: [{ p: 'payload' }], payload: '{}', payloadType: 'json', repeat: '' };
+const TRACE_PARENT = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+const ONCE = {
+  once: true,
+  onceDelay: 0.01,
+  props: [{ p: 'payload' }, { p: 'traceparent', v: TRACE_PARENT, vt: 'str' }],
+  payload: '{}',
+  payloadType: 'json',
+  repeat: '',
+};
 
 interface Definition {
   defaults: object;
@@ -189,7 +198,7 @@ describe('Node-RED in a container, configured by its environment', function () {
   let nodeRed: NodeRedProcess;
   before(() => NodeRedProcess.build());
   afterEach(async function () {
-    if (this.currentTest!.state === 'failed') console.error(nodeRed.log);
+    if (this.currentTest!.state === 'failed') console.error((nodeRed as NodeRedProcess | undefined)?.log);
     for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
   });
 
@@ -224,6 +233,7 @@ describe('Node-RED in a container, configured by its environment', function () {
     const links: Record<string, Partial<LinkInfo>> = {};
     const credit: Record<string, number> = {};
     const sent: Record<string, object> = {};
+    const properties: Record<string, unknown> = {};
     const logins: string[] = [];
     const azure: object[] = [];
     for (const service of [bus, hub] as EventEmitter[])
@@ -249,8 +259,10 @@ describe('Node-RED in a container, configured by its environment', function () {
         links[name] = { address, sndSettleMode, source, target };
         seen.emit('more');
       });
-    broker.on('message', (address: string, { durable, priority, ttl, content_type }: Record<string, unknown>) => {
+    broker.on('message', (address: string, message: Record<string, unknown>) => {
+      const { durable, priority, ttl, content_type, application_properties } = message;
       sent[address] = { durable, priority, ttl, content_type };
+      properties[address] = application_properties;
       seen.emit('more');
     });
 
@@ -265,9 +277,15 @@ describe('Node-RED in a container, configured by its environment', function () {
       container_id: 'orders',
       connecttimeout: 7,
       idletimeout: 45,
+      tracecontext: true,
     };
     site.add('amqp-endpoint', 'broker', { ...server, ...own, tls: 'tls', autoconnect: true });
-    site.add('amqp-endpoint', 'unverified', { ...server, container_id: 'unverified', rejectUnauthorized: false });
+    site.add('amqp-endpoint', 'unverified', {
+      ...server,
+      container_id: 'unverified',
+      rejectUnauthorized: false,
+      trace: true,
+    });
     site.flow.push({ id: 'proxy', type: 'http proxy', z: '', name: '', url: proxy.url, noproxy: [] });
     site.credentials['proxy'] = { username: account.user, password: account.password };
     site.add('amqp-endpoint', 'cloud', {
@@ -502,6 +520,9 @@ describe('Node-RED in a container, configured by its environment', function () {
     should(credit).match({ 'line|receiver': 7, 'responder:request': 9 });
     const header = { priority: 7, ttl: 5000, content_type: 'application/json' };
     should(sent).deepEqual({ out: { ...header, durable: undefined }, ask: { ...header, durable: true } });
+    should(properties).match({ out: { traceparent: TRACE_PARENT }, ask: { traceparent: TRACE_PARENT } });
+    should(nodeRed.log).match(/-> channel 0 open container-id="unverified"/);
+    should(nodeRed.log).not.match(/-> channel 0 open container-id="orders"/);
     should(logins.toSorted()).deepEqual(['SCRAM-SHA-256', 'SCRAM-SHA-512']);
     const partition = 'telemetry/consumergroups/line/partitions/1';
     should(azure).containDeep([

@@ -3,8 +3,8 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import should from 'should';
 import { freePort } from '../../scripts/free-port';
-import { Ledger } from '../faults/ledger';
-import { NodeRedProcess } from '../faults/node-red-process';
+import { Ledger } from './ledger';
+import { NodeRedProcess } from './node-red-process';
 import { nodeRedDir } from '../node-red';
 import { secretOf } from '../secrets';
 
@@ -19,6 +19,7 @@ describe('The admin routes of a Node-RED where users log in', function () {
   const red = new NodeRedProcess(new Ledger());
   let url: string;
 
+  before(() => NodeRedProcess.build());
   before(async () => {
     const bcrypt = createRequire(join(nodeRedDir, 'package.json'))('bcryptjs') as {
       hashSync(text: string, rounds: number): string;
