@@ -102,7 +102,12 @@ export default function init(RED: NodeAPI): void {
       if (transaction) {
         const { receiver, token } = transaction;
         // What is only on disk would not be of the transaction.
-        receiver.send(token, entryOf(memberOf(encode(withId(message)), msg, send, done, true), to), options);
+        const member = memberOf(encode(withId(message)), msg, send, done, true);
+        const counted: Done = (error, sent) => {
+          sender.count(error, sent);
+          member.done(error, sent);
+        };
+        receiver.send(token, entryOf({ ...member, done: counted }, to), options);
       } else if (isScheduling(msg, service)) {
         const entry = entryOf(memberOf(NOTHING, msg, send, done), to);
         scheduled(schedule!, msg, message, to ?? address.fixed).then(

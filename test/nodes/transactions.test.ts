@@ -29,6 +29,12 @@ function work(...steps: Work[]): void {
   helper.getNode('work').on('input', (msg, _send, done) => steps.shift()!(msg, done));
 }
 
+async function report(): Promise<unknown> {
+  const shown = message('alone-sent');
+  inject('alone', { action: 'status' });
+  return (await shown).payload;
+}
+
 describe('a flow in transactions', () => {
   let broker: Broker;
   let configs: NodeConfig[];
@@ -111,6 +117,19 @@ describe('a flow in transactions', () => {
     inject('alone', { ...order, payload: 'too late' });
     should((await caught).error).match({ code: 'AMQP_DELIVERY_SETTLED', source: { id: 'alone' } });
     await ended(0, 1);
+  });
+
+  it('counts what is sent in them at its sender', async () => {
+    await start({}, {}, printThenFail, pass, hold);
+    broker.put('orders', { body: 'order' });
+    await answered();
+    should(await report()).match({ sent: 1, accepted: 1, failed: 0, buffered: 0 });
+    const held = await given();
+    broker.answer('invoices', 'reject', 1);
+    const caught = message('caught');
+    inject('alone', held);
+    await caught;
+    should(await report()).match({ sent: 2, accepted: 1, rejected: 1, failed: 1, buffered: 0 });
   });
 
   it('sends nothing when it fails: the message comes again', async () => {

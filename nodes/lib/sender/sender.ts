@@ -57,7 +57,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
   readonly #drained = new Pause();
   #counting: NodeJS.Timeout | undefined;
   #told: State = { name: 'detached' };
-  readonly #counts = { accepted: 0, rejected: 0, released: 0, modified: 0, retried: 0, failed: 0 };
+  readonly #counts = { sent: 0, accepted: 0, rejected: 0, released: 0, modified: 0, retried: 0, failed: 0 };
 
   /** `routing`: what takes the place of links that we attach. */
   constructor(connection: LinkConnection, options: SenderOptions);
@@ -103,7 +103,14 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   get counters(): Counters {
     const { sent, inFlight: inflight, credit } = this.#routes;
-    return { sent, ...this.#counts, buffered: this.size, inflight, credit };
+    return { ...this.#counts, sent: this.#counts.sent + sent, buffered: this.size, inflight, credit };
+  }
+
+  /** Counts a message that has ended and was sent over another link: with a transaction, over that of its session. */
+  count(error: Error | undefined, { state }: Sent): void {
+    if (state !== 'failed') this.#counts.sent++;
+    if (isOutcome(state)) this.#counts[state]++;
+    if (error) this.#counts.failed++;
   }
 
   /** The most bytes of a message that the peer takes; undefined: that is not known yet. */
@@ -353,7 +360,7 @@ export class Sender extends EventEmitter<{ state: [State] }> {
 
   #settled(entry: Entry, { sent, peer, mayRetry }: Outcome): void {
     // Those that were not asked for an outcome have none.
-    if (sent.state !== 'settled' && sent.state !== 'failed') this.#counts[sent.state]++;
+    if (isOutcome(sent.state)) this.#counts[sent.state]++;
     if (sent.state === 'accepted' || sent.state === 'settled') {
       this.#release(entry);
       entry.done(undefined, sent);
@@ -419,6 +426,12 @@ function doubted({ isInDoubt }: Entry, error: AmqpError): AmqpError {
 
 function countOf(state: State): number | undefined {
   return 'count' in state ? state.count : undefined;
+}
+
+const OUTCOMES = ['accepted', 'rejected', 'released', 'modified'] as const;
+
+function isOutcome(state: string): state is (typeof OUTCOMES)[number] {
+  return (OUTCOMES as readonly string[]).includes(state);
 }
 
 const FAILURE: Record<Exclude<Outcome['sent']['state'], 'accepted' | 'settled'>, ErrorKey> = {
