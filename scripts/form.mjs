@@ -1,6 +1,6 @@
 // A form as the editor gets it. A row that several forms have stands once in nodes/rows, and the forms name it in a line of
 // its own: `<!-- include rows/kind.html -->`. In the row `{type}` is the node's type, and `{id}`, say, what that line gives:
-// `<!-- include rows/seconds.html id=timeout icon=clock-o -->`.
+// `<!-- include rows/seconds.html id=timeout icon=clock-o unit=seconds-or-never -->`.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
