@@ -9,7 +9,9 @@ import { join } from 'node:path';
 const PUBLINT = 'publint@0.3.25';
 const NODE_RED_DEV = 'node-red-dev@0.1.6';
 // P02 is switched off in node-red-dev.
-const CHECKS = ['P01', 'P03', 'P04', 'P05', 'P06', 'P07', 'P08', 'N01', 'N02', 'D01', 'D02', 'D03'];
+const CHECKS = ['P01', 'P03', 'P04', 'P05', 'P06', 'P07', 'P08', 'N01', 'N02', 'D01', 'D02'];
+// D03, that each dependency takes the newest version there is, is only told: somebody else's release would fail an unchanged project.
+const TOLD = /warning: D03/i;
 
 const project = join(import.meta.dirname, '..');
 // Not dependencies of ours: one of them has some 300 of its own, most of them old.
@@ -43,7 +45,8 @@ try {
   const results = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : {};
   wrong.push(...CHECKS.filter((check) => results[check]?.test !== true));
   // P05 always passes, but warns; nodes that cannot be read count as unique and as shown in examples.
-  if (!isWell || /warning|unable to parse/i.test(said)) wrong.push('a warning');
+  const warnings = said.split('\n').filter((line) => /warning|unable to parse/i.test(line) && !TOLD.test(line));
+  if (!isWell || warnings.length > 0) wrong.push('a warning');
   const types = Object.keys(JSON.parse(readFileSync(join(unpacked, 'package.json'), 'utf8'))['node-red'].nodes);
   const read = results.N02?.nodes ?? [];
   // All but the configuration node.
