@@ -144,10 +144,20 @@ export class Editor {
 
   /** Presses Deploy and waits until the runtime has the flows. */
   async deploy(): Promise<void> {
+    await this.#posts(() => this.page.locator('#red-ui-header-button-deploy').click());
+  }
+
+  /** Restarts the flows, as the menu beside Deploy offers it. */
+  async restart(): Promise<void> {
+    await this.page.locator('#red-ui-header-button-deploy-options').click();
+    await this.#posts(() => this.page.locator('#deploymenu-item-reload').click());
+  }
+
+  async #posts(click: () => Promise<void>): Promise<void> {
     const posted = this.page.waitForResponse(
       (response) => response.url().endsWith('/flows') && response.request().method() === 'POST',
     );
-    await this.page.locator('#red-ui-header-button-deploy').click();
+    await click();
     should((await posted).ok()).be.true();
   }
 }

@@ -9,14 +9,17 @@ export const THEMES: Theme[] = nodeRedVersion.startsWith('4.') ? ['light'] : ['l
 
 export interface Workbench {
   readonly installation: Installation;
-  /** Deploys the flows and opens the editor on them, until the test is over. */
+  /** Deploys the flows and opens the editor on them, until the test is over, or all of them are. */
   readonly open: (flows: Flow[], theme?: Theme, locale?: string) => Promise<Editor>;
   /** A node as it stands in the flow file. */
   readonly deployed: (id: string) => Promise<Flow>;
 }
 
-/** A Node-RED and a browser, for the tests of the suite that this is called in. */
-export function workbench(): Workbench {
+/**
+ * A Node-RED and a browser, for the tests of the suite that this is called in. An editor is closed after each of them, or
+ * after all, where they share what took long to set up.
+ */
+export function workbench(closing: 'after each' | 'after all' = 'after each'): Workbench {
   const installation = new Installation();
   let browser: Browser | undefined;
   let editor: Editor | undefined;
@@ -32,15 +35,21 @@ export function workbench(): Workbench {
     browser = await launch(CHROMIUM);
   });
 
+  const complain = () => void editor?.complaints.should.eql([]);
+  const close = async () => {
+    await editor?.close();
+    complain();
+    editor = undefined;
+  };
+  if (closing === 'after each') afterEach(close);
+  else {
+    afterEach(complain);
+    after(close);
+  }
+
   after(async () => {
     await browser?.close();
     await installation.stop();
-  });
-
-  afterEach(async () => {
-    await editor?.close();
-    editor?.complaints.should.eql([]);
-    editor = undefined;
   });
 
   return {
