@@ -111,6 +111,17 @@ export class Editor {
     );
   }
 
+  /** What the editor has against the nodes of the flows as they are. */
+  invalid(): Promise<string[]> {
+    return this.page.evaluate(() => {
+      const all: { id: string; valid: boolean; validationErrors: string[] }[] = [];
+      RED.nodes.eachNode((node: (typeof all)[number]) => all.push(node));
+      RED.nodes.eachConfig((node: (typeof all)[number]) => all.push(node));
+      for (const node of all) RED.editor.validateNode(node);
+      return all.filter(({ valid }) => !valid).map(({ id, validationErrors }) => `${id}: ${validationErrors.join()}`);
+    });
+  }
+
   /** A property of a node as the editor knows it. */
   property(id: string, name: string): Promise<unknown> {
     return this.page.evaluate(([node, key]) => RED.nodes.node(node)[key!], [id, name]);
@@ -140,6 +151,29 @@ export class Editor {
     const form = new Form(this.page, prefix);
     await form.ready();
     return form;
+  }
+
+  /** What the dialog to export offers to copy: of the tab that is shown, or all. */
+  async exported(range: 'flow' | 'full'): Promise<string> {
+    await this.page.evaluate(() => RED.actions.invoke('core:show-export-dialog'));
+    const dialog = this.page.locator('#red-ui-clipboard-dialog');
+    await dialog.locator(`#red-ui-clipboard-dialog-export-rng-${range}`).click();
+    await dialog.locator('#red-ui-clipboard-dialog-export-tab-clipboard-tabs a', { hasText: 'JSON' }).click();
+    const text = await dialog.locator('#red-ui-clipboard-dialog-export-text').inputValue();
+    await this.page.locator('#red-ui-clipboard-dialog-cancel').click();
+    await dialog.waitFor({ state: 'hidden' });
+    return text;
+  }
+
+  /** Puts it into the dialog to import, and confirms it. */
+  async import(text: string): Promise<void> {
+    await this.page.evaluate(() => RED.actions.invoke('core:show-import-dialog'));
+    const field = this.page.locator('#red-ui-clipboard-dialog-import-text');
+    await field.fill(text);
+    // It is looked at after a key.
+    await field.press('End');
+    await this.page.locator('#red-ui-clipboard-dialog-ok').click();
+    await this.page.locator('#red-ui-clipboard-dialog').waitFor({ state: 'hidden' });
   }
 
   /** Presses Deploy and waits until the runtime has the flows. */

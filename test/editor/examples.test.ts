@@ -82,14 +82,6 @@ describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function ()
     const own = { 'amqp-example-11-mqtt': mqtt, 'amqp-example-11-endpoint': distant };
     return { ...own, 'amqp-example-12-endpoint-second': second }[id]?.port ?? broker.port;
   };
-  const invalid = () =>
-    editor.page.evaluate(() => {
-      const all: { id: string; valid: boolean; validationErrors: string[] }[] = [];
-      RED.nodes.eachNode((node: (typeof all)[number]) => all.push(node));
-      RED.nodes.eachConfig((node: (typeof all)[number]) => all.push(node));
-      for (const node of all) RED.editor.validateNode(node);
-      return all.filter(({ valid }) => !valid).map(({ id, validationErrors }) => `${id}: ${validationErrors.join()}`);
-    });
   const show = async (tab: string) => {
     await editor.page.evaluate((id) => RED.workspaces.show(id), tab);
     await editor.page.locator(`[id="${tab}-about"]`).waitFor();
@@ -130,7 +122,7 @@ describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function ()
 
   it('are imported from the menu and deployed, all of them, without a question', async () => {
     questions.should.eql([]);
-    (await invalid()).should.eql([]);
+    (await editor.invalid()).should.eql([]);
     const saved = await installation.flows();
     saved.filter(({ type }) => type === 'amqp-endpoint').should.have.length(endpoints.length);
     for (const node of saved.filter(({ type }) => type.startsWith('amqp-'))) {
