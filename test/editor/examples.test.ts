@@ -220,6 +220,8 @@ describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function ()
     },
 
     '08 - Browse a queue': async () => {
+      // What a first try has left there.
+      broker.purge('example.shelf');
       const looks = ['"tea"', '"coffee"', '"cocoa"'];
       await press('1. put three in');
       while (broker.ready('example.shelf') < 3) await once(broker, 'message');
@@ -240,6 +242,7 @@ describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function ()
 
     '10 - Back-pressure': async () => {
       const queue = 'example.load';
+      const before = broker.received[queue] ?? 0;
       await status('amqp-receiver', 'five at a time', 'connected');
       await press('1. send 20 messages');
       await shown('processed', 3);
@@ -261,7 +264,7 @@ describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function ()
       const refused = await shown('refused', 10);
       refused.should.eql(refused.map(() => refused[0])).and.match({ 0: /code: "AMQP_BUFFER_FULL"/ });
       await press('3. connect');
-      while (broker.received[queue] !== 20 + 20 + 30) await once(broker, 'message');
+      while (broker.received[queue]! - before < 20 + 20 + 30) await once(broker, 'message');
       await status('amqp-sender', 'send', /^connected$/);
       (await entries('refused').count()).should.equal(10);
       broker.purge(queue);
