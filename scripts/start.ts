@@ -172,9 +172,11 @@ function log(entry: LogEntry): void {
   say(`${entry.level > 20 ? 'warning' : 'error'}: ${from}${String(entry.msg)}`);
 }
 
-/** The nodes of all example flows, at the addresses that the broker wants. */
+/** The nodes of the example flows for beginners, at the addresses that the broker wants. */
 function examples(): FlowNode[] {
-  const files = readdirSync(join(root, 'examples')).toSorted();
+  const files = readdirSync(join(root, 'examples'))
+    .filter((file) => file.endsWith('.json'))
+    .toSorted();
   const nodes = files.flatMap((file): FlowNode[] => JSON.parse(readFileSync(join(root, 'examples', file), 'utf8')));
   for (const node of nodes) {
     // Blank is for the flow to name, and a topic has a prefix of its own.

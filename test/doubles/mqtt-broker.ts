@@ -42,6 +42,12 @@ export class MqttBroker {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /** As a client does, to all that have subscribed to anything. */
+  publish(topic: string, payload: Buffer | string): void {
+    const packet = { cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false };
+    for (const subscriber of this.#subscribers) subscriber.write(mqtt.generate(packet));
+  }
+
   async stop(): Promise<void> {
     const closed = once(this.#server, 'close');
     this.#server.close();
@@ -72,9 +78,7 @@ export class MqttBroker {
     if (cmd === 'unsubscribe') say({ cmd: 'unsuback', messageId });
     if (cmd === 'publish') {
       if (qos === 1) say({ cmd: 'puback', messageId });
-      for (const subscriber of this.#subscribers) {
-        subscriber.write(mqtt.generate({ cmd, topic, payload, qos: 0, retain: false, dup: false }));
-      }
+      this.publish(topic!, payload!);
     }
   }
 }

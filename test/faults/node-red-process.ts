@@ -41,7 +41,7 @@ export class NodeRedProcess {
   log = '';
   readonly #ledger: Ledger;
   readonly #reports = new EventEmitter();
-  readonly #userDir = mkdtempSync(join(tmpdir(), 'node-red-'));
+  readonly #userDir: string;
   #child: ChildProcess | undefined;
   #closed: Promise<unknown> = Promise.resolve();
   readonly #lastResort = (): void => void this.#child?.kill('SIGKILL');
@@ -51,9 +51,10 @@ export class NodeRedProcess {
     await promisify(execFile)(process.execPath, [join('scripts', 'build.mjs')], { cwd: root });
   }
 
-  /** What it reports goes into the ledger. */
-  constructor(ledger: Ledger) {
+  /** What it reports goes into the ledger. Its user directory is made in `disk`. */
+  constructor(ledger: Ledger, disk = tmpdir()) {
     this.#ledger = ledger;
+    this.#userDir = mkdtempSync(join(disk, 'node-red-'));
     const modules = join(this.#userDir, 'node_modules');
     mkdirSync(join(modules, PACKAGE, '..'), { recursive: true });
     symlinkSync(root, join(modules, PACKAGE));
@@ -94,6 +95,11 @@ export class NodeRedProcess {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`Node-RED ended with ${code}:\n${this.log}`)));
     });
+  }
+
+  /** Of the process that runs. */
+  get pid(): number {
+    return this.#child!.pid!;
   }
 
   /** Sends a signal, and resolves with the exit code and the signal that it ended by, after its last report. */

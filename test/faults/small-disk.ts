@@ -1,6 +1,6 @@
 // A file system of its own, small enough to be filled.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -70,5 +70,38 @@ export class FailingDisk {
     run('umount', '-l', this.directory);
     rmdirSync(this.directory);
     this.#under.remove();
+  }
+}
+
+/** A disk whose power can be cut: it has lost what programs had written by then, and not flushed to it. */
+export class PoweredDisk {
+  readonly directory = mkdtempSync(join(tmpdir(), 'powered-disk-'));
+  readonly #image = join(mkdtempSync(join(tmpdir(), 'image-')), 'image');
+
+  constructor(megabytes: number) {
+    run('truncate', '-s', `${megabytes}M`, this.#image);
+    run('mkfs.ext4', '-q', this.#image);
+    this.#mount();
+    run('chmod', '777', this.directory);
+  }
+
+  /** After it all is as the disk had it then. Who used it is to be killed before. */
+  cutPower(): void {
+    const kept = `${this.#image}-kept`;
+    // Before it is unmounted, which would flush all.
+    copyFileSync(this.#image, kept);
+    run('umount', '-l', this.directory);
+    renameSync(kept, this.#image);
+    this.#mount();
+  }
+
+  remove(): void {
+    run('umount', '-l', this.directory);
+    rmdirSync(this.directory);
+    rmSync(join(this.#image, '..'), { recursive: true });
+  }
+
+  #mount(): void {
+    run('mount', '-o', 'loop', this.#image, this.directory);
   }
 }

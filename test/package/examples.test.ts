@@ -1,100 +1,60 @@
 // Every example flow as it is shipped, on the embedded broker: only ports are changed.
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { NodeInitializer } from 'node-red';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import should from 'should';
 import { Broker, type Disposition } from '../../broker/broker';
 import { MqttBroker } from '../doubles/mqtt-broker';
-import { collect, inject, message, messages, type Msg, nodes, status } from '../flow';
-import helper, { coreNode, type NodeConfig } from '../node-red';
-
-const CORE = [
-  'common/20-inject',
-  'common/21-debug',
-  'common/24-complete',
-  'common/25-catch',
-  'common/25-status',
-  'common/90-comment',
-  'function/10-function',
-  'function/10-switch',
-  'function/15-change',
-  'function/80-template',
-  'function/89-delay',
-  'network/10-mqtt',
-  'network/21-httpin',
-  'sequence/17-split',
-].map(coreNode);
+import {
+  allShown,
+  ask,
+  exampleFiles,
+  idOf,
+  isConnected,
+  loadExample,
+  press,
+  readExample as read,
+  shown,
+  startExamples,
+} from '../example';
+import { collect, message, type Msg, status } from '../flow';
+import helper, { type NodeConfig } from '../node-red';
 
 const root = join(__dirname, '..', '..');
-const folder = join(root, 'examples');
-const files = readdirSync(folder).toSorted();
-const read = (file: string): NodeConfig[] => JSON.parse(readFileSync(join(folder, file), 'utf8'));
+/** Those for beginners, in the order in which they are read. */
+const files = exampleFiles();
+/** Those that show what stands around Node-RED: each has a test in test/systems or test/brokers. */
+const systems = exampleFiles('Systems');
+const all = [...files, ...systems];
 const titleOf = (file: string) => file.replace('.json', '');
 const ofType = (file: string, type: string) => read(file).filter((node) => node.type === type);
 /** Examples in which two parts are apart: each has its own endpoint. */
 const APART = ['10 - Back-pressure.json', '12 - Forward between two servers.json'];
 
-let flow: NodeConfig[];
-
-/** A node of the flow, by its type and name. */
-function idOf(type: string, name: string): string {
-  const found = flow.find((candidate) => candidate.type === type && candidate['name'] === name);
-  if (!found) throw new Error(`there is no ${type} ${name}`);
-  return found.id;
-}
-
-/** Presses the button of an inject node. */
-const press = (name: string) => inject(idOf('inject', name), {});
-/** The next message that a debug node shows. */
-const shown = (name: string) => message(idOf('debug', name));
-const allShown = (name: string, count: number) => messages(idOf('debug', name), count);
-const isConnected = (type: string, name: string) => status(idOf(type, name), '.connected');
 const times = (count: number, word: string) => Array.from({ length: count }, () => word);
 const payloadsOf = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
+
+async function subscriptions(): Promise<unknown> {
+  const told = shown('subscriptions');
+  press('3. list');
+  return (await told).payload;
+}
 
 /** Waits until the broker has done something that makes it true. */
 async function until(broker: Broker, isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await Promise.race(['message', 'settled', 'detach'].map((event) => once(broker, event)));
 }
 
-/** What http in nodes give their pages to: the helper serves it nowhere. */
-let httpNode: RequestListener;
-const keepHttpNode: NodeInitializer = (RED) => {
-  httpNode = RED.httpNode as RequestListener;
-};
-
-async function pageAt(path: string): Promise<string> {
-  const server = createServer(httpNode).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const page = await (await fetch(`http://127.0.0.1:${port}${path}`)).text();
-  server.close();
-  server.closeAllConnections();
-  return page;
-}
-
 describe('The example', () => {
   let broker: Broker;
-  let userDir: string;
 
-  before(async () => {
-    // It would register a type once for each node of it.
-    (helper as unknown as { _nodeModules: object })._nodeModules = {};
-    await helper.startServer();
-  });
-  after(() => helper.stopServer());
+  startExamples();
   beforeEach(async () => {
     broker = await Broker.start();
-    userDir = mkdtempSync(join(tmpdir(), 'examples-'));
   });
   afterEach(async () => {
     await helper.unload();
     await broker.stop();
-    rmSync(userDir, { recursive: true, force: true });
   });
 
   const settled = async (): Promise<Disposition> => (await once(broker, 'settled'))[0];
@@ -107,17 +67,7 @@ describe('The example', () => {
   };
   const detached = () => once(broker, 'detach');
 
-  /** `ports`: those of servers other than the broker, by the end of a config node's id. */
-  const load = async (file: string, ports: Record<string, number> = {}) => {
-    flow = read(file);
-    for (const node of flow) {
-      if (!('port' in node)) continue;
-      const [, port = broker.port] = Object.entries(ports).find(([end]) => node.id.endsWith(end)) ?? [];
-      Object.assign(node, { port });
-    }
-    helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40, userDir });
-    await helper.load([keepHttpNode, ...nodes, ...CORE], flow);
-  };
+  const load = (file: string, ports?: Record<string, number>) => loadExample(file, broker.port, ports);
 
   /** What each of them promises. */
   const runs: Record<string, (file: string) => Promise<void>> = {
@@ -368,11 +318,6 @@ describe('The example', () => {
     '13 - Subscribe by msg.json': async (file) => {
       await load(file);
       await status(idOf('amqp-receiver', 'rooms'), '.unsubscribed');
-      const list = async () => {
-        const told = shown('subscriptions');
-        press('3. list');
-        return (await told).payload;
-      };
       press('1. subscribe to the kitchen');
       const received = shown('message');
       press('2. send to the kitchen');
@@ -381,19 +326,19 @@ describe('The example', () => {
       const fromCellar = shown('message');
       press('2. send to the cellar');
       should(await fromCellar).match({ payload: 21, delivery: { address: 'example.cellar' } });
-      should(await list()).match([{ address: 'example.kitchen' }, { address: 'example.cellar', window: 5 }]);
+      should(await subscriptions()).match([{ address: 'example.kitchen' }, { address: 'example.cellar', window: 5 }]);
 
       const failed = shown('why not');
       press('1. subscribe to the kitchen');
       should((await failed).error).match({ code: 'AMQP_BAD_INPUT' });
       press('5. no more of the kitchen');
       let left: unknown;
-      do left = await list();
+      do left = await subscriptions();
       while ((left as object[]).length > 1);
       should(left).match([{ address: 'example.cellar' }]);
       press('6. no more at all');
       await status(idOf('amqp-receiver', 'rooms'), '.unsubscribed');
-      should(await list()).deepEqual([]);
+      should(await subscriptions()).deepEqual([]);
     },
 
     '14 - Batch.json': async (file) => {
@@ -431,7 +376,7 @@ describe('The example', () => {
       const told = (await counters).map(({ payload }) => payload as { name: string });
       should(told.find(({ name }) => name === 'orders out')).match({ state: 'connected', sent: 1, accepted: 1 });
       should(told.find(({ name }) => name === 'orders in')).match({ state: 'connected', received: 1, held: 0 });
-      const page = await pageAt('/amqp-counters');
+      const { text: page } = await ask('/amqp-counters');
       page.should.match(/orders out *<td>example\.counted *<td>connected *<td>1/);
     },
   };
@@ -446,32 +391,37 @@ describe('The example', () => {
 
 describe('The examples', () => {
   it('share no node id, so that several can be imported side by side without a question', () => {
-    const ids = files.flatMap((file) => read(file).map(({ id }) => id));
+    const ids = all.flatMap((file) => read(file).map(({ id }) => id));
     ids.filter((id, index) => ids.indexOf(id) < index).should.be.empty();
   });
 
   it('share no address, so that none of them takes the messages of another', () => {
-    const used = files.flatMap((file) => {
+    const used = all.flatMap((file) => {
       const addresses = JSON.stringify(read(file)).match(/example\.[a-z.]+/g) ?? [];
       return [...new Set(addresses.map((address) => address.replace(/\.$/, '')))].map((address) => ({ file, address }));
     });
     const replies = 'example.replies';
-    const all = used.filter(({ address }) => address !== replies);
-    all.length.should.be.above(files.length);
-    all.filter(({ address }, index) => all.findIndex((one) => one.address === address) < index).should.be.empty();
+    const own = used.filter(({ address }) => address !== replies);
+    own.length.should.be.above(files.length);
+    own.filter(({ address }, index) => own.findIndex((one) => one.address === address) < index).should.be.empty();
   });
 
   it('name nodes that are there, and the endpoint is one of their own', () => {
-    for (const file of files) {
-      const all = read(file);
-      const ids = new Set(all.map(({ id }) => id));
-      for (const { type, z, g, wires = [], scope = [], endpoint = [], broker = [], nodes: members = [] } of all) {
+    for (const file of all) {
+      const nodes = read(file);
+      const ids = new Set(nodes.map(({ id }) => id));
+      for (const { type, z, g, wires = [], scope = [], endpoint = [], broker = [], nodes: members = [] } of nodes) {
         // The scope of an endpoint is that of OAuth, and the broker of an MQTT broker its host.
         const isConfig = z === undefined;
         const named = [z ?? [], g ?? [], wires, isConfig ? [] : [scope ?? [], endpoint, broker], members].flat(3);
         named.filter((id) => !ids.has(id as string)).should.deepEqual([], `${file}, ${type}`);
       }
     }
+  });
+
+  it('have a page and a test where they are of a system around Node-RED', () => {
+    for (const folders of [['docs'], ['test/systems', 'test/brokers']])
+      systems.filter((file) => !textsIn(...folders).includes(titleOf(file))).should.deepEqual([], folders.join());
   });
 
   it('have one endpoint, at localhost, or one for each side', () => {
@@ -486,14 +436,14 @@ describe('The examples', () => {
   });
 
   it('say on the canvas what to press, and what it is about', () => {
-    for (const file of files) {
+    for (const file of all) {
       const [comment, ...more] = ofType(file, 'comment');
       more.should.be.empty();
       should(comment!['name']).match(/^Press /, file);
       String(comment!['info']).length.should.be.above(200, file);
       should(ofType(file, 'inject')[0]!['name']).match(/^1\. /, file);
       const [tab] = ofType(file, 'tab');
-      should(titleOf(file).replace(' - ', ' ')).startWith(String(tab!['label']));
+      should(titleOf(basename(file)).replace(' - ', ' ')).startWith(String(tab!['label']));
     }
   });
 
@@ -504,13 +454,13 @@ describe('The examples', () => {
       const [current = ''] = defaults.split('// Of node-red-contrib-rhea');
       const names = [...current.matchAll(new RegExp(`^${indent}  (\\w+): \\{(?!\\})`, 'gm'))].map(([, name]) => name!);
       names.length.should.be.above(10);
-      for (const node of files.flatMap((file) => ofType(file, type)))
+      for (const node of all.flatMap((file) => ofType(file, type)))
         names.filter((name) => !(name in node)).should.deepEqual([], node.id);
     }
   });
 
   it('are laid out from left to right, and no node covers another', () => {
-    for (const file of files) {
+    for (const file of all) {
       const placed = read(file).filter((node) => 'x' in node && node.type !== 'group');
       const boxes = placed.map(boxOf);
       for (const box of boxes) boxes.filter((other) => overlap(box, other)).should.deepEqual([box], file);
@@ -522,6 +472,15 @@ describe('The examples', () => {
     }
   });
 });
+
+/** All that pages and tests say. */
+function textsIn(...folders: string[]): string {
+  return folders
+    .flatMap((folder) => readdirSync(join(root, folder)).map((file) => join(root, folder, file)))
+    .filter((file) => /\.(md|ts)$/.test(file))
+    .map((file) => readFileSync(file, 'utf8'))
+    .join();
+}
 
 type Box = { id: string; left: number; right: number; top: number; bottom: number };
 

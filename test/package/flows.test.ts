@@ -11,6 +11,7 @@ import { freePort } from '../../scripts/free-port';
 import { EventHubs } from '../doubles/event-hubs/event-hubs';
 import { IotHub } from '../doubles/iot-hub/iot-hub';
 import { ServiceBus } from '../doubles/service-bus/service-bus';
+import { exampleFiles, readExample } from '../example';
 import { collect, inject, message, messages, type Msg, nodes, status } from '../flow';
 import helper, { coreNode, type NodeConfig } from '../node-red';
 
@@ -720,10 +721,8 @@ describe('The flows of the how-to pages', () => {
   });
 
   it('share no node id with another flow that is shipped, so that all can be imported side by side', () => {
-    const examples = readdirSync(join(root, 'examples')).map((file): NodeConfig[] =>
-      JSON.parse(readFileSync(join(root, 'examples', file), 'utf8')),
-    );
-    const ids = [...examples, ...files.map(read)].flat().map(({ id }) => id);
+    const examples = [...exampleFiles(), ...exampleFiles('Systems')];
+    const ids = [...examples.map(readExample), ...files.map(read)].flat().map(({ id }) => id);
     ids.filter((id, index) => ids.indexOf(id) < index).should.be.empty();
   });
 

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import should from 'should';
 import { freePort } from '../../scripts/free-port';
+import { exampleFiles, readExample } from '../example';
 import { nodeRedDir, type NodeConfig } from '../node-red';
 
 const run = promisify(execFile);
@@ -91,7 +92,8 @@ describe('the package', function () {
         ...compiled.filter((file) => !file.startsWith('dist/rows/')),
         ...list('icons').map((file) => `dist/icons/${file}`),
         ...locales.map((file) => `dist/locales/${file}`),
-        ...list('examples').map((file) => `examples/${file}`),
+        ...exampleFiles().map((file) => `examples/${file}`),
+        ...exampleFiles('Systems').map((file) => `examples/${file}`),
         ...list('resources').map((file) => `resources/${file}`),
         'CHANGELOG.md',
         'LICENSE',
@@ -175,11 +177,16 @@ describe('the package', function () {
 
   it('offers its examples, which import', async () => {
     const library = `/library/examples/flows/${NAME}`;
-    const offered: { fn: string }[] = await getJson(`${library}/`);
-    offered.map(({ fn }) => `${fn}.json`).should.deepEqual(list('examples'));
+    const offered: (string | { fn: string })[] = await getJson(`${library}/`);
+    const systems: { fn: string }[] = await getJson(`${library}/Systems/`);
+    const names = [
+      ...offered.flatMap((one) => (typeof one === 'string' ? [] : [one.fn])),
+      ...systems.map(({ fn }) => `Systems/${fn}`),
+    ];
+    names.map((fn) => `${fn}.json`).should.deepEqual([...exampleFiles(), ...exampleFiles('Systems')]);
     const port = await freePort();
-    for (const { fn } of offered) {
-      const flow: NodeConfig[] = await getJson(`${library}/${encodeURIComponent(fn)}`);
+    for (const fn of names) {
+      const flow: NodeConfig[] = await getJson(`${library}/${encodeURI(fn)}`);
       const types = new Set(flow.map(({ type }) => type));
       types.has('comment').should.be.true(`${fn} has no comment`);
       flow.some((node) => 'credentials' in node).should.be.false(`${fn} holds credentials`);
@@ -196,8 +203,12 @@ describe('the package', function () {
   });
 
   it('has an example of each node', () => {
-    const files = list('examples').map((file) => readFileSync(join(root, 'examples', file), 'utf8'));
-    for (const type of TYPES) files.some((text) => text.includes(`"${type}"`)).should.be.true(type);
+    const types = new Set(
+      exampleFiles()
+        .flatMap(readExample)
+        .map(({ type }) => type),
+    );
+    for (const type of TYPES) types.has(type).should.be.true(type);
   });
 });
 

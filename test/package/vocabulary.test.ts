@@ -28,7 +28,7 @@ const help = filesOf(locale, '.html').map((file) => ({
   title: `the help ${file}`,
   text: textOf('locales/en-US', file),
 }));
-const comments = ['examples', 'docs/flows'].flatMap((folder) =>
+const comments = ['examples', 'examples/Systems', 'docs/flows'].flatMap((folder) =>
   filesOf(join(root, folder), '.json').map((file) => {
     const nodes: NodeConfig[] = JSON.parse(textOf(folder, file));
     const infos = nodes.filter(({ type }) => type === 'comment').map(({ info }) => String(info));
