@@ -16,6 +16,7 @@ declare const RED: any;
 const MODULE = '@amqp10/node-red-amqp10';
 const folder = join(__dirname, '..', '..', 'examples');
 const examples = readdirSync(folder)
+  .filter((file) => file.endsWith('.json'))
   .toSorted()
   .map((file) => {
     const nodes: Flow[] = JSON.parse(readFileSync(join(folder, file), 'utf8'));
