@@ -52,12 +52,19 @@ const keepHttpNode: NodeInitializer = (RED) => {
 
 /** To be called in a `describe`: each of its tests has a folder of its own for what Node-RED keeps. */
 export function startExamples(): void {
+  const loaded = helper as unknown as { _nodeModules: object };
+  let ofOthers: object;
   before(async () => {
+    ofOthers = loaded._nodeModules;
     // It would register a type once for each node of it.
-    (helper as unknown as { _nodeModules: object })._nodeModules = {};
+    loaded._nodeModules = {};
     await helper.startServer();
   });
-  after(() => helper.stopServer());
+  after(async () => {
+    await helper.stopServer();
+    // Other files of the same process go on with what they have.
+    loaded._nodeModules = ofOthers;
+  });
   beforeEach(() => {
     userDir = mkdtempSync(join(tmpdir(), 'examples-'));
   });

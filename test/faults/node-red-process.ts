@@ -13,6 +13,8 @@ import type { Feed, Report } from './reports';
 
 const root = join(__dirname, '..', '..');
 const PACKAGE = '@amqp10/node-red-amqp10';
+const TSX = ['--require', 'tsx/cjs'];
+const SETTINGS = join(__dirname, 'node-red-settings.ts');
 
 export interface NodeRedOptions {
   /** Where messages go to, from the start on. */
@@ -23,6 +25,8 @@ export interface NodeRedOptions {
   env?: Record<string, string>;
   /** By the id of their node; they are kept as they are. */
   credentials?: Record<string, Record<string, string>>;
+  /** It reports nothing, and has nothing of the tests in its memory: to measure it. */
+  isPlain?: boolean;
   /** It prints `<id> shows <text>` for each status: Status nodes get none that a node has from the start. */
   printsStatuses?: boolean;
 }
@@ -66,13 +70,16 @@ export class NodeRedProcess {
     const { env, credentials, ...others } = options;
     writeFileSync(join(this.#userDir, 'flows.json'), JSON.stringify(flow));
     if (credentials) writeFileSync(join(this.#userDir, 'flows_cred.json'), JSON.stringify(credentials));
-    const tsx = ['--require', 'tsx/cjs'];
-    const red = [join(nodeRedDir, 'red.js'), '-u', this.#userDir, '-s', join(__dirname, 'node-red-settings.ts')];
-    const child = spawn(process.execPath, [...tsx, ...red], {
-      cwd: root,
-      env: { ...process.env, ...env, HOME: this.#userDir, FAULTS: JSON.stringify({ dir: nodeRedDir, ...others }) },
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
-    });
+    const red = [join(nodeRedDir, 'red.js'), '-u', this.#userDir, '-s'];
+    const child = spawn(
+      process.execPath,
+      options.isPlain ? [...red, this.#plain(options)] : [...TSX, ...red, SETTINGS],
+      {
+        cwd: root,
+        env: { ...process.env, ...env, HOME: this.#userDir, FAULTS: JSON.stringify({ dir: nodeRedDir, ...others }) },
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+      },
+    );
     this.#child = child;
     this.log = '';
     this.held.clear();
@@ -95,6 +102,17 @@ export class NodeRedProcess {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`Node-RED ended with ${code}:\n${this.log}`)));
     });
+  }
+
+  /** A file of settings that needs no TypeScript. */
+  #plain({ settings }: NodeRedOptions): string {
+    const file = join(this.#userDir, 'settings.js');
+    const usual = join(root, 'scripts', 'node-red-settings.cjs');
+    writeFileSync(
+      file,
+      `module.exports = { ...require(${JSON.stringify(usual)}), ...${JSON.stringify(settings ?? {})} };`,
+    );
+    return file;
   }
 
   /** Of the process that runs. */
