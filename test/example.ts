@@ -50,8 +50,8 @@ const keepHttpNode: NodeInitializer = (RED) => {
   httpNode = RED.httpNode as RequestListener;
 };
 
-/** To be called in a `describe`: each of its tests has a folder of its own for what Node-RED keeps. */
-export function startExamples(): void {
+/** To be called in a `describe` whose tests load flows with all their nodes, core nodes too. */
+export function startHelper(): void {
   const loaded = helper as unknown as { _nodeModules: object };
   let ofOthers: object;
   before(async () => {
@@ -65,6 +65,11 @@ export function startExamples(): void {
     // Other files of the same process go on with what they have.
     loaded._nodeModules = ofOthers;
   });
+}
+
+/** To be called in a `describe`: each of its tests has a folder of its own for what Node-RED keeps. */
+export function startExamples(): void {
+  startHelper();
   beforeEach(() => {
     userDir = mkdtempSync(join(tmpdir(), 'examples-'));
   });

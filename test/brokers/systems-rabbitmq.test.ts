@@ -62,16 +62,8 @@ for (const [version, kind] of [
     after(() => broker?.stop());
 
     describe('the example', () => {
-      // What startExamples takes from the helper is for the other files of this process.
-      const shared = helper as unknown as { _nodeModules: object };
-      let ofHelper: object;
-      before(() => {
-        ofHelper = shared._nodeModules;
-      });
-      after(async () => {
-        await helper.unload(); // also where a hook has failed, and those behind it are left out
-        shared._nodeModules = ofHelper;
-      });
+      // Also where a hook has failed, and those behind it are left out.
+      after(() => helper.unload());
 
       let made: Told[];
       // Before the flow ends.

@@ -11,7 +11,7 @@ import { freePort } from '../../scripts/free-port';
 import { EventHubs } from '../doubles/event-hubs/event-hubs';
 import { IotHub } from '../doubles/iot-hub/iot-hub';
 import { ServiceBus } from '../doubles/service-bus/service-bus';
-import { exampleFiles, readExample } from '../example';
+import { exampleFiles, readExample, startHelper } from '../example';
 import { collect, inject, message, messages, type Msg, nodes, status } from '../flow';
 import helper, { coreNode, type NodeConfig } from '../node-red';
 
@@ -118,12 +118,7 @@ const give = (payload: unknown, time = Date.now()) =>
   });
 
 describe('The flows of the how-to pages', () => {
-  before(async () => {
-    // It would register a type once for each node of it.
-    (helper as unknown as { _nodeModules: object })._nodeModules = {};
-    await helper.startServer();
-  });
-  after(() => helper.stopServer());
+  startHelper();
 
   describe('for Azure Service Bus', () => {
     let service: ServiceBus;
