@@ -8,7 +8,7 @@ import { formOf } from './form.mjs';
 
 process.chdir(join(import.meta.dirname, '..'));
 // On the same disk, so that a file can be renamed into its place.
-const made = mkdtempSync(join('node_modules', '.build-'));
+const made = mkdtempSync('.build-');
 process.on('exit', () => rmSync(made, { recursive: true, force: true }));
 
 const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'));

@@ -57,7 +57,9 @@ describe('the package', function () {
     url = `http://127.0.0.1:${port}`;
     const settings = join(root, 'scripts', 'node-red-settings.cjs');
     const red = [join(nodeRedDir, 'red.js'), '-u', userDir, '-p', String(port), '-s', settings];
-    const child = spawn(process.execPath, red, { stdio: ['ignore', 'pipe', 'pipe'] });
+    // As in a StatefulSet, which one of the examples is for.
+    const env = { ...process.env, HOSTNAME: 'orders-0' };
+    const child = spawn(process.execPath, red, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     nodeRed = child;
     await new Promise<void>((resolve, reject) => {
       const read = (chunk: Buffer) => {
@@ -184,13 +186,15 @@ describe('the package', function () {
       ...systems.map(({ fn }) => `Systems/${fn}`),
     ];
     names.map((fn) => `${fn}.json`).should.deepEqual([...exampleFiles(), ...exampleFiles('Systems')]);
-    const port = await freePort();
+    const [port, own] = [await freePort(), await freePort()];
     for (const fn of names) {
       const flow: NodeConfig[] = await getJson(`${library}/${encodeURI(fn)}`);
       const types = new Set(flow.map(({ type }) => type));
       types.has('comment').should.be.true(`${fn} has no comment`);
       flow.some((node) => 'credentials' in node).should.be.false(`${fn} holds credentials`);
-      const nodes = flow.map((node) => (node.type === 'amqp-endpoint' ? { ...node, port } : node));
+      const nodes = flow.map((node) =>
+        node.type === 'amqp-endpoint' ? { ...node, port: node['role'] === 'listen' ? own : port } : node,
+      );
       const { status } = await fetch(`${url}/flows`, {
         method: 'POST',
         headers: { 'Content-Type': 'application/json' },
