@@ -206,7 +206,7 @@ describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function ()
     '07 - Durable subscription': async () => {
       await status('amqp-receiver', 'prices', 'connected');
       await press('1. go away');
-      await status('amqp-receiver', 'prices', 'unsubscribed');
+      await status('amqp-receiver', 'prices', 'detached');
       const published = once(broker, 'message');
       await press('2. publish a price');
       await published;
@@ -216,7 +216,7 @@ describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function ()
       (await shown('price')).should.match([/^[\d.]+$/]);
       const detached = once(broker, 'detach');
       await press('4. unsubscribe');
-      await status('amqp-receiver', 'prices', 'unsubscribed');
+      await status('amqp-receiver', 'prices', 'detached');
       should(await detached).match([{ closed: true }]);
     },
 
