@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NodeInitializer } from 'node-red';
+import { Broker } from '../broker/broker';
 import { inject, message, messages, nodes, status } from './flow';
 import helper, { coreNode, type NodeConfig } from './node-red';
 
@@ -67,14 +68,24 @@ export function startHelper(): void {
   });
 }
 
-/** To be called in a `describe`: each of its tests has a folder of its own for what Node-RED keeps. */
-export function startExamples(): void {
+/**
+ * To be called in a `describe`: each of its tests has a folder of its own for what Node-RED keeps, and an embedded broker if it
+ * says what to do with that.
+ */
+export function startExamples(use?: (broker: Broker) => void): void {
+  let broker: Broker | undefined;
   startHelper();
+  if (use)
+    beforeEach(async () => {
+      broker = await Broker.start();
+      use(broker);
+    });
   beforeEach(() => {
     userDir = mkdtempSync(join(tmpdir(), 'examples-'));
   });
   afterEach(async () => {
     await helper.unload();
+    await broker?.stop();
     rmSync(userDir, { recursive: true, force: true });
   });
 }

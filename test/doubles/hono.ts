@@ -12,6 +12,7 @@ import rhea, {
   type Receiver,
   type Sender,
 } from 'rhea';
+import { listenAmqp } from './server';
 
 export interface Command {
   device: string;
@@ -38,9 +39,7 @@ export class Hono extends EventEmitter<{ command: [Command]; released: [string] 
   readonly #devices = new Map<string, Device>();
 
   static async start(tenant: string): Promise<Hono> {
-    const container = rhea.create_container({ autoaccept: false });
-    const server = container.listen({ port: 0, host: '127.0.0.1' });
-    await once(server, 'listening');
+    const { container, server } = await listenAmqp();
     return new Hono(container, server, tenant);
   }
 

@@ -6,6 +6,7 @@ import { EventEmitter, once } from 'node:events';
 import type { AddressInfo, Server } from 'node:net';
 import rhea, { type Connection, type Delivery, type EventContext, type Receiver, type Sender } from 'rhea';
 import { keepBytes, type PeerSession } from '../../broker/rhea';
+import { listenAmqp } from './server';
 
 const PARTITION = 'io.strimzi:partition-filter:int';
 const OFFSET = 'io.strimzi:offset-filter:long';
@@ -112,9 +113,7 @@ export class KafkaBridge extends EventEmitter<{
   readonly #offsets = new Map<string, Record<number, number>>();
 
   static async start(options: Options): Promise<KafkaBridge> {
-    const container = rhea.create_container({ autoaccept: false, receiver_options: { credit_window: 0 } });
-    const server = container.listen({ port: 0, host: '127.0.0.1' });
-    await once(server, 'listening');
+    const { container, server } = await listenAmqp({ receiver_options: { credit_window: 0 } });
     return new KafkaBridge(container, server, options);
   }
 

@@ -15,6 +15,7 @@ import rhea, {
   type Typed,
 } from 'rhea';
 import { keepBytes, type PeerSession } from '../../broker/rhea';
+import { listenAmqp } from './server';
 
 const WILLS = '$lwt';
 const SUBSCRIPTIONS = '$subctrl';
@@ -72,9 +73,7 @@ export class MqttServices extends EventEmitter<{ change: [] }> {
 
   /** `topics`: the first levels that are defined. */
   static async start(...topics: string[]): Promise<MqttServices> {
-    const container = rhea.create_container({ autoaccept: false });
-    const server = container.listen({ port: 0, host: '127.0.0.1' });
-    await once(server, 'listening');
+    const { container, server } = await listenAmqp();
     return new MqttServices(container, server, topics);
   }
 

@@ -1,11 +1,12 @@
-// What the HTTP servers among the doubles have in common.
+// What the servers among the doubles have in common.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server } from 'node:net';
 import path from 'node:path';
 import type { TlsOptions } from 'node:tls';
+import rhea, { type Container } from 'rhea';
 
 const fixture = (name: string) => readFileSync(path.join(__dirname, '..', 'fixtures', name));
 
@@ -25,6 +26,14 @@ export async function listen(tls = false): Promise<{ server: http.Server; port: 
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return { server, port, url: tls ? `https://localhost:${port}` : `http://127.0.0.1:${port}` };
+}
+
+/** A container of rhea that listens on a free port of the loopback interface, and settles nothing by itself. */
+export async function listenAmqp(options: object = {}): Promise<{ container: Container; server: Server }> {
+  const container = rhea.create_container({ autoaccept: false, ...options });
+  const server = container.listen({ port: 0, host: '127.0.0.1' });
+  await once(server, 'listening');
+  return { container, server };
 }
 
 /** Closes a server and all its connections. */

@@ -48,14 +48,7 @@ async function until(broker: Broker, isTrue: () => boolean): Promise<void> {
 describe('The example', () => {
   let broker: Broker;
 
-  startExamples();
-  beforeEach(async () => {
-    broker = await Broker.start();
-  });
-  afterEach(async () => {
-    await helper.unload();
-    await broker.stop();
-  });
+  startExamples((started) => (broker = started));
 
   const settled = async (): Promise<Disposition> => (await once(broker, 'settled'))[0];
   /** What becomes of an order in the end. */

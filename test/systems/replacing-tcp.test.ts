@@ -27,14 +27,7 @@ const numbers = (count: number) => Array.from({ length: count }, (_, i) => i + 1
 describe('In place of a TCP protocol of your own', () => {
   let broker: Broker;
 
-  startExamples();
-  beforeEach(async () => {
-    broker = await Broker.start();
-  });
-  afterEach(async () => {
-    await helper.unload();
-    await broker.stop();
-  });
+  startExamples((started) => (broker = started));
 
   const until = async (isTrue: () => boolean): Promise<void> => {
     while (!isTrue())

@@ -21,13 +21,8 @@ describe('An instance of a StatefulSet', () => {
   const before = process.env['HOSTNAME'];
   let broker: Broker;
 
-  startExamples();
-  beforeEach(async () => {
-    broker = await Broker.start();
-  });
-  afterEach(async () => {
-    await helper.unload();
-    await broker.stop();
+  startExamples((started) => (broker = started));
+  afterEach(() => {
     if (before === undefined) delete process.env['HOSTNAME'];
     else process.env['HOSTNAME'] = before;
   });

@@ -5,7 +5,6 @@ import should from 'should';
 import { Broker } from '../../broker/broker';
 import { idOf, loadExample, press, shown, startExamples } from '../example';
 import { inject } from '../flow';
-import helper from '../node-red';
 
 const FILE = 'Systems/Vert.x.json';
 const ADDRESS = 'example.vertx.orders';
@@ -38,14 +37,9 @@ const ALL = {
 describe('The JSON of Vert.x', () => {
   let broker: Broker;
 
-  startExamples();
+  startExamples((started) => (broker = started));
   beforeEach(async () => {
-    broker = await Broker.start();
     await loadExample(FILE, broker.port);
-  });
-  afterEach(async () => {
-    await helper.unload();
-    await broker.stop();
   });
 
   /** The message that comes of JSON, as it is on the wire. */

@@ -27,15 +27,10 @@ const at = (name: string) => collect(idOf('debug', name));
 describe('The flow Systems/Work queue', () => {
   let broker: Broker;
 
-  startExamples();
+  startExamples((started) => (broker = started));
   beforeEach(async () => {
-    broker = await Broker.start();
     await loadExample(FILE, broker.port);
     await Promise.all(['jobs', 'dead letters'].map((name) => isConnected('amqp-receiver', name)));
-  });
-  afterEach(async () => {
-    await helper.unload();
-    await broker.stop();
   });
 
   const outcomes = (address: string, id?: unknown) =>
