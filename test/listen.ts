@@ -1,22 +1,11 @@
 // An endpoint that listens, in the Node-RED under test, and clients of it.
 import { once } from 'node:events';
-import * as net from 'node:net';
 import type { EventContext, Receiver, Sender } from 'rhea';
 import type { EndpointNode } from '../nodes/flow/endpoint';
 import type { Listener } from '../nodes/lib/listen/listener';
 import { first } from './broker/client';
 import { endpointNode, helper } from './flow';
 import type { NodeConfig } from './node-red';
-
-/** A port that nobody uses at the moment. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** An endpoint that lets in everybody. rhea's clients leave timers behind where the peer asks for heartbeats. */
 export function listening(port: number, properties: object = {}): NodeConfig {

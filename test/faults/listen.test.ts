@@ -11,7 +11,8 @@ import type { Listener } from '../../nodes/lib/listen/listener';
 import { connectTo, receiver, sender } from '../broker/client';
 import { flow, helper, inject, message, messages, node, nodes } from '../flow';
 import * as amqp from '../fuzz/frames';
-import { clients, freePort, listening, sendTo, takeFrom } from '../listen';
+import { freePort } from '../../scripts/free-port';
+import { clients, listening, sendTo, takeFrom } from '../listen';
 import { coreNode, type NodeConfig } from '../node-red';
 import { secretOf } from '../secrets';
 

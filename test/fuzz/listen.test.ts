@@ -11,7 +11,8 @@ import type { EndpointNode } from '../../nodes/flow/endpoint';
 import type { Listener } from '../../nodes/lib/listen/listener';
 import { connectTo, receiver, sender } from '../broker/client';
 import { flow as flowOf, helper, inject, load, node } from '../flow';
-import { clients, freePort, listening, sendTo, takeFrom } from '../listen';
+import { freePort } from '../../scripts/free-port';
+import { clients, listening, sendTo, takeFrom } from '../listen';
 import { Draw, drawn, TRICKS } from './cases';
 import * as amqp from './frames';
 import {

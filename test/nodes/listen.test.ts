@@ -23,7 +23,8 @@ import {
   send,
   status,
 } from '../flow';
-import { clients, detached, freePort, listening, sendTo, takeFrom } from '../listen';
+import { freePort } from '../../scripts/free-port';
+import { clients, detached, listening, sendTo, takeFrom } from '../listen';
 import { coreNode, type NodeConfig } from '../node-red';
 import { secretOf } from '../secrets';
 

@@ -7,7 +7,7 @@ import type { Node } from 'node-red';
 import should from 'should';
 import { Broker } from '../../broker/broker';
 import { endpointNode, helper, inject, load, message, type Msg, node, status } from '../flow';
-import { freePort } from '../listen';
+import { freePort } from '../../scripts/free-port';
 import type { NodeConfig } from '../node-red';
 import { secretOf } from '../secrets';
 

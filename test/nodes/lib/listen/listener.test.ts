@@ -8,7 +8,8 @@ import { Listener, type ListenerOptions, type ClientNote } from '../../../../nod
 import type { Sender } from '../../../../nodes/lib/sender/sender';
 import type { State } from '../../../../nodes/lib/state';
 import { connectTo, receiver } from '../../../broker/client';
-import { freePort, takeFrom } from '../../../listen';
+import { freePort } from '../../../../scripts/free-port';
+import { takeFrom } from '../../../listen';
 import { secretOf } from '../../../secrets';
 
 describe('a listener', () => {
