@@ -32,7 +32,9 @@ export class Editor {
 
   private constructor(
     readonly page: Page,
+    private readonly url: string,
     readonly theme: Theme,
+    readonly locale: string,
   ) {
     page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) this.complaints.push(message.text());
@@ -47,18 +49,40 @@ export class Editor {
   static async open(browser: Browser, url: string, theme: Theme = 'light', locale = 'en-US'): Promise<Editor> {
     const context = await browser.newContext({ locale, viewport: { width: 1400, height: 900 } });
     context.setDefaultTimeout(10_000);
-    await context.addInitScript((value) => localStorage.setItem('view-dark-theme', value), theme);
-    const editor = new Editor(await context.newPage(), theme);
-    await editor.page.route('**/amqp-endpoint/addresses', async (route) => {
-      const { id } = route.request().postDataJSON() as { id: string };
-      editor.asked.push(id);
-      await route.fulfill({ json: editor.served[id] ?? [] });
-    });
-    await editor.page.goto(url);
-    await editor.palette('amqp-responder').waitFor();
-    await editor.page.locator('#red-ui-loading-progress').waitFor({ state: 'hidden' });
-    if (theme === 'dark') await editor.page.locator('html.nr-theme-dark').waitFor();
+    await context.addInitScript((value) => {
+      localStorage.clear();
+      localStorage.setItem('view-dark-theme', value);
+    }, theme);
+    const editor = new Editor(await context.newPage(), url, theme, locale);
+    await editor.load();
     return editor;
+  }
+
+  /** Loads the editor, which knows nothing of what was there before. In a page that had it once, that takes a third of the time. */
+  async load(): Promise<void> {
+    this.complaints.length = this.asked.length = 0;
+    for (const id of Object.keys(this.served)) delete this.served[id];
+    await this.page.unrouteAll();
+    await this.page.route('**/amqp-endpoint/addresses', async (route) => {
+      const { id } = route.request().postDataJSON() as { id: string };
+      this.asked.push(id);
+      await route.fulfill({ json: this.served[id] ?? [] });
+    });
+    await this.page.goto(this.url);
+    await this.palette('amqp-responder').waitFor();
+    await this.page.locator('#red-ui-loading-progress').waitFor({ state: 'hidden' });
+    if (this.theme === 'dark') await this.page.locator('html.nr-theme-dark').waitFor();
+  }
+
+  /** Ends what the editor does. The page stays, with nothing in it, and the editor's scripts in memory: it is of the same server. */
+  async leave(): Promise<void> {
+    // What is under the mouse would show its tooltip when the editor is loaded again.
+    await this.page.mouse.move(0, 0);
+    const nothing = `${this.url}/nothing`;
+    // The browser asks the server for an icon of a page that names none.
+    const body = '<link rel="icon" href="data:,">';
+    await this.page.route(nothing, (route) => route.fulfill({ contentType: 'text/html', body }));
+    await this.page.goto(nothing);
   }
 
   async close(): Promise<void> {

@@ -738,7 +738,6 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
 
   for (const theme of THEMES) {
     it(`has its rows in line and nothing cut off, in the ${theme} theme`, async () => {
-      await editor.close();
       editor = await open(FLOW, theme);
       form = await editor.edit('endpoint');
       const looks: Record<string, Values> = {
@@ -773,7 +772,6 @@ describe(`The form of an endpoint in Node-RED ${nodeRedVersion}`, function () {
 
   for (const theme of THEMES) {
     it(`is accessible in all its parts, in the ${theme} theme`, async () => {
-      await editor.close();
       editor = await open(FLOW, theme);
       form = await editor.edit('endpoint');
       const choices: Values[] = [

@@ -29,7 +29,7 @@ const payloads = (entries: Locator) => entries.locator('.red-ui-debug-msg-payloa
 
 describe(`The examples in the editor of Node-RED ${nodeRedVersion}`, function () {
   this.timeout(240_000);
-  const { installation, open } = workbench('after all');
+  const { installation, open } = workbench();
   let editor: Editor;
   let broker: Broker;
   /** The other server of the example that forwards. */

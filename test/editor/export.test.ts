@@ -270,7 +270,6 @@ describe(`A flow exported from the editor of Node-RED ${nodeRedVersion}`, functi
 
   it('arrives in another Node-RED with all but the credentials, and its forms say which are missing', async () => {
     (await untried()).should.eql([]);
-    await editor.close();
     editor.complaints.should.eql([]);
     editor = await open([{ id: 'other', type: 'tab', label: 'Of another' }]);
     await editor.import(text);

@@ -9,17 +9,14 @@ export const THEMES: Theme[] = nodeRedVersion.startsWith('4.') ? ['light'] : ['l
 
 export interface Workbench {
   readonly installation: Installation;
-  /** Deploys the flows and opens the editor on them, until the test is over, or all of them are. */
+  /** Deploys the flows and loads the editor, which stays until it is opened again, or all tests are over. */
   readonly open: (flows: Flow[], theme?: Theme, locale?: string) => Promise<Editor>;
   /** A node as it stands in the flow file. */
   readonly deployed: (id: string) => Promise<Flow>;
 }
 
-/**
- * A Node-RED and a browser, for the tests of the suite that this is called in. An editor is closed after each of them, or
- * after all, where they share what took long to set up.
- */
-export function workbench(closing: 'after each' | 'after all' = 'after each'): Workbench {
+/** A Node-RED and a browser, for the tests of the suite that this is called in. */
+export function workbench(): Workbench {
   const installation = new Installation();
   let browser: Browser | undefined;
   let editor: Editor | undefined;
@@ -35,28 +32,24 @@ export function workbench(closing: 'after each' | 'after all' = 'after each'): W
     browser = await launch(CHROMIUM);
   });
 
-  const complain = () => void editor?.complaints.should.eql([]);
-  const close = async () => {
-    await editor?.close();
-    complain();
-    editor = undefined;
-  };
-  if (closing === 'after each') afterEach(close);
-  else {
-    afterEach(complain);
-    after(close);
-  }
+  afterEach(() => void editor?.complaints.should.eql([]));
 
   after(async () => {
+    await editor?.close();
     await browser?.close();
     await installation.stop();
   });
 
   return {
     installation,
-    open: async (flows, theme, locale) => {
+    open: async (flows, theme = 'light', locale = 'en-US') => {
+      await editor?.leave();
       await installation.deploy(flows);
-      editor = await Editor.open(browser!, installation.url, theme, locale);
+      if (editor?.theme === theme && editor.locale === locale) await editor.load();
+      else {
+        await editor?.close();
+        editor = await Editor.open(browser!, installation.url, theme, locale);
+      }
       return editor;
     },
     deployed: async (id) => (await installation.flows()).find((flow) => flow.id === id)!,
