@@ -109,7 +109,11 @@ export interface Brief {
   field?: string;
 }
 
-/** The one error class of the package. `condition`, `description` and `info` are the peer's own words, when it gave any. */
+/**
+ * The one error class of the package. `condition`, `description` and `info` are the peer's own words, when it gave any. They are
+ * the cause of an error that has no other, as `{ condition, description }`: of an error, Node-RED gives Catch nodes no more than
+ * message, code, stack and cause.
+ */
 export class AmqpError extends Error {
   readonly code: AmqpErrorCode;
   declare readonly condition?: string;
@@ -124,9 +128,11 @@ export class AmqpError extends Error {
       typeof text === 'string' ? cleaned(text) : undefined,
     );
     const words = [condition, description].filter(Boolean).join(': ');
+    const reason =
+      cause ?? (words ? { ...(condition && { condition }), ...(description && { description }) } : undefined);
     // What came of the network or of a message may be in our own words as well.
     const text = cleaned(words ? `${message} (${words})` : message, LONGEST_MESSAGE);
-    super(text, cause === undefined ? undefined : { cause });
+    super(text, reason === undefined ? undefined : { cause: reason });
     this.name = 'AmqpError';
     this.code = code;
     if (condition) this.condition = condition;

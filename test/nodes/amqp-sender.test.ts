@@ -77,7 +77,12 @@ describe('amqp-sender', () => {
       broker.answer('q', 'reject', 1);
       const { error, sent, payload } = await fail({ payload: 'bad' });
       should(payload).equal('bad');
-      should(error).match({ code: 'AMQP_REJECTED', message: /amqp:not-allowed: rejected/, source: { id: 'sender' } });
+      should(error).match({
+        code: 'AMQP_REJECTED',
+        message: /amqp:not-allowed: rejected/,
+        cause: { condition: 'amqp:not-allowed', description: 'rejected' },
+        source: { id: 'sender' },
+      });
       should(sent).match({
         address: 'q',
         state: 'rejected',

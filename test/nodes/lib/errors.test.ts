@@ -33,9 +33,17 @@ describe('AmqpError', () => {
     should(message).startWith('cannot connect: [31mx').and.have.length(1000);
   });
 
-  it('passes the cause on', () => {
+  it('passes the cause on, which is what the peer said if there is no other', () => {
     const cause = new Error('connect ECONNREFUSED');
     should(new AmqpError('AMQP_CONNECT', 'cannot connect', null, cause).cause).equal(cause);
+    for (const said of [
+      { condition: 'amqp:not-found' },
+      { description: 'no node q' },
+      { condition: 'amqp:not-found', description: 'no node q' },
+    ]) {
+      should(new AmqpError('AMQP_REJECTED', 'rejected', { ...said, info: { hint: 'x' } }).cause).deepEqual(said);
+      should(new AmqpError('AMQP_REJECTED', 'rejected', said, cause).cause).equal(cause);
+    }
   });
 });
 
