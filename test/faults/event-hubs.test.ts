@@ -67,7 +67,9 @@ describe('Node-RED with its place in an event hub on disk', function () {
     const isKept = (): boolean =>
       existsSync(join(directory, 'context')) &&
       readdirSync(join(directory, 'context'), { recursive: true, withFileTypes: true }).some(
-        (file) => file.isFile() && readFileSync(join(file.parentPath, file.name), 'utf8').includes(`"${offset}"`),
+        // Node-RED renames it to that once it is written.
+        (file) =>
+          file.name.endsWith('.json') && readFileSync(join(file.parentPath, file.name), 'utf8').includes(`"${offset}"`),
       );
     const over = new AbortController();
     try {
