@@ -17,6 +17,7 @@ const CORE = [
   'common/25-catch',
   'common/25-status',
   'common/90-comment',
+  'common/91-global-config',
   'function/10-function',
   'function/10-switch',
   'function/15-change',
@@ -90,26 +91,41 @@ export function startExamples(use?: (broker: Broker) => void): void {
   });
 }
 
-/** `port`: of the server; `ports`: those of others, by the end of a config node's id; `limits`: lower ones, by that of a node's id. */
+/**
+ * `port`: of the server; `ports`: those of others, by the end of a config node's id; `changes`: what else is not as it is shipped,
+ * by that of a node's id, such as lower limits; `more`: nodes of the test.
+ */
 export async function loadExample(
   file: string,
   port: number,
   ports: Record<string, number> = {},
-  limits: Record<string, object> = {},
+  changes: Record<string, object> = {},
+  { more = [], credentials = {} }: { more?: NodeConfig[]; credentials?: object } = {},
 ): Promise<void> {
-  flow = readExample(file);
-  for (const [end, lower] of Object.entries(limits))
-    Object.assign(
-      flow.find(({ id }) => id.endsWith(end))!,
-      lower,
-    );
+  flow = changed(readExample(file), changes);
   for (const node of flow) {
     if (!('port' in node)) continue;
     const [, own = port] = Object.entries(ports).find(([end]) => node.id.endsWith(end)) ?? [];
     Object.assign(node, { port: own });
   }
+  flow.push(...more);
   helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40, userDir });
-  await helper.load([keepHttpNode, ...nodes, ...CORE], flow);
+  await helper.load([keepHttpNode, ...nodes, ...CORE], flow, credentials);
+}
+
+/** Deploys nodes that have these properties now, by the ends of their ids. */
+export async function deploy(changes: Record<string, object>): Promise<void> {
+  flow = changed(structuredClone(flow), changes);
+  await helper.setFlows(flow, 'nodes');
+}
+
+function changed(configs: NodeConfig[], changes: Record<string, object>): NodeConfig[] {
+  for (const [end, properties] of Object.entries(changes))
+    Object.assign(
+      configs.find(({ id }) => id.endsWith(end))!,
+      properties,
+    );
+  return configs;
 }
 
 /** A node of the flow, by its type and name. */

@@ -428,6 +428,13 @@ describe('The examples', () => {
     }
   });
 
+  it('for Azure take their connection strings from the environment, and verify who answers', () => {
+    const ofAzure = systems.filter((file) => basename(file).startsWith('Azure '));
+    ofAzure.should.have.length(3);
+    for (const endpoint of ofAzure.flatMap((file) => ofType(file, 'amqp-endpoint')))
+      should(endpoint).match({ host: /^\$\{AZURE_\w+\}$/, port: 5671, usetls: true, rejectUnauthorized: true });
+  });
+
   it('say on the canvas what to press, and what it is about', () => {
     for (const file of all) {
       const [comment, ...more] = ofType(file, 'comment');

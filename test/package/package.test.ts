@@ -25,6 +25,17 @@ const SOURCES = [
 ].concat(readdirSync(root).filter((file) => /^[A-Z]/.test(file)));
 const TYPES = ['amqp-endpoint', 'amqp-receiver', 'amqp-requester', 'amqp-responder', 'amqp-sender'];
 
+/** What examples take from the environment: as in a StatefulSet, and a server that is not there. */
+const VARIABLES = {
+  HOSTNAME: 'orders-0',
+  AZURE_SERVICE_BUS: 'localhost',
+  AZURE_EVENT_HUBS: 'localhost',
+  AZURE_IOT_HUB: 'localhost',
+  AZURE_IOT_HUB_EVENTS: 'localhost',
+  AZURE_IOT_DEVICE: 'localhost',
+  AZURE_IOT_DEVICE_ID: 'thermometer-1',
+};
+
 describe('the package', function () {
   this.timeout(120_000);
 
@@ -57,8 +68,7 @@ describe('the package', function () {
     url = `http://127.0.0.1:${port}`;
     const settings = join(root, 'scripts', 'node-red-settings.cjs');
     const red = [join(nodeRedDir, 'red.js'), '-u', userDir, '-p', String(port), '-s', settings];
-    // As in a StatefulSet, which one of the examples is for.
-    const env = { ...process.env, HOSTNAME: 'orders-0' };
+    const env = { ...process.env, ...VARIABLES };
     const child = spawn(process.execPath, red, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     nodeRed = child;
     await new Promise<void>((resolve, reject) => {

@@ -75,6 +75,12 @@ export class EventHubs extends Namespace<LinkInfo> {
     return hub;
   }
 
+  /** An event comes in another way than by a link, as what devices send to an IoT hub does. */
+  put(hub: string, message: Message, key?: string): void {
+    this.hub(hub).partitionFor(key).add([message]);
+    this.wake();
+  }
+
   /** Retention: the events of the partition that are older than the one with this sequence number are gone. */
   trim(hub: string, partition: number | string, sequenceNumber: number): void {
     this.hub(hub).partition(partition).trim(sequenceNumber);
