@@ -1,5 +1,5 @@
 import type { Node, NodeAPI, NodeMessage } from 'node-red';
-import { eventHubOptions, serviceBusOptions } from './flow/azure';
+import { eventHubOptions, type Kept, serviceBusOptions } from './flow/azure';
 import { endpointOf } from './flow/endpoint';
 import { endMsg, errorOf } from './flow/give';
 import { newMsg, togetherMsg } from './flow/msg';
@@ -42,6 +42,8 @@ type Input = NodeMessage &
 const LOG = '@amqp10/node-red-amqp10/amqp-endpoint:amqp-endpoint.log.';
 
 export default function init(RED: NodeAPI): void {
+  const places: Kept = new Map();
+
   function ReceiverNode(this: Node, config: ReceiverDef): void {
     RED.nodes.createNode(this, config);
     const endpoint = endpointOf(RED, this, config.endpoint);
@@ -53,7 +55,7 @@ export default function init(RED: NodeAPI): void {
     const options = receiverOptions(settings, config, mapping);
     const { service } = endpoint;
     const serviceBus = service === 'servicebus' ? serviceBusOptions(settings, options) : undefined;
-    const eventHub = service === 'eventhubs' ? eventHubOptions(this, settings, options) : undefined;
+    const eventHub = service === 'eventhubs' ? eventHubOptions(this, settings, options, places) : undefined;
     const isSeveral = isOfSeveral(settings, service);
     if (isSeveral && endpoint.isListening) settings.refuse('addresses', 'is for an endpoint that connects to a server');
     if (endpoint.isListening) refuseAsked(settings, options);

@@ -38,7 +38,12 @@ function sessionsOf(settings: Settings): SessionOptions | undefined {
 
 const PARTITION = /^(.+)\/ConsumerGroups\/([^/]+)\/Partitions\/([^/]+)$/i;
 
-export function eventHubOptions(node: Node, settings: Settings, options: ReceiverOptions): EventHubReceiverOptions {
+export function eventHubOptions(
+  node: Node,
+  settings: Settings,
+  options: ReceiverOptions,
+  kept: Kept,
+): EventHubReceiverOptions {
   const given = required(settings, 'address', options.address);
   // As other clients have to write it.
   const [, address = given, group = settings.text('group') ?? '$Default', partition] = PARTITION.exec(given) ?? [];
@@ -54,7 +59,7 @@ export function eventHubOptions(node: Node, settings: Settings, options: Receive
     partitions: partition === undefined ? partitionsOf(settings) : [partition],
     start: startOf(settings),
     epoch: settings.optionalNumber('epoch'),
-    ...(store !== 'none' && { places: placesIn(node, store, { hub: address, group }) }),
+    ...(store !== 'none' && { places: placesIn(node, store, { hub: address, group }, kept) }),
   };
 }
 
@@ -86,8 +91,20 @@ function startOf(settings: Settings): Start {
 
 const KEY = 'places';
 
+interface Saved {
+  hub: string;
+  group: string;
+  places: Places;
+}
+
+/**
+ * What was saved last, by the ids of nodes, as long as this process lives. Node-RED deletes the context of a node at each deploy
+ * that restarts it, unless settings.js says where context is stored.
+ */
+export type Kept = Map<string, Saved>;
+
 /** Places in the context of a node, in the store of this name. Those of another event hub or group are not its own. */
-function placesIn(node: Node, store: string, whose: { hub: string; group: string }): PlaceStore {
+function placesIn(node: Node, store: string, whose: Omit<Saved, 'places'>, kept: Kept): PlaceStore {
   const context = node.context();
   // The one that settings.js says, whatever its name.
   const name = store === 'default' ? undefined : store;
@@ -96,12 +113,13 @@ function placesIn(node: Node, store: string, whose: { hub: string; group: string
       const saved = await new Promise<unknown>((resolve, reject) => {
         context.get(KEY, name, (error: Error | null, value: unknown) => (error ? reject(error) : resolve(value)));
       });
-      const { hub, group, places } = (isPlainObject(saved) ? saved : {}) as Partial<typeof whose & { places: Places }>;
+      const { hub, group, places } = (isPlainObject(saved) ? saved : (kept.get(node.id) ?? {})) as Partial<Saved>;
       return hub === whose.hub && group === whose.group && isPlainObject(places) ? { ...places } : {};
     },
     save: (places) =>
       new Promise((resolve, reject) => {
         const saved = { ...whose, places };
+        kept.set(node.id, saved);
         context.set(KEY, saved, name, (error: Error | null) => (error ? reject(error) : resolve()));
       }),
   };
