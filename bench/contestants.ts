@@ -1,9 +1,7 @@
 // Who takes part: raw rhea, the nodes of this package in Node-RED, and Node-RED's own MQTT nodes.
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../scripts/free-port';
-import { type BrokerKind, LocalBroker } from '../test/brokers/broker';
 import { savedEndpoint, savedNode } from '../test/brokers/saved';
 import { type NodeConfig, nodeRedDir } from '../test/node-red';
 import { Child } from './child';
@@ -109,39 +107,4 @@ export function mqtt(port: number): NodeConfig[] {
     counter('arrived'),
     ...FAILURES,
   ];
-}
-
-const MOSQUITTO = '/usr/sbin/mosquitto';
-
-export const mosquitto: BrokerKind = {
-  async prepare() {
-    if (!existsSync(MOSQUITTO)) throw new Error(`no ${MOSQUITTO} (Debian: apt-get install mosquitto)`);
-  },
-  start: async (setup) => await new Mosquitto(await freePort()).launch(setup),
-};
-
-class Mosquitto extends LocalBroker {
-  readonly version = 'mosquitto';
-
-  constructor(readonly port: number) {
-    super('mosquitto');
-  }
-
-  async start(): Promise<void> {
-    const args = ['-c', join(this.directory, 'mosquitto.conf')];
-    await this.server.start(MOSQUITTO, args, { env: process.env }, /mosquitto version \S+ running/);
-  }
-
-  /** With limits that are never in the way. */
-  protected configure(): void {
-    const lines = [
-      `listener ${this.port} 127.0.0.1`,
-      'allow_anonymous true',
-      'max_inflight_messages 0',
-      'max_queued_messages 0',
-      'set_tcp_nodelay true',
-      'user root',
-    ];
-    writeFileSync(join(this.directory, 'mosquitto.conf'), `${lines.join('\n')}\n`);
-  }
 }

@@ -1,9 +1,10 @@
 // What is measured, with whom.
 import { artemis } from '../test/brokers/artemis';
 import type { BrokerKind } from '../test/brokers/broker';
+import { mosquitto } from '../test/brokers/mosquitto';
 import { rabbitmq43 } from '../test/brokers/rabbitmq';
 import type { Child } from './child';
-import { flows, idle, mosquitto, mqtt, nodeRed, type Properties, rawRhea } from './contestants';
+import { flows, idle, mqtt, nodeRed, type Properties, rawRhea } from './contestants';
 import type { PeerOptions } from './peer';
 import type { RawOptions } from './raw';
 

@@ -1,19 +1,17 @@
 // The flow of docs/edge-gateway.md as it is shipped, in a small process: devices on MQTT, HTTP and AMQP, a server that goes away,
 // kills, and a power failure. Mosquitto and the devices are real, the server is the embedded broker behind TLS.
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
-import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Delivery, Sender } from 'rhea';
 import should from 'should';
 import { freePort } from '../../scripts/free-port';
 import { Broker } from '../../broker/broker';
 import { connectTo, sender } from '../broker/client';
+import { connectMqtt, type Mosquitto, mosquitto } from '../brokers/mosquitto';
 import { readExample } from '../example';
-import { type NodeConfig, nodeRedDir } from '../node-red';
+import type { NodeConfig } from '../node-red';
 import { Ledger } from './ledger';
 import { NodeRedProcess } from './node-red-process';
 import { PoweredDisk } from './small-disk';
@@ -26,15 +24,6 @@ const HEAP = 64;
 /** Devices that have no outcome yet, by their deliveries. */
 type Waiting = Map<Delivery, (isKept: boolean) => void>;
 
-interface MqttClient {
-  publishAsync(topic: string, payload: string, options: { qos: number }): Promise<unknown>;
-  endAsync(): Promise<void>;
-}
-// The client that Node-RED has.
-const mqtt: { connectAsync(url: string): Promise<MqttClient> } = createRequire(join(nodeRedDir, 'package.json'))(
-  'mqtt',
-);
-
 const reading = (n: number): string => JSON.stringify({ n, degrees: 20 });
 
 describe('The edge gateway of the examples', function () {
@@ -43,9 +32,8 @@ describe('The edge gateway of the examples', function () {
   let server: Broker;
   let disk: PoweredDisk;
   let gateway: NodeRedProcess;
-  let mosquitto: ChildProcess;
-  let folder: string;
-  let ports: { http: number; amqp: number; mqtt: number };
+  let mqtt: Mosquitto;
+  let ports: { http: number; amqp: number };
   let agent: Agent;
   let devices: { sender: Sender; waiting: Waiting } | undefined;
   /** Numbers of readings whose device was told that they are kept. */
@@ -60,8 +48,8 @@ describe('The edge gateway of the examples', function () {
     server = await Broker.start({ tls: { key: key!, cert: cert! } });
     disk = new PoweredDisk(128);
     gateway = new NodeRedProcess(new Ledger(), disk.directory);
-    folder = mkdtempSync(join(tmpdir(), 'mosquitto-'));
-    ports = { http: await freePort(), amqp: await freePort(), mqtt: await freePort() };
+    mqtt = await mosquitto.start();
+    ports = { http: await freePort(), amqp: await freePort() };
     agent = new Agent({ keepAlive: true });
     [told, arrived, last] = [new Set(), new Map(), 0];
     server.on('message', (address, { body }) => {
@@ -70,22 +58,15 @@ describe('The edge gateway of the examples', function () {
       const { n } = Buffer.isBuffer(body.content) ? JSON.parse(body.content) : body;
       arrived.set(n, (arrived.get(n) ?? 0) + 1);
     });
-    const conf = join(folder, 'mosquitto.conf');
-    writeFileSync(conf, `listener ${ports.mqtt} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n`);
-    mosquitto = spawn('mosquitto', ['-c', conf], { env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` } });
-    let log = '';
-    while (!log.includes('running')) log += String((await once(mosquitto.stderr!, 'data'))[0]);
   });
   afterEach(async () => {
     agent.destroy();
     devices?.sender.connection.close();
     devices = undefined;
     await gateway.remove();
-    mosquitto.kill();
-    await once(mosquitto, 'exit');
+    await mqtt.stop();
     await server.stop();
     disk.remove();
-    rmSync(folder, { recursive: true });
   });
 
   /** The flow of the example, but for ports and TLS. */
@@ -96,7 +77,7 @@ describe('The edge gateway of the examples', function () {
     const changed = readExample('Systems/Edge gateway.json').map((node) => {
       if (node.id.endsWith('-endpoint')) return { ...node, port: server.port, usetls: true, tls: 'tls' };
       if (node.id.endsWith('-listener')) return { ...node, port: ports.amqp };
-      if (node.id.endsWith('-mqtt')) return { ...node, port: ports.mqtt };
+      if (node.id.endsWith('-mqtt')) return { ...node, port: mqtt.port };
       return node.id.endsWith('-send') ? { ...node, store } : node;
     });
     return [...changed, tls];
@@ -153,7 +134,7 @@ describe('The edge gateway of the examples', function () {
   }
 
   async function overMqtt(count: number): Promise<number[]> {
-    const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${ports.mqtt}`);
+    const client = await connectMqtt(mqtt.port);
     const numbers = Array.from({ length: count }, () => last++);
     for (const n of numbers) await client.publishAsync('example/gateway/meter', reading(n), { qos: 1 });
     await client.endAsync();
