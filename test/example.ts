@@ -109,7 +109,7 @@ export async function loadExample(
     Object.assign(node, { port: own });
   }
   flow.push(...more);
-  helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40, userDir });
+  helper.settings({ amqpEndpointReconnectTime: 20, amqpEndpointLoginRetryTime: 40, mqttReconnectTime: 100, userDir });
   await helper.load([keepHttpNode, ...nodes, ...CORE], flow, credentials);
 }
 

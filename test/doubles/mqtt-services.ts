@@ -68,6 +68,8 @@ export class MqttServices extends EventEmitter<{ change: [] }> {
   readonly #clients = new Map<string, Sender>();
   /** Who receives from a topic as any AMQP client does, and from which. */
   readonly #listeners = new Map<Sender, string>();
+  /** What clients have not settled. */
+  readonly #unsettled = new Map<Delivery, { sender: Sender; client: string; publication: Publication }>();
   readonly #sockets = new Set<Socket>();
   readonly #server: Server;
 
@@ -101,6 +103,8 @@ export class MqttServices extends EventEmitter<{ change: [] }> {
     on('receiver_open', ({ receiver }) => this.#sends(receiver!));
     on('sender_open', ({ sender }) => this.#receives(sender!));
     on('message', (context) => this.#take(context));
+    on('accepted', ({ delivery }) => this.#unsettled.delete(delivery!));
+    on('released', ({ delivery }) => this.#giveBack((one) => one === delivery));
     on('receiver_close', ({ receiver }) => this.#left(receiver!, receiver!.error ? 'error' : 'clean'));
     on('sender_close', ({ sender }) => this.#away(sender!));
     // The service is behind a router, which tells it of who has closed and not detached as of who was lost.
@@ -162,6 +166,17 @@ export class MqttServices extends EventEmitter<{ change: [] }> {
       this.#clients.delete(address);
       const session = this.#sessions.get(address);
       if (session) session.isAway = true;
+      this.#giveBack((_, of) => of === sender);
+    }
+  }
+
+  /** What was released, or left unsettled, is delivered again. */
+  #giveBack(isIt: (delivery: Delivery, sender: Sender) => boolean): void {
+    for (const [delivery, { sender, client, publication }] of this.#unsettled) {
+      if (!isIt(delivery, sender)) continue;
+      this.#unsettled.delete(delivery);
+      const session = this.#sessions.get(client);
+      if (session) this.#deliver(client, session, publication);
     }
   }
 
@@ -276,7 +291,8 @@ export class MqttServices extends EventEmitter<{ change: [] }> {
 
   #deliver(client: string, session: Session, publication: Publication): void {
     const link = this.#clients.get(client);
-    if (link && !session.isAway) link.send(messageOf(publication));
+    if (link && !session.isAway)
+      this.#unsettled.set(link.send(messageOf(publication)), { sender: link, client, publication });
     else session.waiting.push(publication);
   }
 }
