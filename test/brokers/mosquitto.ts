@@ -1,4 +1,5 @@
 // Mosquitto, which is Debian's, and the MQTT client that Node-RED has, as a device on it.
+import type { EventEmitter } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -27,6 +28,11 @@ export class Mosquitto extends LocalBroker<void> {
     await this.server.start(MOSQUITTO, args, { env: process.env }, /mosquitto version \S+ running/);
   }
 
+  /** Ends it as an administrator does, until `start` is called. */
+  end(): Promise<void> {
+    return this.server.end('SIGTERM');
+  }
+
   /** With limits that are never in the way. It keeps sessions and what is retained, as that of Debian does. */
   protected configure(): void {
     const lines = [
@@ -44,25 +50,22 @@ export class Mosquitto extends LocalBroker<void> {
 }
 
 /** What a device is told of a message. */
-export interface Packet {
+interface Packet {
   qos: number;
   retain: boolean;
 }
 
-interface Client {
+export interface MqttClient extends EventEmitter<{ message: [topic: string, payload: Buffer, packet: Packet] }> {
   readonly stream: { destroy(): void };
   publishAsync(topic: string, payload: string, options?: { qos?: number; retain?: boolean }): Promise<unknown>;
   subscribeAsync(topic: string, options?: object): Promise<unknown>;
-  on(event: 'message', listener: (topic: string, payload: Buffer, packet: Packet) => void): void;
-  endAsync(isForced?: boolean): Promise<void>;
+  endAsync(): Promise<void>;
 }
 
-const mqtt: { connectAsync(url: string, options?: object): Promise<Client> } = createRequire(
+const mqtt: { connectAsync(url: string, options?: object): Promise<MqttClient> } = createRequire(
   join(nodeRedDir, 'package.json'),
 )('mqtt');
 
-export type { Client as MqttClient };
-
-export function connectMqtt(port: number, options: object = {}): Promise<Client> {
+export function connectMqtt(port: number, options: object = {}): Promise<MqttClient> {
   return mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, options);
 }
