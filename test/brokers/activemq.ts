@@ -8,16 +8,27 @@ const VERSION = '6.3.1';
 const MBEAN = 'org.apache.activemq:type=Broker,brokerName=localhost';
 const CONNECTIONS = 'connector=clientConnectors,connectorName=*,connectionViewType=remoteAddress,connectionName=*';
 
-export const activemq: BrokerKind = {
-  async prepare() {
-    await run('openssl', ['version']);
-    await jars();
-  },
+/** What activemq.xml has beyond that of the distribution: attributes of the broker, and XML. */
+interface Extras {
+  attributes?: string;
+  policies?: string;
+  plugins?: string;
+}
 
-  async start(setup) {
-    return new ActiveMQ(await jars(), await freePort(), await freePort(), await freePort()).launch(setup);
-  },
-};
+export const activemq = activemqWith({});
+
+export function activemqWith(extras: Extras): BrokerKind {
+  return {
+    async prepare() {
+      await run('openssl', ['version']);
+      await jars();
+    },
+
+    async start(setup) {
+      return new ActiveMQ(await jars(), await freePort(), await freePort(), await freePort(), extras).launch(setup);
+    },
+  };
+}
 
 function jars(): Promise<string> {
   return cached(`activemq-${VERSION}`, async (directory) => {
@@ -35,13 +46,17 @@ class ActiveMQ extends LocalBroker {
     readonly port: number,
     readonly tlsPort: number,
     private readonly jolokia: number,
+    private readonly extras: Extras,
   ) {
     super('activemq');
   }
 
   protected async configure(setup: Setup): Promise<void> {
     const { port, tlsPort } = this;
-    const values: Record<string, unknown> = { directory: this.directory, port, tlsPort, ...destinations(setup) };
+    const { attributes = '', policies = '', plugins = '' } = this.extras;
+    const made = destinations(setup);
+    const values: Record<string, unknown> = { directory: this.directory, port, tlsPort, attributes, plugins, ...made };
+    values['policies'] = made.policies + policies;
     const template = readFileSync(join(__dirname, 'activemq', 'activemq.xml'), 'utf8');
     const configuration = template.replace(/\$\{(\w+)\}/g, (_, name: string) => String(values[name]));
     writeFileSync(join(this.directory, 'activemq.xml'), configuration);
