@@ -5,7 +5,7 @@ import { consumer, sender } from '../faults/node-red-process';
 import { observe, type Report } from '../faults/reports';
 import { endpointNode, helper, nodes } from '../flow';
 import { coreNode, nodeRedDir } from '../node-red';
-import { ArtemisPair, type Sharing } from './artemis-pair';
+import { ArtemisCluster, type Sharing } from './artemis-cluster';
 import { needed } from './broker';
 
 const COUNT = 1000;
@@ -23,7 +23,7 @@ describe('on a pair of Artemises', () => {
   for (const { sharing, listed, how } of pairs)
     describe(`with ${sharing}`, function () {
       this.timeout(60_000);
-      let pair: ArtemisPair | undefined;
+      let pair: ArtemisCluster | undefined;
       let ledger: Ledger;
       let stop: (() => void) | undefined;
       /** Called with each message that arrives. */
@@ -40,13 +40,13 @@ describe('on a pair of Artemises', () => {
 
       before(async function () {
         this.timeout(300_000); // the first time, it is fetched
-        await needed(this, 'ActiveMQ Artemis', () => ArtemisPair.prepare());
+        await needed(this, 'ActiveMQ Artemis', () => ArtemisCluster.prepare());
         await helper.startServer();
       });
       after(() => helper.stopServer());
       // For each try a new one: what is killed stays dead.
       beforeEach(async () => {
-        pair = await ArtemisPair.start(sharing);
+        pair = await ArtemisCluster.pair(sharing);
         ledger = new Ledger();
         stop = observe(nodeRedDir, take, { to: 'sender', from: 0, count: COUNT, ahead: AHEAD, pause: 10 });
       });
@@ -69,7 +69,7 @@ describe('on a pair of Artemises', () => {
           ],
         );
         await ledger.until(({ delivered }) => delivered.size >= COUNT / 3);
-        await pair!.primary.kill();
+        await pair!.members[0]!.kill();
         const killed = performance.now();
         should(ledger.sent).be.below(COUNT);
         await new Promise<void>((resolve) => (arrived = resolve));

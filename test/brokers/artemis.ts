@@ -1,4 +1,4 @@
-// An Artemis of its own for one test run. What is not said here is as after `artemis create`, which mostly means the broker's defaults.
+// An Artemis of its own for one test run, and what any Artemis takes. What is not said here is as after `artemis create`, which mostly means the broker's defaults.
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,48 +8,54 @@ import { freePort } from '../../scripts/free-port';
 import { type BrokerKind, distribution, FIXTURES, LocalBroker, type Setup } from './broker';
 
 const VERSION = '2.56.0';
-const fetched = () => distribution(`org.apache.artemis:apache-artemis:${VERSION}:tar.gz:bin`);
 
 export const artemis: BrokerKind = {
   async prepare() {
-    await fetched();
+    await artemisHome();
   },
   async start(setup) {
-    const home = join(await fetched(), `apache-artemis-${VERSION}`);
+    const home = await artemisHome();
     return new Artemis(home, await freePort(), await freePort(), await freePort(), await freePort()).launch(setup);
   },
 };
 
-class Artemis extends LocalBroker {
+/** Where Artemis is unpacked; the first time, it is fetched. */
+export async function artemisHome(): Promise<string> {
+  return join(
+    await distribution(`org.apache.artemis:apache-artemis:${VERSION}:tar.gz:bin`),
+    `apache-artemis-${VERSION}`,
+  );
+}
+
+/** The process of an Artemis, however that is configured. */
+export abstract class ArtemisProcess<S> extends LocalBroker<S> {
   readonly version = `ActiveMQ Artemis ${VERSION}`;
-  readonly wsPort: number;
-  readonly #etc = join(this.directory, 'etc');
+  protected readonly etc = join(this.directory, 'etc');
 
   constructor(
+    name: string,
     private readonly home: string,
     readonly port: number,
-    readonly tlsPort: number,
-    readonly wssPort: number,
-    readonly scramPort: number,
+    /** Options of Java. */
+    private readonly java: string[],
+    /** What it prints when it is ready: by default, that it takes connections. */
+    private readonly ready = /AMQ221007: /,
   ) {
-    super('artemis');
-    this.wsPort = port; // the first bytes tell a WebSocket from AMQP, at any port
+    super(name);
   }
 
-  protected configure(setup: Setup): void {
+  /** What is in broker.xml, in login.config, and in further files beside them. */
+  protected write(broker: string, login: string, further: Record<string, string> = {}): void {
     const files = {
       'bootstrap.xml': `<broker xmlns="http://activemq.apache.org/schema"><jaas-security domain="activemq"/>
-        <server configuration="${pathToFileURL(join(this.#etc, 'broker.xml')).href}"/></broker>`,
-      'broker.xml': configuration(this.#acceptors(), setup),
+        <server configuration="${pathToFileURL(join(this.etc, 'broker.xml')).href}"/></broker>`,
+      'broker.xml': broker,
       'management.xml': '<management-context xmlns="http://activemq.apache.org/schema"/>',
-      'login.config': LOGIN,
-      'users.properties': 'guest=guest\nlimited=limited\n',
-      'certificates.properties': 'guest=CN=client\n',
-      'roles.properties': 'amq=guest\nlimited=limited\n',
-      'server.pem': ['server.key', 'server.crt'].map((name) => readFileSync(join(FIXTURES, name), 'utf8')).join(''),
+      'login.config': login,
+      ...further,
     };
-    mkdirSync(this.#etc);
-    for (const [name, content] of Object.entries(files)) writeFileSync(join(this.#etc, name), content);
+    mkdirSync(this.etc);
+    for (const [name, content] of Object.entries(files)) writeFileSync(join(this.etc, name), content);
   }
 
   async start(): Promise<void> {
@@ -57,28 +63,21 @@ class Artemis extends LocalBroker {
       'artemis.home': this.home,
       'artemis.instance': this.directory,
       'java.io.tmpdir': this.directory, // Netty unpacks its native library there, and leaves it after a kill
-      'java.security.auth.login.config': join(this.#etc, 'login.config'),
+      'java.security.auth.login.config': join(this.etc, 'login.config'),
       'org.apache.logging.log4j.level': 'INFO', // without log4j2.properties: to the console only
     };
     const defines = Object.entries(properties).map(([name, value]) => `-D${name}=${value}`);
     // What the script bin/artemis runs, without the options that it takes from the environment.
     const boot = ['-cp', join(this.home, 'lib', 'artemis-boot.jar'), 'org.apache.activemq.artemis.boot.Artemis', 'run'];
-    await this.server.start('java', ['-Xmx384m', ...defines, ...boot], { env: process.env }, /AMQ221007: /);
+    await this.server.start('java', [...this.java, ...defines, ...boot], { env: process.env }, this.ready);
   }
 
   async depth(queue: string): Promise<number> {
-    return Number(await this.#manage(`queue.${queue}`, { _AMQ_Attribute: 'messageCount' }));
-  }
-
-  async disconnect(): Promise<void> {
-    const operation = { _AMQ_OperationName: 'closeConnectionsForAddress' };
-    await this.#manage('broker', operation, this.host).catch((error: Error) => {
-      if (error.name !== 'AbortError') throw error; // that the question's own connection ends too is the answer
-    });
+    return Number(await this.manage(`queue.${queue}`, { _AMQ_Attribute: 'messageCount' }));
   }
 
   /** Asks the broker over AMQP. Rejects with an AbortError when the connection ends before the answer comes. */
-  async #manage(resource: string, what: Record<string, string>, ...parameters: string[]): Promise<unknown> {
+  protected async manage(resource: string, what: Record<string, string>, ...parameters: string[]): Promise<unknown> {
     const account = { username: 'guest', password: 'guest', reconnect: false as const };
     const connection = rhea.create_container().connect({ host: this.host, port: this.port, ...account });
     const disconnected = new AbortController();
@@ -100,9 +99,40 @@ class Artemis extends LocalBroker {
       connection.close();
     }
   }
+}
+
+class Artemis extends ArtemisProcess<Setup> {
+  readonly wsPort: number;
+
+  constructor(
+    home: string,
+    port: number,
+    readonly tlsPort: number,
+    readonly wssPort: number,
+    readonly scramPort: number,
+  ) {
+    super('artemis', home, port, ['-Xmx384m']);
+    this.wsPort = port; // the first bytes tell a WebSocket from AMQP, at any port
+  }
+
+  protected configure(setup: Setup): void {
+    this.write(configuration(this.#acceptors(), setup), LOGIN, {
+      'users.properties': 'guest=guest\nlimited=limited\n',
+      'certificates.properties': 'guest=CN=client\n',
+      'roles.properties': 'amq=guest\nlimited=limited\n',
+      'server.pem': ['server.key', 'server.crt'].map((name) => readFileSync(join(FIXTURES, name), 'utf8')).join(''),
+    });
+  }
+
+  async disconnect(): Promise<void> {
+    const operation = { _AMQ_OperationName: 'closeConnectionsForAddress' };
+    await this.manage('broker', operation, this.host).catch((error: Error) => {
+      if (error.name !== 'AbortError') throw error; // that the question's own connection ends too is the answer
+    });
+  }
 
   #acceptors(): string {
-    const store = `sslEnabled=true;keyStoreType=PEM;keyStorePath=${join(this.#etc, 'server.pem')}`;
+    const store = `sslEnabled=true;keyStoreType=PEM;keyStorePath=${join(this.etc, 'server.pem')}`;
     const client = `needClientAuth=true;trustStoreType=PEMCA;trustStorePath=${join(FIXTURES, 'ca.crt')}`;
     const acceptors = {
       amqp: [this.port, ''],
