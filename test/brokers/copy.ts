@@ -1,4 +1,4 @@
-// One of several Node-REDs that run the same flow: a process with a user directory of its own, and a relay to the broker.
+// One of several Node-REDs that run the same flow: a process with a user directory of its own, and what tells it from the others.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -41,15 +41,16 @@ export class Copy {
   /** All statuses since its start, or since the last deploy. */
   shown: { id: string; status: Shown }[] = [];
   log = '';
-  readonly relay: Relay;
   readonly #payloads = new Map<string, unknown[]>();
   readonly #userDir = mkdtempSync(join(tmpdir(), 'node-red-'));
   #child: ChildProcess | undefined;
   readonly #lastResort = (): void => void this.#child?.kill('SIGKILL');
 
-  /** With the package in that folder. */
-  constructor(directory: string, relay: Relay) {
-    this.relay = relay;
+  /** With the package in that folder, and these variables in its environment. */
+  constructor(
+    directory: string,
+    private readonly env: Record<string, string>,
+  ) {
     const modules = join(this.#userDir, 'node_modules');
     mkdirSync(join(modules, PACKAGE, '..'), { recursive: true });
     symlinkSync(directory, join(modules, PACKAGE));
@@ -57,7 +58,7 @@ export class Copy {
   }
 
   /** Resolves once the flow runs. */
-  async start(flow: NodeConfig[], login: object): Promise<void> {
+  async start(flow: NodeConfig[], login: object = {}): Promise<void> {
     writeFileSync(join(this.#userDir, 'flows.json'), JSON.stringify(flow));
     writeFileSync(join(this.#userDir, 'flows_cred.json'), JSON.stringify({ broker: login }));
     this.shown = [];
@@ -66,7 +67,7 @@ export class Copy {
     const red = [join(nodeRedDir, 'red.js'), '-u', this.#userDir, '-s', join(__dirname, 'copy-settings.ts')];
     const child = spawn(process.execPath, ['--require', 'tsx/cjs', ...red], {
       cwd: root,
-      env: { ...process.env, HOME: this.#userDir, COPY: nodeRedDir, AMQP_PORT: String(this.relay.port) },
+      env: { ...process.env, HOME: this.#userDir, COPY: nodeRedDir, ...this.env },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.#child = child;
@@ -123,9 +124,23 @@ export class Copy {
   /** Ends it, and removes all it left behind. */
   async remove(): Promise<void> {
     await this.end('SIGKILL');
-    await this.relay.stop();
     process.removeListener('exit', this.#lastResort);
     rmSync(this.#userDir, { recursive: true, force: true });
+  }
+}
+
+/** One that finds the broker at a port of its own. */
+export class RelayedCopy extends Copy {
+  constructor(
+    directory: string,
+    readonly relay: Relay,
+  ) {
+    super(directory, { AMQP_PORT: String(relay.port) });
+  }
+
+  override async remove(): Promise<void> {
+    await super.remove();
+    await this.relay.stop();
   }
 }
 

@@ -2,7 +2,7 @@
 import should from 'should';
 import type { NodeConfig } from '../node-red';
 import { type Broker, needed } from './broker';
-import { Copy, packed, PORT, Relay } from './copy';
+import { Copy, packed, PORT, Relay, RelayedCopy } from './copy';
 import * as words from './features';
 import { peers } from './peers';
 import { savedEndpoint, savedNode } from './saved';
@@ -22,17 +22,17 @@ for (const peer of peers) {
     /** There, each subscriber is known by its client ID and a name. */
     const isKept = !peer.lacks?.includes('durable') && !peer.differs?.durable;
     let broker: Broker;
-    let first: Copy;
-    let second: Copy;
-    let copies: Copy[];
+    let first: RelayedCopy;
+    let second: RelayedCopy;
+    let copies: RelayedCopy[];
 
     before(async function () {
       this.timeout(300_000);
       await needed(this, peer.name, () => peer.kind.prepare());
       directory ??= await packed();
       broker = await peer.kind.start({ queues: [{ name: 'work' }], topics: ['news'] });
-      first = new Copy(directory, await Relay.to(broker));
-      second = new Copy(directory, await Relay.to(broker));
+      first = new RelayedCopy(directory, await Relay.to(broker));
+      second = new RelayedCopy(directory, await Relay.to(broker));
       copies = [first, second];
       await Promise.all(copies.map((copy) => copy.start(flow(), peer.login)));
       await Copy.until(() => copies.every(isConnected));
