@@ -32,9 +32,14 @@ export function nodeRed(flow: NodeConfig[], login: object = {}): Promise<Child> 
   return Child.start(['--expose-gc', ...TSX, ...red], { cwd: root, env: { ...process.env, HOME: userDir } });
 }
 
-const counter = (id: string): NodeConfig => ({ id, type: 'bench-counter', ...SPOT, wires: [] });
-const generator = (to: string): NodeConfig => ({ id: 'generator', type: 'bench-generator', ...SPOT, wires: [[to]] });
-const FAILURES: NodeConfig[] = [
+export const counter = (id: string): NodeConfig => ({ id, type: 'bench-counter', ...SPOT, wires: [] });
+export const generator = (to: string): NodeConfig => ({
+  id: 'generator',
+  type: 'bench-generator',
+  ...SPOT,
+  wires: [[to]],
+});
+export const FAILURES: NodeConfig[] = [
   { id: 'catch', type: 'catch', ...SPOT, scope: null, uncaught: false, wires: [['failed']] },
   { id: 'failed', type: 'bench-failed', ...SPOT, wires: [] },
 ];
