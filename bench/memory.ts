@@ -9,6 +9,7 @@ import { endpointNode, helper, node } from '../test/flow';
 import type { NodeConfig } from '../test/node-red';
 import { Broker } from '../broker/broker';
 import type { EndpointNode } from '../nodes/flow/endpoint';
+import { say } from './program';
 
 const USAGE = `node --expose-gc --import tsx bench/memory.ts [options]
 
@@ -265,6 +266,5 @@ function row(name: string, { heap, rss }: Used, before?: Used, remark = ''): voi
 
 const handles = (): string => `${process.getActiveResourcesInfo().length} handles`;
 const mega = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
-const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 void (process.argv[2] === 'broker' ? serve() : main());

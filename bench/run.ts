@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Results } from './goals';
 import { measure } from './measure';
+import { program, say } from './program';
 import { goalTable, HEAD, idleTable, line, waitingTable } from './report';
 import { wait } from './waiting';
 import { BROKER_NAMES, type Workload, workloads } from './workloads';
@@ -76,17 +77,4 @@ async function main(): Promise<void> {
     writeFileSync(values.json, JSON.stringify({ waiting: results.waiting, results: results.all }, null, 2));
 }
 
-function say(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-// So that what ends with this process does.
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
-
-main().then(
-  () => process.exit(),
-  (error: Error) => {
-    process.stderr.write(`${error.stack}\n`);
-    process.exit(1);
-  },
-);
+program(main);

@@ -9,6 +9,7 @@ import { counter, FAILURES, generator, nodeRed } from './contestants';
 import { median } from './goals';
 import type { Ran, Run } from './load';
 import { bounded } from './measure';
+import { program, say } from './program';
 
 const USAGE = `node --import tsx bench/scale.ts [options]
 
@@ -138,17 +139,4 @@ async function main(): Promise<void> {
     }
 }
 
-function say(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-// So that what ends with this process does.
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
-
-main().then(
-  () => process.exit(),
-  (error: Error) => {
-    process.stderr.write(`${error.stack}\n`);
-    process.exit(1);
-  },
-);
+program(main);
