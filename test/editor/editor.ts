@@ -322,7 +322,11 @@ export class Form {
     const [, type = 'str', text = value] = /^(str|msg|flow|global|env|jsonata):(.*)$/.exec(value) ?? [];
     const row = this.row(name);
     await row.locator('.red-ui-typedInput-type-select').click();
-    await this.page.locator(`.red-ui-typedInput-options:visible [value="${type}"]`).click();
+    const menu = this.page.locator('.red-ui-typedInput-options:visible');
+    await menu.waitFor();
+    // A person cannot click while it slides in, and then the choice may be lost.
+    await this.page.waitForFunction(() => $(':animated').length === 0);
+    await menu.locator(`[value="${type}"]`).click();
     await row.locator('.red-ui-typedInput-input').fill(text);
   }
 
