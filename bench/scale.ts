@@ -25,15 +25,19 @@ interface Work {
   credit: number;
   /** Milliseconds of each message. */
   wait: number;
+  /** How far it counts for each message. */
   compute: number;
 }
 
 const WORKS: Work[] = [
   { name: 'waits 20 ms, 10 in progress', queue: 'wait', credit: 10, wait: 20, compute: 0 },
   { name: 'waits 20 ms, 40 in progress', queue: 'wait-more', credit: 40, wait: 20, compute: 0 },
-  { name: 'computes 5 ms, 10 in progress', queue: 'compute', credit: 10, wait: 0, compute: 5 },
+  { name: 'counts to a million, 10 in progress', queue: 'compute', credit: 10, wait: 0, compute: 1_000_000 },
   { name: 'does nothing, 100 in progress', queue: 'nothing', credit: 100, wait: 0, compute: 0 },
 ];
+/** Counts, which takes the CPU, and not a time that passes for several processes at once. */
+const computing = (count: number): string =>
+  `let x = 1; for (let n = 0; n < ${count}; n++) x = (x * 31 + n) | 0; msg.x = x;`;
 const SPOT = { z: 'flow', x: 0, y: 0 };
 const done = ({ queue }: Work): string => `${queue}-done`;
 
@@ -46,10 +50,9 @@ const worker = (port: number): NodeConfig[] => [
       string,
       string,
     ];
-    const busy = work.compute ? `const end = Date.now() + ${work.compute}; while (Date.now() < end);` : '';
     const func = work.wait
       ? `setTimeout(() => { node.send(msg); node.done(); }, ${work.wait});`
-      : `${busy} return msg;`;
+      : `${computing(work.compute)} return msg;`;
     const queue = { kind: 'queue', settle: 'flow', creditwindow: work.credit };
     return [
       savedNode('amqp-receiver', { id: take, address: work.queue, ...queue, wires: [[id]] }),
