@@ -127,4 +127,13 @@ export function fail(msg: object): Promise<Msg> {
   return caught;
 }
 
+/** When each message reaches a node. */
+export function timesAt(id: string): number[] {
+  const times: number[] = [];
+  helper.getNode(id).on('input', () => times.push(Date.now()));
+  return times;
+}
+
+export const payloadsOf = (msgs: Msg[]): unknown[] => msgs.map(({ payload }) => payload);
+
 export { helper };

@@ -1,10 +1,25 @@
 // The example Systems/ActiveMQ Classic as it is shipped, on an ActiveMQ Classic with what its page has switched on, and what
 // else that page says of it.
 import should from 'should';
-import { allShown, idOf, isConnected, loadExample, press, shown, startExamples } from '../example';
-import { endpointNode, flow, helper, inject, load, message, messages, type Msg, node, send, status } from '../flow';
+import { allShown, idOf, loadExample, press, shown, startExamples } from '../example';
+import {
+  endpointNode,
+  flow,
+  helper,
+  inject,
+  load,
+  message,
+  messages,
+  type Msg,
+  node,
+  payloadsOf,
+  send,
+  status,
+  timesAt,
+} from '../flow';
 import { activemqWith } from './activemq';
 import { type Broker, needed } from './broker';
+import { byText, shareGroups } from './workers';
 
 const activemq = activemqWith({
   attributes: 'schedulerSupport="true"',
@@ -21,9 +36,6 @@ const activemq = activemqWith({
     </redeliveryPlugin>`,
 });
 const ORDER = { item: 'tea', amount: 2 };
-
-const payloadsOf = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
-const byText = (one: unknown, other: unknown) => String(one).localeCompare(String(other));
 
 describe('on an ActiveMQ Classic', function () {
   this.timeout(30_000);
@@ -89,15 +101,7 @@ describe('on an ActiveMQ Classic', function () {
       should(times[1]!).be.aboveOrEqual(Number(timed!.payload) - 10);
     });
 
-    it('gives each group of jobs to one of two workers, in order', async () => {
-      const workers = ['A', 'B'];
-      await Promise.all(workers.map((name) => isConnected('amqp-receiver', `worker ${name}`)));
-      const done = workers.map((name) => allShown(`done by ${name}`, 3));
-      press('8. six jobs of two groups');
-      const [one, other] = (await Promise.all(done)).map(payloadsOf);
-      const groups = ['blue', 'red'].map((colour) => [1, 2, 3].map((n) => `${colour} ${n}`));
-      should([one, other].toSorted(byText)).deepEqual(groups);
-    });
+    it('gives each group of jobs to one of two workers, in order', () => shareGroups('8. six jobs of two groups'));
 
     it('shares a virtual topic between two readers, and keeps what comes while both are away', async () => {
       const readers = ['A', 'B'].map((name) => idOf('amqp-receiver', `reader ${name}`));
@@ -208,11 +212,4 @@ async function isDead(count: number): Promise<void> {
     const { payload } = await answer;
     if ((payload as { size: number }).size === count) return;
   }
-}
-
-/** When each message reaches a node. */
-function timesAt(id: string): number[] {
-  const times: number[] = [];
-  helper.getNode(id).on('input', () => times.push(Date.now()));
-  return times;
 }

@@ -1,12 +1,10 @@
 // The example Systems/Artemis as it is shipped, on an Artemis that has nothing but what the flow makes there.
 import should from 'should';
 import { allShown, idOf, isConnected, loadExample, press, shown, startExamples } from '../example';
-import { collect, helper, type Msg, status } from '../flow';
+import { collect, helper, payloadsOf, status, timesAt } from '../flow';
 import { artemis } from './artemis';
 import { type Broker, needed } from './broker';
-
-const payloadsOf = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
-const byText = (one: unknown, other: unknown) => String(one).localeCompare(String(other));
+import { byText, shareGroups } from './workers';
 
 describe('on an ActiveMQ Artemis, the flow Systems/Artemis', function () {
   this.timeout(30_000);
@@ -39,7 +37,7 @@ describe('on an ActiveMQ Artemis, the flow Systems/Artemis', function () {
   it('has an order that fails tried three times, after pauses that the server makes, looks at the dead letter, and moves it back', async () => {
     await prepare();
     const attempts = allShown('failed attempt', 3);
-    const times = timesAt('failed attempt');
+    const times = timesAt(idOf('debug', 'failed attempt'));
     press('2. send an order');
     should((await attempts).map(({ amqp }) => amqp?.['delivery_count'] ?? 0)).deepEqual([0, 1, 2]);
     const [first, second, third] = times as [number, number, number];
@@ -95,7 +93,7 @@ describe('on an ActiveMQ Artemis, the flow Systems/Artemis', function () {
   it('has messages arrive after a time, and at a time', async () => {
     const due = allShown('due', 2);
     const start = Date.now();
-    const times = timesAt('due');
+    const times = timesAt(idOf('debug', 'due'));
     press('12. at a time');
     press('11. in two seconds');
     const [delayed, timed] = await due;
@@ -104,15 +102,7 @@ describe('on an ActiveMQ Artemis, the flow Systems/Artemis', function () {
     should(times[1]!).within(Number(timed!.payload) - 10, Number(timed!.payload) + 1000);
   });
 
-  it('gives each group of jobs to one of two workers, in order', async () => {
-    const workers = ['A', 'B'];
-    await Promise.all(workers.map((name) => isConnected('amqp-receiver', `worker ${name}`)));
-    const done = workers.map((name) => allShown(`done by ${name}`, 3));
-    press('13. six jobs of two groups');
-    const [one, other] = (await Promise.all(done)).map(payloadsOf);
-    const groups = ['blue', 'red'].map((colour) => [1, 2, 3].map((n) => `${colour} ${n}`));
-    should([one, other].toSorted(byText)).deepEqual(groups);
-  });
+  it('gives each group of jobs to one of two workers, in order', () => shareGroups('13. six jobs of two groups'));
 
   it('shares a subscription between two connections, and keeps it while both are away', async () => {
     const readers = ['A', 'B'];
@@ -156,11 +146,4 @@ async function prepare(): Promise<unknown[]> {
   const answers = allShown('answer', 3);
   press('1. prepare the queues');
   return payloadsOf(await answers).map((answer) => JSON.parse(String(answer)));
-}
-
-/** When each message reaches a debug node. */
-function timesAt(name: string): number[] {
-  const times: number[] = [];
-  helper.getNode(idOf('debug', name)).on('input', () => times.push(Date.now()));
-  return times;
 }

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Connection } from 'rhea';
 import should from 'should';
+import { freePort } from '../../scripts/free-port';
 import { type Account, accountOf } from '../../nodes/lib/auth/accounts';
 import { connectTo, first, receiver, sender, take } from '../broker/client';
 import {
@@ -23,7 +24,6 @@ import {
   send,
   status,
 } from '../flow';
-import { freePort } from '../../scripts/free-port';
 import { clients, detached, listening, sendTo, takeFrom } from '../listen';
 import { coreNode, type NodeConfig } from '../node-red';
 import { secretOf } from '../secrets';

@@ -17,7 +17,7 @@ import {
   shown,
   startExamples,
 } from '../example';
-import { collect, message, type Msg, status } from '../flow';
+import { collect, message, payloadsOf, status } from '../flow';
 import helper, { type NodeConfig } from '../node-red';
 
 const root = join(__dirname, '..', '..');
@@ -32,7 +32,6 @@ const ofType = (file: string, type: string) => read(file).filter((node) => node.
 const APART = ['10 - Back-pressure.json', '12 - Forward between two servers.json'];
 
 const times = (count: number, word: string) => Array.from({ length: count }, () => word);
-const payloadsOf = (msgs: Msg[]) => msgs.map(({ payload }) => payload);
 
 async function subscriptions(): Promise<unknown> {
   const told = shown('subscriptions');

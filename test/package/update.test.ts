@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import type { Node } from 'node-red';
 import should from 'should';
 import { Broker } from '../../broker/broker';
-import { endpointNode, helper, inject, load, message, type Msg, node, status } from '../flow';
 import { freePort } from '../../scripts/free-port';
+import { endpointNode, helper, inject, load, message, type Msg, node, status } from '../flow';
 import type { NodeConfig } from '../node-red';
 import { secretOf } from '../secrets';
 

@@ -7,8 +7,8 @@ import { Entry } from '../../../../nodes/lib/link/entry';
 import { Listener, type ListenerOptions, type ClientNote } from '../../../../nodes/lib/listen/listener';
 import type { Sender } from '../../../../nodes/lib/sender/sender';
 import type { State } from '../../../../nodes/lib/state';
-import { connectTo, receiver } from '../../../broker/client';
 import { freePort } from '../../../../scripts/free-port';
+import { connectTo, receiver } from '../../../broker/client';
 import { takeFrom } from '../../../listen';
 import { secretOf } from '../../../secrets';
 
